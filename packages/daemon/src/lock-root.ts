@@ -1,0 +1,35 @@
+import { type FileHandle, mkdir, open } from "node:fs/promises";
+import { join } from "node:path";
+import { FailedPreconditionError } from "@oci-worker/errdefs";
+import { tryLockExclusively } from "@oci-worker/libc/file";
+
+/**
+ * Makes `root` this process's own until it is disposed of or the process ends: one instance a root.
+ *
+ * The directory is made, readable by its owner alone, if it is not there. The file `name` in it stays, with the
+ * number of the process that holds or held it.
+ *
+ * @throws {FailedPreconditionError} naming the process that holds the root.
+ */
+export async function lockRoot(root: string, name: string): Promise<AsyncDisposable> {
+  await mkdir(root, { recursive: true, mode: 0o700 });
+  const file = await open(join(root, name), "a+", 0o600);
+  try {
+    if (!tryLockExclusively(file.fd)) {
+      throw new FailedPreconditionError(
+        `Cannot use ${root}: could not lock ${name}, another instance running? Its pid is ${await holder(file)}`,
+      );
+    }
+    await file.truncate();
+    await file.write(`${process.pid}\n`);
+  } catch (error) {
+    await file.close();
+    throw error;
+  }
+  return { [Symbol.asyncDispose]: () => file.close() };
+}
+
+async function holder(file: FileHandle): Promise<string> {
+  const { buffer, bytesRead } = await file.read(Buffer.alloc(32), 0, 32, 0);
+  return buffer.toString("utf8", 0, bytesRead).trim() || "not known";
+}
