@@ -1,0 +1,127 @@
+import { mkdtemp, rmdir } from "node:fs/promises";
+import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import { FailedPreconditionError } from "@oci-worker/errdefs";
+import {
+  MNT_DETACH,
+  MS_BIND,
+  MS_REC,
+  MS_REMOUNT,
+  mount as mountSyscall,
+  UMOUNT_NOFOLLOW,
+  umount2,
+} from "@oci-worker/libc/mount";
+import { mountByParameters } from "./mount-by-parameters.ts";
+import { parseOptions } from "./options.ts";
+
+/** What mount(2) would be told: containerd's Mount. */
+export interface Mount {
+  readonly type: string;
+  readonly source: string;
+  readonly options: readonly string[];
+}
+
+/** A directory on which mounts are shown until it is disposed of. */
+export interface MountedDirectory extends AsyncDisposable {
+  readonly path: string;
+}
+
+/** The data argument of mount(2) is copied as one page, its NUL included (man 2 mount). */
+const maxDataBytes = 4095;
+
+/** Flags that a bind mount takes over from its source unless it is remounted with them (mount(2), MS_REMOUNT). */
+const appliedByRemount = ~(MS_BIND | MS_REC);
+
+/** A mount that somebody still uses is tried again this often; a build step's last process may be just ending. */
+const busyRetries = 50;
+const busyPauseMs = 20;
+
+/**
+ * Mounts `mounts` in order at `target`, or shows nothing at all.
+ *
+ * @throws {FailedPreconditionError} naming the mount and what the kernel said; what was mounted until then is undone.
+ */
+export async function mountAll(mounts: readonly Mount[], target: string): Promise<void> {
+  await using undo = new AsyncDisposableStack();
+  for (const mount of mounts) {
+    mountOne(mount, target);
+    undo.defer(() => unmount(target));
+  }
+  undo.move();
+}
+
+/**
+ * Mounts `mounts` one over the other at a fresh directory beneath `parent`.
+ *
+ * ```ts
+ * await using directory = await mountTemporarily(await snapshotter.prepare(key, parent, labels), scratch);
+ * await applyLayer(directory.path, layer);
+ * ```
+ *
+ * Disposing unmounts and then removes the directory, which is never emptied by force: whatever a mount that would
+ * not go away shows is not ours to delete.
+ */
+export async function mountTemporarily(mounts: readonly Mount[], parent: string): Promise<MountedDirectory> {
+  await using undo = new AsyncDisposableStack();
+  const path = await mkdtemp(join(parent, "mount-"));
+  undo.defer(() => rmdir(path));
+  await mountAll(mounts, path);
+  undo.defer(() => unmount(path));
+  const owned = undo.move();
+  return { path, [Symbol.asyncDispose]: () => owned.disposeAsync() };
+}
+
+/**
+ * Unmounts everything that is mounted on `target`, whatever lies beneath it included.
+ *
+ * One that stays busy is detached: out of sight at once, gone when its last user is.
+ */
+export async function unmount(target: string): Promise<void> {
+  for (let retries = 0; ; ) {
+    try {
+      umount2(target, UMOUNT_NOFOLLOW);
+    } catch (error) {
+      const code = error instanceof Error && "code" in error ? error.code : undefined;
+      if (code === "EINVAL" || code === "ENOENT") {
+        return;
+      }
+      if (code !== "EBUSY") {
+        throw error;
+      }
+      if (retries === busyRetries) {
+        umount2(target, UMOUNT_NOFOLLOW | MNT_DETACH);
+        return;
+      }
+      retries += 1;
+      await delay(busyPauseMs);
+    }
+  }
+}
+
+function mountOne(mount: Mount, at: string): void {
+  const { flags, propagation, data } = parseOptions(mount.options);
+  try {
+    if (mount.type === "overlay" && Buffer.byteLength(data.join(",")) > maxDataBytes) {
+      mountByParameters(mount, at, { flags, propagation, data });
+    } else {
+      mountSyscall(mount.source, at, mount.type, flags, data.join(","));
+    }
+    remountBind(at, flags);
+    if (propagation !== 0n) {
+      mountSyscall("", at, "", propagation, "");
+    }
+  } catch (cause) {
+    const why = cause instanceof Error ? cause.message : String(cause);
+    throw new FailedPreconditionError(`Cannot mount ${mount.type} ${mount.source} at ${at}: ${why}`, {
+      cause,
+    });
+  }
+}
+
+/** A bind mount has the flags of its source; only a remount gives it others (mount(2)). */
+function remountBind(at: string, flags: bigint): void {
+  const wanted = flags & appliedByRemount;
+  if ((flags & MS_BIND) !== 0n && wanted !== 0n && (flags & MS_REMOUNT) === 0n) {
+    mountSyscall("", at, "", wanted | MS_BIND | MS_REMOUNT, "");
+  }
+}
