@@ -1,0 +1,166 @@
+import {
+  DataLossError,
+  FailedPreconditionError,
+  PermissionDeniedError,
+  UnauthenticatedError,
+} from "@oci-worker/errdefs";
+import type { Digest } from "@oci-worker/oci/digest";
+import type { Endpoint } from "./endpoint.ts";
+import { resolveLocation } from "./http/redirect.ts";
+import type { RequestBody } from "./http/request.ts";
+import type { HttpResponse } from "./http/response.ts";
+import { statusError } from "./status.ts";
+
+/** A blob to be pushed. */
+export interface BlobUpload {
+  readonly digest: Digest;
+  readonly body: RequestBody;
+  /** A repository of the same registry that may have it, so that nothing need be sent. */
+  readonly mountFrom?: string;
+}
+
+/** How a blob came to be in the repository. */
+export type UploadResult = "exists" | "mounted" | "uploaded";
+
+/** What a host says of a blob that it has. */
+export interface BlobStat {
+  /** Bytes, if it says. */
+  readonly size?: number;
+}
+
+export interface ManifestUpload {
+  /** Tag or digest. */
+  readonly name: string;
+  readonly mediaType: string;
+  readonly digest: Digest;
+  readonly body: RequestBody;
+}
+
+/** One thing done at one host. */
+export interface Operation {
+  readonly endpoint: Endpoint;
+  /** Such as "push blob sha256:… of library/alpine". */
+  readonly purpose: string;
+  readonly signal: AbortSignal | undefined;
+}
+
+/** Asks one host for a blob without fetching it; undefined if it has none. */
+export async function statBlob(
+  { endpoint, purpose, signal }: Operation,
+  digest: Digest,
+): Promise<BlobStat | undefined> {
+  const url = endpoint.url(`blobs/${digest}`);
+  using response = await endpoint.send({ method: "HEAD", url, purpose, load: "document" }, signal);
+  if (response.status === 404) {
+    return undefined;
+  }
+  if (response.status !== 200) {
+    throw await statusError(response);
+  }
+  return response.contentLength === undefined ? {} : { size: response.contentLength };
+}
+
+/** Gets a blob into the repository of one host, in the cheapest way that works. */
+export async function uploadBlob(operation: Operation, upload: BlobUpload): Promise<UploadResult> {
+  const { digest, body, mountFrom } = upload;
+  const present = await statBlob(operation, digest);
+  if (present !== undefined && (present.size ?? body.sizeBytes) === body.sizeBytes) {
+    return "exists";
+  }
+  const started = mountFrom === undefined ? undefined : await tryMount(operation, digest, mountFrom);
+  if (started === "mounted") {
+    return "mounted";
+  }
+  await put(operation, started ?? (await startUpload(operation)), upload);
+  return "uploaded";
+}
+
+/** Puts a manifest under a tag or its digest. */
+export async function uploadManifest(
+  { endpoint, purpose, signal }: Operation,
+  { name, mediaType, digest, body }: ManifestUpload,
+): Promise<void> {
+  const url = endpoint.url(`manifests/${name}`);
+  const headers = { "content-type": mediaType };
+  using response = await endpoint.send(
+    { method: "PUT", url, purpose, load: "document", headers, body },
+    signal,
+  );
+  if (response.status < 200 || response.status > 204) {
+    throw await statusError(response);
+  }
+  const stored = response.header("docker-content-digest");
+  if (stored !== undefined && stored !== digest) {
+    throw new DataLossError(
+      `${response.attempt}: it stored it as ${JSON.stringify(stored.slice(0, 100))}, want ${digest}`,
+    );
+  }
+}
+
+/**
+ * Asks the registry to take the blob over from another repository.
+ *
+ * @returns where to upload to if it wants to be sent the blob all the same; undefined if nobody lets us read that
+ * repository, which is no reason not to write to ours.
+ */
+async function tryMount(
+  { endpoint, purpose, signal }: Operation,
+  digest: Digest,
+  from: string,
+): Promise<"mounted" | URL | undefined> {
+  const url = endpoint.url("blobs/uploads/", { mount: digest, from });
+  const extraScopes = [`repository:${from}:pull`];
+  try {
+    using response = await endpoint.send(
+      { method: "POST", url, purpose, load: "document", extraScopes },
+      signal,
+    );
+    switch (response.status) {
+      case 201:
+        return "mounted";
+      case 202:
+        return uploadUrl(response);
+      default:
+        return undefined;
+    }
+  } catch (error) {
+    if (error instanceof UnauthenticatedError || error instanceof PermissionDeniedError) {
+      return undefined;
+    }
+    throw error;
+  }
+}
+
+/** Where to upload to. */
+async function startUpload({ endpoint, purpose, signal }: Operation): Promise<URL> {
+  const url = endpoint.url("blobs/uploads/");
+  using response = await endpoint.send({ method: "POST", url, purpose, load: "document" }, signal);
+  if (response.status !== 202) {
+    throw await statusError(response);
+  }
+  return uploadUrl(response);
+}
+
+async function put(
+  { endpoint, purpose, signal }: Operation,
+  target: URL,
+  { digest, body }: BlobUpload,
+): Promise<void> {
+  const url = new URL(target);
+  // The rest of the query stays as it was written: it may be signed.
+  url.search += `${url.search === "" ? "?" : "&"}digest=${encodeURIComponent(digest)}`;
+  const headers = { "content-type": "application/octet-stream" };
+  using response = await endpoint.send({ method: "PUT", url, purpose, load: "blob", headers, body }, signal);
+  if (response.status !== 201 && response.status !== 204) {
+    throw await statusError(response);
+  }
+}
+
+/** Where the registry wants the blob, which may be another host. */
+function uploadUrl(response: HttpResponse): URL {
+  const location = response.header("location");
+  if (location === undefined) {
+    throw new FailedPreconditionError(`${response.attempt}: it does not say where to upload to`);
+  }
+  return resolveLocation(response.url, location);
+}
