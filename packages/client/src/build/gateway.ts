@@ -1,0 +1,169 @@
+import { create } from "@bufbuild/protobuf";
+import { type Client, ConnectError } from "@connectrpc/connect";
+import type { Definition } from "@oci-worker/api/buildkit/llb";
+import type { LLBBridge, Result } from "@oci-worker/api/buildkit/llb-bridge";
+import { type Status, StatusSchema } from "@oci-worker/api/google/status";
+import { UnimplementedError } from "@oci-worker/errdefs";
+import { statusOf } from "@oci-worker/errdefs/connect";
+import { platformToProto } from "@oci-worker/llb/platform";
+import { type Digest, parseDigest } from "@oci-worker/oci/digest";
+import { type ImageConfig, parseImageConfig } from "@oci-worker/oci/image-config";
+import type { Platform } from "@oci-worker/oci/platform";
+import { formatReference, parseReference, type Reference } from "@oci-worker/oci/reference";
+import { BuildError, buildErrorOf } from "./build-error.ts";
+import { Capabilities } from "./capabilities.ts";
+import { statusOfError } from "./error-details.ts";
+
+/** Says which build a call of the bridge belongs to. */
+const buildIDHeader = "buildkit-controlapi-buildid";
+
+/** How long a daemon may take to say what it can do, in milliseconds. */
+const pingTimeoutMs = 15_000;
+
+/** A file system tree that the daemon has or can make. */
+export interface BuildRef {
+  /** Empty for the empty tree. */
+  readonly id: string;
+}
+
+export interface ResolveImageOptions {
+  /** Which image of an index; undefined is the platform of the worker. */
+  readonly platform?: Platform;
+  readonly resolveMode?: "default" | "pull" | "local";
+  /** Name of the step in the build's status. */
+  readonly name?: string;
+}
+
+export interface ResolvedImage {
+  /** The same image, its digest fixed, so that what is built from it has the config below. */
+  readonly reference: Reference;
+  readonly digest: Digest;
+  readonly config: ImageConfig;
+}
+
+export interface SolveOptions {
+  /** Make the result now and fail if that fails, in place of when it is first used. */
+  readonly evaluate?: boolean;
+}
+
+/** How a build goes step by step: ask, solve, look, solve again. Usable until the build function has returned. */
+export interface Gateway {
+  /** What the daemon can do for a build function. */
+  readonly capabilities: Capabilities;
+  /** Which operations the daemon can do. */
+  readonly llbCapabilities: Capabilities;
+
+  /**
+   * Reads the config of an image.
+   *
+   * @throws {BuildError} if the image cannot be had.
+   * @throws {InvalidArgumentError} if its config is damaged.
+   */
+  resolveImage(reference: Reference, options?: ResolveImageOptions): Promise<ResolvedImage>;
+
+  /**
+   * Solves `definition`. What comes back may still have to be made.
+   *
+   * @throws {UnimplementedError} if the daemon cannot do an operation of it.
+   * @throws {BuildError} if it fails.
+   */
+  solve(definition: Definition, options?: SolveOptions): Promise<BuildRef>;
+}
+
+/** Decides what is built; returns the result, or undefined for none. */
+export type BuildFunction = (gateway: Gateway, signal: AbortSignal) => Promise<BuildRef | undefined>;
+
+/** A gateway and how its build ends: one of the two, once. */
+export interface OpenGateway extends Gateway {
+  /** Makes `ref` the result of the build. */
+  finish(ref: BuildRef | undefined): Promise<void>;
+  /** Makes `thrown` the failure of the build. @returns whether the daemon knows of it now. */
+  fail(thrown: unknown): Promise<boolean>;
+}
+
+/**
+ * Opens the gateway of the build `buildID`.
+ *
+ * @throws {BuildError} if the daemon does not have the build or any gateway.
+ */
+export async function openGateway(
+  bridge: Client<typeof LLBBridge>,
+  buildID: string,
+  signal: AbortSignal,
+): Promise<OpenGateway> {
+  const call = { headers: [[buildIDHeader, buildID]] as [string, string][], signal };
+  const pong = await bridge.ping({}, { ...call, timeoutMs: pingTimeoutMs }).catch(fail);
+  const capabilities = Capabilities.ofGateway(pong.FrontendAPICaps);
+  const llbCapabilities = Capabilities.ofLlb(pong.LLBCaps);
+  return {
+    capabilities,
+    llbCapabilities,
+
+    async resolveImage(reference, { platform, resolveMode = "default", name } = {}) {
+      capabilities.require("resolveimage");
+      const text = formatReference(reference);
+      const request = {
+        Ref: text,
+        ResolveMode: resolveMode,
+        LogName: name ?? `resolve image config for ${text}`,
+        ...(platform && { Platform: platformToProto(platform) }),
+      };
+      const answer = await bridge.resolveImageConfig(request, call).catch(fail);
+      const { Digest: digest, Config: config } = answer;
+      const pinned = reference.digest === undefined ? parseReference(`${text}@${digest}`) : reference;
+      return { reference: pinned, digest: parseDigest(digest), config: parseImageConfig(config) };
+    },
+
+    async solve(definition, { evaluate = false } = {}) {
+      llbCapabilities.requireAllOf(definition);
+      const request = {
+        Definition: definition,
+        Evaluate: evaluate,
+        allowResultReturn: true,
+        allowResultArrayRef: true,
+      };
+      const { result } = await bridge.solve(request, call).catch(fail);
+      return singleRef(result);
+    },
+
+    async finish(ref) {
+      capabilities.require("proto.refarray");
+      const result = { result: { case: "ref", value: { id: ref?.id ?? "" } } } as const;
+      await bridge.return({ result }, call).catch(fail);
+    },
+
+    async fail(thrown) {
+      return await bridge.return({ error: errorStatus(thrown) }, call).then(
+        () => true,
+        () => false,
+      );
+    },
+  };
+}
+
+function singleRef(result: Result | undefined): BuildRef {
+  const tree = result?.result ?? { case: undefined };
+  switch (tree.case) {
+    case "ref":
+      return { id: tree.value.id };
+    case "refDeprecated":
+      return { id: tree.value };
+    case undefined:
+      return { id: "" };
+    case "refs":
+    case "refsDeprecated":
+      throw new UnimplementedError("Cannot use the result of solve: it has several trees, want one");
+  }
+}
+
+function fail(thrown: unknown): never {
+  throw buildErrorOf(thrown);
+}
+
+/** `thrown` for the daemon, with the details that it gave us itself. */
+function errorStatus(thrown: unknown): Status {
+  const { code, message } = statusOf(thrown);
+  const origin = thrown instanceof BuildError ? thrown.cause : thrown;
+  const details = origin instanceof ConnectError ? (statusOfError(origin)?.details ?? []) : [];
+  return create(StatusSchema, { code, message, details });
+}

@@ -1,0 +1,132 @@
+import { type Client, createClient } from "@connectrpc/connect";
+import { Control } from "@oci-worker/api/buildkit/control";
+import type { Definition } from "@oci-worker/api/buildkit/llb";
+import { LLBBridge } from "@oci-worker/api/buildkit/llb-bridge";
+import type { BuildkitVersion, WorkerRecord } from "@oci-worker/api/buildkit/worker";
+import { fromConnectError } from "@oci-worker/errdefs/connect";
+import { type Channel, unixChannel } from "@oci-worker/grpc/channel";
+import { platformFromProto } from "@oci-worker/llb/platform";
+import type { Platform } from "@oci-worker/oci/platform";
+import { socketPathOf } from "./address.ts";
+import type { Build, BuildOptions } from "./build/build.ts";
+import type { BuildFunction } from "./build/gateway.ts";
+import { startBuild } from "./build/running-build.ts";
+
+/** A worker of a daemon. */
+export interface WorkerInfo {
+  readonly id: string;
+  readonly labels: Readonly<Record<string, string>>;
+  /** What it can run, its own platform first. */
+  readonly platforms: readonly Platform[];
+}
+
+/** Which program a daemon is. */
+export interface DaemonInfo {
+  readonly package: string;
+  readonly version: string;
+  readonly revision: string;
+}
+
+export interface ClientOptions {
+  /** How long a call waits for a daemon that cannot be reached yet, in milliseconds; 0 fails at once. */
+  readonly patienceMs?: number;
+}
+
+/**
+ * A client of a BuildKit daemon, ours or upstream's.
+ *
+ * ```ts
+ * await using client = new BuildKitClient("unix:///run/oci-worker/worker.sock");
+ * const base = image(parseReference("busybox"));
+ * const { root } = run({ root: base, args: ["echo", "hello"] });
+ * const build = client.solve(definitionOf(root));
+ * for await (const { logs } of build.status) { … }
+ * await build.result;
+ * ```
+ */
+export class BuildKitClient implements AsyncDisposable {
+  readonly #channel: Channel;
+  readonly #control: Client<typeof Control>;
+  readonly #bridge: Client<typeof LLBBridge>;
+  readonly #builds = new Set<Build>();
+  readonly #closing = new AbortController();
+
+  /**
+   * Nothing is connected before the first call.
+   *
+   * @param address `unix://` and the path of a socket.
+   * @throws {InvalidArgumentError} if the address is of another kind.
+   */
+  constructor(address: string, options: ClientOptions = {}) {
+    this.#channel = unixChannel(socketPathOf(address), options);
+    this.#control = createClient(Control, this.#channel);
+    this.#bridge = createClient(LLBBridge, this.#channel);
+  }
+
+  /** Cancels what is still being built, waits for that, and closes the connection. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#closing.abort();
+    await Promise.allSettled([...this.#builds].map(({ result }) => result));
+    this.#channel[Symbol.dispose]();
+  }
+
+  /**
+   * The workers of the daemon. Builds use the first.
+   *
+   * @throws {UnavailableError} if the daemon cannot be reached.
+   */
+  async workers(signal?: AbortSignal): Promise<WorkerInfo[]> {
+    try {
+      const { record } = await this.#control.listWorkers({}, { ...(signal && { signal }) });
+      return record.map(workerOf);
+    } catch (thrown) {
+      throw fromConnectError(thrown);
+    }
+  }
+
+  /**
+   * Which program the daemon is.
+   *
+   * @throws {UnavailableError} if it cannot be reached.
+   * @throws {UnimplementedError} if it is too old to say.
+   */
+  async info(signal?: AbortSignal): Promise<DaemonInfo> {
+    try {
+      const { buildkitVersion } = await this.#control.info({}, { ...(signal && { signal }) });
+      return daemonOf(buildkitVersion);
+    } catch (thrown) {
+      throw fromConnectError(thrown);
+    }
+  }
+
+  /** Starts a build that goes as `run` says: it may ask the daemon about images and look at results in between. */
+  build(run: BuildFunction, options: BuildOptions = {}): Build {
+    const { signal } = options;
+    const ends =
+      signal === undefined ? this.#closing.signal : AbortSignal.any([signal, this.#closing.signal]);
+    const build = startBuild({ control: this.#control, bridge: this.#bridge }, run, {
+      ...options,
+      signal: ends,
+    });
+    this.#builds.add(build);
+    build.result.finally(() => this.#builds.delete(build)).catch(() => undefined);
+    return build;
+  }
+
+  /** Starts a build of `definition`, which `definitionOf` of the llb package makes. */
+  solve(definition: Definition, options: BuildOptions = {}): Build {
+    return this.build((gateway) => gateway.solve(definition), options);
+  }
+}
+
+function workerOf({ ID, Labels, platforms }: WorkerRecord): WorkerInfo {
+  return { id: ID, labels: Labels, platforms: platforms.map(platformFromProto) };
+}
+
+function daemonOf(version: BuildkitVersion | undefined): DaemonInfo {
+  return {
+    package: version?.package ?? "",
+    version: version?.version ?? "",
+    revision: version?.revision ?? "",
+  };
+}
