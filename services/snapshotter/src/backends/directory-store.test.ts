@@ -1,0 +1,268 @@
+import assert from "node:assert/strict";
+import {
+  chmod,
+  mkdir,
+  mkdtempDisposable,
+  readdir,
+  rename,
+  stat,
+  truncate,
+  writeFile,
+} from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { DatabaseSync } from "node:sqlite";
+import { describe, test } from "node:test";
+import {
+  FailedPreconditionError,
+  NotFoundError,
+  ResourceExhaustedError,
+  UnimplementedError,
+} from "@oci-worker/errdefs";
+import { mountAll, mountTemporarily, unmount } from "@oci-worker/mounts/mount";
+import { type Logger, pino } from "pino";
+import type { SnapshotterName } from "../config.ts";
+import type { DirectoryStore } from "./directory-store.ts";
+import { openSnapshotter } from "./open.ts";
+
+const silent = pino({ level: "silent" });
+
+interface Opening {
+  readonly snapshotter?: SnapshotterName;
+  readonly syncOnCommit?: boolean;
+  readonly log?: Logger;
+}
+
+function openAt(
+  root: string,
+  { snapshotter = "overlayfs", syncOnCommit = false, log = silent }: Opening = {},
+) {
+  return openSnapshotter({ root, snapshotter, syncOnCommit }, log);
+}
+
+async function withRoot(use: (root: string) => Promise<void>): Promise<void> {
+  await using directory = await mkdtempDisposable(join(tmpdir(), "directory-store-"));
+  await use(join(directory.path, "root"));
+}
+
+async function commitBase(
+  store: DirectoryStore,
+  fill: (content: string) => Promise<void> = async () => undefined,
+) {
+  const [mount] = await store.prepare("filling", undefined, {});
+  await fill(mount?.source ?? "");
+  await store.commit("base", "filling", {});
+}
+
+function directoriesOf(root: string): Promise<string[]> {
+  return readdir(join(root, "snapshots"));
+}
+
+describe("DirectoryStore", () => {
+  test("closes its directories to all but their owner, also those that were open before", () =>
+    withRoot(async (root) => {
+      await mkdir(join(root, "snapshots"), { recursive: true });
+      await chmod(root, 0o755);
+      await chmod(join(root, "snapshots"), 0o777);
+      await using store = await openAt(root);
+      const [mount] = await store.prepare("key", undefined, {});
+      for (const directory of [
+        root,
+        join(root, "snapshots"),
+        join(root, "spare"),
+        join(mount?.source ?? "", ".."),
+      ]) {
+        assert.equal((await stat(directory)).mode & 0o777, 0o700, directory);
+      }
+    }));
+
+  test("makes the root of a snapshot 0755 whatever the umask", () =>
+    withRoot(async (root) => {
+      const umask = process.umask(0o077);
+      try {
+        await using store = await openAt(root);
+        for (let index = 0; index < 100; index += 1) {
+          const [mount] = await store.prepare(`key ${index}`, undefined, {});
+          assert.equal((await stat(mount?.source ?? "")).mode & 0o7777, 0o755);
+        }
+      } finally {
+        process.umask(umask);
+      }
+    }));
+
+  test("sweeps at the start what has no snapshot, and keeps what has", () =>
+    withRoot(async (root) => {
+      const first = await openAt(root);
+      await commitBase(first);
+      await first.prepare("key", "base", {});
+      const live = await directoriesOf(root);
+      await first[Symbol.asyncDispose]();
+      for (const name of ["999", "new-1000", "new-1", "rm-7", "something else"]) {
+        await mkdir(join(root, "snapshots", name, "fs"), { recursive: true });
+      }
+      await mkdir(join(root, "spare", "new-1001"));
+      await using second = await openAt(root);
+      await second.cleanup();
+      assert.deepEqual(await directoriesOf(root), live);
+      assert.deepEqual(await readdir(join(root, "spare")), []);
+    }));
+
+  test("gives no id to a snapshot that any directory has, so that the first prepare after a crash succeeds", () =>
+    withRoot(async (root) => {
+      // As when the power goes between the rename of a directory and its entry in the database.
+      await mkdir(join(root, "snapshots", "1", "fs"), { recursive: true });
+      await mkdir(join(root, "snapshots", "new-2"));
+      await mkdir(join(root, "spare", "3"), { recursive: true });
+      await using store = await openAt(root);
+      const [mount] = await store.prepare("key", undefined, {});
+      const [, id] = /\/snapshots\/(\d+)\/fs$/.exec(mount?.source ?? "") ?? [];
+      assert(Number(id) > 3);
+    }));
+
+  test("puts into place a directory that was made ahead and whose move a power cut undid", () =>
+    withRoot(async (root) => {
+      const first = await openAt(root);
+      const [mount] = await first.prepare("key", undefined, {});
+      await writeFile(join(mount?.source ?? "", "file"), "content");
+      await first[Symbol.asyncDispose]();
+      const [id = ""] = await directoriesOf(root);
+      await rename(join(root, "snapshots", id), join(root, "spare", id));
+      await using second = await openAt(root);
+      assert.deepEqual(await second.mounts("key"), [mount]);
+      assert.equal((await stat(join(mount?.source ?? "", "file"))).size, 7);
+    }));
+
+  test("takes directories that were made ahead once there are some, all of them different", () =>
+    withRoot(async (root) => {
+      await using store = await openAt(root);
+      const sources = new Set<string | undefined>();
+      for (let index = 0; index < 200; index += 1) {
+        const [mount] = await store.prepare(`key ${index}`, undefined, {});
+        sources.add(mount?.source);
+        assert.deepEqual((await readdir(join(mount?.source ?? "", ".."))).sort(), ["fs", "work"]);
+      }
+      assert.equal(sources.size, 200);
+      assert((await readdir(join(root, "spare"))).length > 0);
+      await store.cleanup();
+      assert.equal((await directoriesOf(root)).length, 200);
+    }));
+
+  test("leaves nothing of a copy that fails, and says that the disk is full", async () => {
+    await using tmpfs = await mountTemporarily(
+      [{ type: "tmpfs", source: "tmpfs", options: ["size=4m"] }],
+      tmpdir(),
+    );
+    await using store = await openAt(tmpfs.path, { snapshotter: "native" });
+    await commitBase(store, (content) => writeFile(join(content, "file"), Buffer.alloc(2_500_000, 1)));
+    await assert.rejects(store.prepare("key", "base", {}), ResourceExhaustedError);
+    await assert.rejects(store.stat("key"), NotFoundError);
+    await store.cleanup();
+    assert.equal((await directoriesOf(tmpfs.path)).length, 1);
+  });
+
+  test("leaves nothing of a copy that its caller gives up", () =>
+    withRoot(async (root) => {
+      await using store = await openAt(root, { snapshotter: "native" });
+      await commitBase(store, async (content) => {
+        for (let index = 0; index < 2000; index += 1) {
+          await mkdir(join(content, `${index}`));
+        }
+      });
+      const controller = new AbortController();
+      const preparing = store.prepare("key", "base", {}, controller.signal);
+      controller.abort(new Error("nobody waits"));
+      await assert.rejects(preparing, /nobody waits/);
+      await store.cleanup();
+      assert.equal((await directoriesOf(root)).length, 1);
+      await store.prepare("key", "base", {});
+    }));
+
+  test("says that the parent is gone when it was removed under a copy", () =>
+    withRoot(async (root) => {
+      await using store = await openAt(root, { snapshotter: "native" });
+      await commitBase(store, (content) => writeFile(join(content, "file"), "content"));
+      const preparing = store.prepare("key", "base", {});
+      const removing = store.remove("base");
+      await removing;
+      await assert.rejects(preparing, NotFoundError);
+    }));
+
+  test("waits for the disk at a commit if it is told to", () =>
+    withRoot(async (root) => {
+      await using store = await openAt(root, { syncOnCommit: true });
+      await commitBase(store);
+      assert.equal((await store.stat("base")).kind, "committed");
+    }));
+
+  test("does not delete what is mounted in the directory of a removed snapshot, and says so", () =>
+    withRoot(async (root) => {
+      const lines: Record<string, unknown>[] = [];
+      const log = pino({ level: "warn" }, { write: (line) => lines.push(JSON.parse(line)) });
+      await using store = await openAt(root, { log });
+      const [mount] = await store.prepare("key", undefined, {});
+      const mountPoint = join(mount?.source ?? "", "mounted");
+      await mkdir(mountPoint);
+      // A bind mount is of the same file system, which only the list of mounts can tell.
+      await mkdir(join(root, "precious"));
+      await writeFile(join(root, "precious", "file"), "");
+      await mountAll([{ type: "bind", source: join(root, "precious"), options: ["rbind"] }], mountPoint);
+      try {
+        await store.remove("key");
+        await store.cleanup();
+        assert.deepEqual(await readdir(join(root, "precious")), ["file"]);
+        assert.equal(lines.find((line) => line["mountPoint"] === mountPoint)?.["level"], 40);
+      } finally {
+        await unmount(mountPoint);
+      }
+      await store.cleanup();
+      assert.deepEqual(await directoriesOf(root), []);
+      assert.deepEqual(await readdir(join(root, "precious")), ["file"]);
+    }));
+
+  test("opens a root with the backend of its snapshots only", () =>
+    withRoot(async (root) => {
+      const first = await openAt(root, { snapshotter: "native" });
+      await first.prepare("key", undefined, {});
+      await first[Symbol.asyncDispose]();
+      await assert.rejects(openAt(root, { snapshotter: "overlayfs" }), FailedPreconditionError);
+      const second = await openAt(root, { snapshotter: "auto" });
+      assert.equal(second.backend, "native");
+      await second.remove("key");
+      await second[Symbol.asyncDispose]();
+      await using third = await openAt(root, { snapshotter: "overlayfs" });
+      assert.equal(third.backend, "overlayfs");
+    }));
+
+  test("refuses a root whose snapshots are of a backend that it does not know", () =>
+    withRoot(async (root) => {
+      const store = await openAt(root);
+      await store.prepare("key", undefined, {});
+      await store[Symbol.asyncDispose]();
+      const database = new DatabaseSync(join(root, "metadata.db"));
+      database.exec("UPDATE facts SET value = 'devmapper'");
+      database.close();
+      await assert.rejects(openAt(root, { snapshotter: "auto" }), FailedPreconditionError);
+    }));
+
+  for (const snapshotter of ["fuse-overlayfs", "stargz"] as const) {
+    test(`says that it does not have ${snapshotter}, and makes nothing`, () =>
+      withRoot(async (root) => {
+        await assert.rejects(
+          openAt(root, { snapshotter }),
+          (error) => error instanceof UnimplementedError && error.message.includes(snapshotter),
+        );
+        await assert.rejects(stat(root), { code: "ENOENT" });
+      }));
+  }
+
+  test("refuses damaged metadata and touches no directory", () =>
+    withRoot(async (root) => {
+      const first = await openAt(root);
+      await commitBase(first);
+      await first[Symbol.asyncDispose]();
+      await truncate(join(root, "metadata.db"), 5000);
+      const before = await directoriesOf(root);
+      await assert.rejects(openAt(root), /damaged/);
+      assert.deepEqual(await directoriesOf(root), before);
+    }));
+});

@@ -1,0 +1,188 @@
+import { setImmediate } from "node:timers/promises";
+import { FailedPreconditionError, NotFoundError, UnimplementedError } from "@oci-worker/errdefs";
+import type { Mount } from "@oci-worker/mounts/mount";
+import { parseFilters } from "@oci-worker/snapshots/filters";
+import type { LabelChange, Labels } from "@oci-worker/snapshots/labels";
+import type { Info, Snapshotter, Usage } from "@oci-worker/snapshots/snapshotter";
+import type { Logger } from "pino";
+import { explainFullDisk } from "../full-disk.ts";
+import { quote } from "../metastore/key.ts";
+import type { Metastore } from "../metastore/metastore.ts";
+import type { SnapshotRecord } from "../metastore/record.ts";
+import { checkCommit, checkNew, type NewSnapshot } from "../metastore/rules.ts";
+import { measureTree } from "../trees/measure-tree.ts";
+import type { Trees } from "../trees/trees.ts";
+import { type Backend, type BackendName, contentOf } from "./backend.ts";
+import type { SnapshotDirectories } from "./snapshot-directories.ts";
+
+export interface DirectoryStoreOptions {
+  readonly metastore: Metastore;
+  readonly directories: SnapshotDirectories;
+  readonly backend: Backend;
+  readonly trees: Trees;
+  /** Whether a commit waits until everything that was written to the snapshot is on disk. */
+  readonly syncOnCommit: boolean;
+  readonly log: Logger;
+  /** Disposed of with the store: all of the above. */
+  readonly owned: AsyncDisposable;
+}
+
+/** A tree of so few entries is measured at once; handing it to another thread would take longer. */
+const maxEntriesInline = 100;
+
+const recordsPerPage = 100;
+
+/**
+ * A snapshotter that keeps each snapshot in a directory of its own: the contract, spoken in terms of the metastore,
+ * the directories and what the backend makes of them.
+ */
+export class DirectoryStore implements Snapshotter {
+  readonly #options: DirectoryStoreOptions;
+  readonly #metastore: Metastore;
+  readonly #backend: Backend;
+  readonly #directories: SnapshotDirectories;
+
+  constructor(options: DirectoryStoreOptions) {
+    this.#options = options;
+    this.#metastore = options.metastore;
+    this.#backend = options.backend;
+    this.#directories = options.directories;
+  }
+
+  [Symbol.asyncDispose](): PromiseLike<void> {
+    return this.#options.owned[Symbol.asyncDispose]();
+  }
+
+  /** The name of the backend that it runs on. */
+  get backend(): BackendName {
+    return this.#backend.name;
+  }
+
+  async stat(key: string): Promise<Info> {
+    return this.#find("stat", key);
+  }
+
+  update(key: string, change: LabelChange): Promise<Info> {
+    return this.#metastore.update(key, change);
+  }
+
+  async usage(key: string, signal?: AbortSignal): Promise<Usage> {
+    const record = this.#find("measure", key);
+    switch (record.kind) {
+      case "committed":
+        return record.usage ?? nothing;
+      case "view":
+        return nothing;
+      case "active":
+        return this.#measure(record.id, signal);
+    }
+  }
+
+  async mounts(key: string): Promise<Mount[]> {
+    const record = this.#find("mount", key);
+    if (record.kind === "committed") {
+      throw new FailedPreconditionError(`Cannot mount ${quote(key)}: it is committed, want a view of it`);
+    }
+    return this.#mounts(record.kind, record.id, record.parentID);
+  }
+
+  prepare(key: string, parent: string | undefined, labels: Labels, signal?: AbortSignal): Promise<Mount[]> {
+    return this.#create({ kind: "active", key, parent, labels }, signal);
+  }
+
+  view(key: string, parent: string | undefined, labels: Labels, signal?: AbortSignal): Promise<Mount[]> {
+    return this.#create({ kind: "view", key, parent, labels }, signal);
+  }
+
+  async commit(
+    name: string,
+    key: string,
+    labels: Labels,
+    parent?: string,
+    signal?: AbortSignal,
+  ): Promise<void> {
+    const change = { name, key, labels, parent };
+    const active = checkCommit(this.#metastore.find, change);
+    if (active.isRebase && !this.#backend.canRebase) {
+      throw new UnimplementedError(
+        `Cannot commit ${quote(key)} on ${quote(parent ?? "")}: ${this.#backend.name} keeps whole trees, want it prepared on that parent`,
+      );
+    }
+    try {
+      if (this.#options.syncOnCommit) {
+        await this.#options.trees.run("sync", { path: this.#directories.pathOf(active.id) }, signal);
+      }
+      const usage = await this.#measure(active.id, signal);
+      signal?.throwIfAborted();
+      await this.#metastore.commit(change, active.id, usage);
+    } catch (error) {
+      // Whatever went wrong, if the snapshot is not what it was, then that is the reason.
+      checkCommit(this.#metastore.find, change);
+      throw error;
+    }
+  }
+
+  async remove(key: string): Promise<void> {
+    const { id, kind, parentID } = await this.#metastore.remove(key);
+    this.#directories.discard(id, kind, parentID);
+  }
+
+  async *walk(filters: readonly string[], signal?: AbortSignal): AsyncGenerator<Info> {
+    const matches = parseFilters(filters, (problem) => {
+      this.#options.log.warn({ problem }, "regular expression of a filter matches nothing");
+    });
+    let afterID = 0;
+    for (;;) {
+      signal?.throwIfAborted();
+      const page = this.#metastore.page(afterID, recordsPerPage);
+      yield* page.filter(matches);
+      if (page.length < recordsPerPage) {
+        return;
+      }
+      afterID = page.at(-1)?.id ?? afterID;
+      // Others have their turn, also when nothing matches and nobody waits for what we yield.
+      await setImmediate();
+    }
+  }
+
+  cleanup(signal?: AbortSignal): Promise<void> {
+    return this.#directories.cleanup(signal);
+  }
+
+  async #create(snapshot: NewSnapshot, signal: AbortSignal | undefined): Promise<Mount[]> {
+    const { kind } = snapshot;
+    const parent = checkNew(this.#metastore.find, snapshot);
+    try {
+      using made = await this.#directories.make(kind, parent?.id, signal);
+      signal?.throwIfAborted();
+      await this.#metastore.create(made.id, snapshot, parent?.id);
+      made.keep();
+      return this.#mounts(kind, made.id, parent?.id);
+    } catch (error) {
+      // Whatever went wrong, if the snapshot cannot be made any more, then that is the reason.
+      checkNew(this.#metastore.find, snapshot);
+      throw explainFullDisk(error);
+    }
+  }
+
+  async #measure(id: number, signal: AbortSignal | undefined): Promise<Usage> {
+    const path = contentOf(this.#directories.pathOf(id));
+    const options = { maxEntries: maxEntriesInline, onDirectory: () => signal?.throwIfAborted() };
+    return measureTree(path, options) ?? (await this.#options.trees.run("measure", { path }, signal));
+  }
+
+  #find(action: string, key: string): SnapshotRecord {
+    const record = this.#metastore.find(key);
+    if (record === undefined) {
+      throw new NotFoundError(`Cannot ${action} ${quote(key)}: not found`);
+    }
+    return record;
+  }
+
+  #mounts(kind: "active" | "view", id: number, parentID: number | undefined): Mount[] {
+    const parents = this.#metastore.ancestors(parentID).map((each) => this.#directories.pathOf(each));
+    return this.#backend.mounts(kind, this.#directories.pathOf(id), parents);
+  }
+}
+
+const nothing: Usage = { inodes: 0n, sizeBytes: 0n };

@@ -1,0 +1,38 @@
+import { closeSync, constants, fsync, openSync } from "node:fs";
+import { setImmediate } from "node:timers/promises";
+import { promisify } from "node:util";
+
+const fsyncDescriptor = promisify(fsync);
+
+/**
+ * Makes the entries of one directory durable. Whoever asks while a sync is running shares the next one: that which
+ * runs may have begun too early for them.
+ */
+export class DirectorySync implements Disposable {
+  readonly #fd: number;
+  #running: Promise<void> = Promise.resolve();
+  #next: Promise<void> | undefined;
+
+  constructor(path: string) {
+    this.#fd = openSync(path, constants.O_RDONLY | constants.O_DIRECTORY);
+  }
+
+  [Symbol.dispose](): void {
+    closeSync(this.#fd);
+  }
+
+  /** Resolves when everything that has been renamed into the directory until now will be there after a power cut. */
+  flush(): Promise<void> {
+    this.#next ??= this.#begin();
+    return this.#next;
+  }
+
+  async #begin(): Promise<void> {
+    // Whether the one before failed is told to those who wait for it.
+    await this.#running.catch(() => undefined);
+    await setImmediate();
+    this.#next = undefined;
+    this.#running = fsyncDescriptor(this.#fd);
+    await this.#running;
+  }
+}

@@ -1,0 +1,64 @@
+import { chmod, mkdir } from "node:fs/promises";
+import { join } from "node:path";
+import { FailedPreconditionError, UnimplementedError } from "@oci-worker/errdefs";
+import type { Logger } from "pino";
+import type { Config, SnapshotterName } from "../config.ts";
+import { Metastore } from "../metastore/metastore.ts";
+import { Trees } from "../trees/trees.ts";
+import type { BackendName, Probe } from "./backend.ts";
+import { chooseBackend } from "./choose.ts";
+import { DirectoryStore } from "./directory-store.ts";
+import { Native } from "./native/native.ts";
+import { probeOverlayfs } from "./overlayfs/probe.ts";
+import { SnapshotDirectories } from "./snapshot-directories.ts";
+
+/**
+ * Opens the snapshotter on `root`, with the backend that {@link chooseBackend} settles on. The caller holds the lock
+ * of the root.
+ *
+ * @throws {FailedPreconditionError} if the backend cannot run on this host, or the root belongs to something else.
+ * @throws {DataLossError} if the metadata is damaged.
+ */
+export async function openSnapshotter(
+  { root, snapshotter, syncOnCommit }: Pick<Config, "root" | "snapshotter" | "syncOnCommit">,
+  log: Logger,
+): Promise<DirectoryStore> {
+  const wanted = implemented(snapshotter);
+  await mkdir(root, { recursive: true, mode: 0o700 });
+  // Whoever can enter it can run the set-user-ID programs of every image in it (CVE-2021-41103).
+  await chmod(root, 0o700);
+  await using undo = new AsyncDisposableStack();
+  const metastore = undo.use(new Metastore(join(root, "metadata.db")));
+  const existing = known(metastore.backend, root);
+  const trees = undo.use(new Trees());
+  const probes: Readonly<Record<BackendName, Probe>> = {
+    overlayfs: probeOverlayfs,
+    native: async () => new Native(trees, log, syncOnCommit),
+  };
+  const backend = await chooseBackend({ root, wanted, existing, probes }, log);
+  await metastore.setBackend(backend.name);
+  const { lastID } = metastore;
+  const isLive = (id: number) => metastore.has(id);
+  const directories = await SnapshotDirectories.open({ root, backend, trees, lastID, isLive, log });
+  undo.use(directories);
+  const owned = undo.move();
+  return new DirectoryStore({ metastore, directories, backend, trees, syncOnCommit, log, owned });
+}
+
+function implemented(name: SnapshotterName): BackendName | "auto" {
+  if (name === "fuse-overlayfs" || name === "stargz") {
+    throw new UnimplementedError(
+      `Cannot start snapshotter ${name}: this version does not have it, want one of auto, native, overlayfs`,
+    );
+  }
+  return name;
+}
+
+function known(name: string | undefined, root: string): BackendName | undefined {
+  if (name === undefined || name === "native" || name === "overlayfs") {
+    return name;
+  }
+  throw new FailedPreconditionError(
+    `Cannot use ${root}: it holds snapshots of ${JSON.stringify(name)}, which this version does not have`,
+  );
+}

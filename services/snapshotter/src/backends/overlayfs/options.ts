@@ -1,0 +1,36 @@
+import { existsSync, readFileSync } from "node:fs";
+
+/** There since Linux 4.13; an older overlayfs does not know the option. */
+const indexParameter = "/sys/module/overlay/parameters/index";
+
+/** How /proc/self/uid_map reads where no user is mapped to another (user_namespaces(7)). */
+const identityMap = /^\s*0\s+0\s+4294967295\s*$/;
+
+/** What is to be known of a host to choose the options of its overlay mounts. */
+export interface OverlayHost {
+  /** Whether overlayfs can keep an index of lower files, and so may do it by default. */
+  readonly hasIndex: boolean;
+  /** Whether we run in a user namespace, where the attributes of overlayfs need another name. */
+  readonly inUserNamespace: boolean;
+}
+
+/** Looks at this host. */
+export function overlayHost(): OverlayHost {
+  return {
+    hasIndex: existsSync(indexParameter),
+    inUserNamespace: !identityMap.test(readFileSync("/proc/self/uid_map", "utf8")),
+  };
+}
+
+/**
+ * The sets of options that may work on `host`, the preferred one first.
+ *
+ * - `index=off`: an index ties an upper directory to the lower ones that it was first mounted on, and the next mount
+ *   on others fails with ESTALE.
+ * - `userxattr`: in a user namespace overlayfs may not write `trusted.*` attributes and writes `user.*` ones
+ *   instead, since Linux 5.11. Before that, some kernels were patched to do without.
+ */
+export function overlayOptionSets({ hasIndex, inUserNamespace }: OverlayHost): string[][] {
+  const options = hasIndex ? ["index=off"] : [];
+  return inUserNamespace ? [[...options, "userxattr"], options] : [options];
+}

@@ -1,0 +1,65 @@
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import { InvalidArgumentError } from "@oci-worker/errdefs";
+import { defaults, parseConfig } from "./config.ts";
+
+describe("parseConfig", () => {
+  test("gives the defaults for an empty document", () => {
+    assert.deepEqual(parseConfig({}), defaults);
+  });
+
+  test("takes every key that there is", () => {
+    const config = {
+      root: "/data/snapshots",
+      address: "/run/s.sock",
+      snapshotter: "native",
+      resolverAddress: "/run/r.sock",
+      logLevel: "debug",
+      syncOnCommit: true,
+      drainTimeoutMs: 0,
+    } as const;
+    assert.deepEqual(parseConfig(config), config);
+    assert.deepEqual(Object.keys(config), Object.keys(defaults));
+  });
+
+  test("takes sockets with unix:// before them, and paths with doubled slashes", () => {
+    const config = parseConfig({
+      address: "unix:///run/s.sock",
+      resolverAddress: "unix:///r.sock",
+      root: "//a//b/",
+    });
+    assert.equal(config.address, "/run/s.sock");
+    assert.equal(config.resolverAddress, "/r.sock");
+    assert.equal(config.root, "/a/b");
+    assert.equal(parseConfig({ root: "/" }).root, "/");
+  });
+
+  const wrong: readonly Readonly<Record<string, unknown>>[] = [
+    { snapshoter: "native" },
+    { toString: "x" },
+    { snapshotter: "overlay" },
+    { snapshotter: 1 },
+    { root: "relative" },
+    { root: "" },
+    { root: "/a\0b" },
+    { address: "relative.sock" },
+    { address: "unix://relative.sock" },
+    { address: "tcp://127.0.0.1:1" },
+    { address: `/${"x".repeat(107)}` },
+    { logLevel: 3 },
+    { syncOnCommit: "yes" },
+    { drainTimeoutMs: -1 },
+    { drainTimeoutMs: 1.5 },
+    { drainTimeoutMs: "10s" },
+    { drainTimeoutMs: 2 ** 31 },
+  ];
+  for (const raw of wrong) {
+    const [key = "", value] = Object.entries(raw)[0] ?? [];
+    test(`refuses ${key} = ${JSON.stringify(value)?.slice(0, 30)}, naming the key`, () => {
+      assert.throws(
+        () => parseConfig(raw),
+        (error) => error instanceof InvalidArgumentError && error.message.includes(key),
+      );
+    });
+  }
+});

@@ -1,0 +1,31 @@
+import { loadConfig } from "@oci-worker/daemon/load-config";
+import { lockRoot } from "@oci-worker/daemon/lock-root";
+import { createLog } from "@oci-worker/daemon/log";
+import { notifyManager } from "@oci-worker/daemon/notify";
+import { runProgram } from "@oci-worker/daemon/run";
+import { untilSignal } from "@oci-worker/daemon/until-signal";
+import { openSnapshotter } from "./backends/open.ts";
+import { parseConfig } from "./config.ts";
+import { parseFlags, usage } from "./flags.ts";
+import { serveSnapshotter } from "./server.ts";
+
+await runProgram("oci-snapshotter", async () => {
+  const flags = parseFlags(process.argv.slice(2));
+  if (flags.help) {
+    process.stdout.write(usage);
+    return;
+  }
+  const file = await loadConfig(flags.configFile, flags.configFileNamed);
+  const config = parseConfig({ ...file, ...flags.settings });
+  const log = createLog("snapshotter", config.logLevel);
+  const stopped = untilSignal();
+
+  await using _lock = await lockRoot(config.root, "lock");
+  await using snapshotter = await openSnapshotter(config, log);
+  await using _server = await serveSnapshotter(config, snapshotter, log);
+  log.info({ address: config.address, root: config.root, backend: snapshotter.backend }, "serving");
+  notifyManager("READY=1");
+
+  log.info({ signal: await stopped }, "stopping");
+  notifyManager("STOPPING=1");
+});

@@ -1,0 +1,46 @@
+import { mkdir } from "node:fs/promises";
+import { dirname } from "node:path";
+import { Snapshots } from "@oci-worker/api/containerd/snapshots";
+import { HealthService } from "@oci-worker/grpc/health";
+import { logCalls } from "@oci-worker/grpc/log-calls";
+import { implement } from "@oci-worker/grpc/router";
+import { serve } from "@oci-worker/grpc/serve";
+import type { Snapshotter } from "@oci-worker/snapshots/snapshotter";
+import type { Logger } from "pino";
+import type { Config } from "./config.ts";
+import { watchClients } from "./rpc/clients.ts";
+import { snapshotsService } from "./rpc/snapshots.ts";
+
+/** Whoever may connect can have any directory mounted, so may do what root may. */
+const socketMode = 0o660;
+
+/** Others may pass through the directory of the sockets and not look around. */
+const socketDirectoryMode = 0o711;
+
+/**
+ * Serves `snapshotter`, and its health, on the socket of `config`. Disposing drains: health says so, calls in flight
+ * end, new ones are refused.
+ *
+ * @throws {FailedPreconditionError} if another process serves that socket.
+ */
+export async function serveSnapshotter(
+  { address, drainTimeoutMs }: Pick<Config, "address" | "drainTimeoutMs">,
+  snapshotter: Snapshotter,
+  log: Logger,
+): Promise<AsyncDisposable> {
+  await mkdir(dirname(address), { recursive: true, mode: socketDirectoryMode });
+  const health = new HealthService([Snapshots.typeName]);
+  const snapshots = implement(Snapshots, watchClients(snapshotsService(snapshotter), log));
+  const server = await serve({
+    implementations: [snapshots, health.implementation],
+    observe: logCalls(log),
+    addresses: [{ path: address, mode: socketMode }],
+    drainTimeoutMs,
+  });
+  return {
+    async [Symbol.asyncDispose]() {
+      health.stop();
+      await server[Symbol.asyncDispose]();
+    },
+  };
+}
