@@ -1,0 +1,245 @@
+import { PermissionDeniedError, ServiceError, UnavailableError } from "@oci-worker/errdefs";
+import type { Logger } from "pino";
+import { BoundedMap } from "./bounded-map.ts";
+import { type BearerDemand, type Demand, demandOf } from "./challenge.ts";
+import type { Identity, Keychain, KeychainQuery, Obstacle, TokenRequest } from "./credentials/identity.ts";
+import { tokenServerTls } from "./hosts/hosts.ts";
+import type { RegistryTable } from "./hosts/registry-table.ts";
+import { type AuthorizationRequest, type Inquiry, understand } from "./inquiry.ts";
+import { Refusals } from "./refusals.ts";
+import { mergeScopes, repositoryScope } from "./token/scopes.ts";
+import type { Secret } from "./token/secret.ts";
+import { bearerValue, sha256Of, type TokenCache } from "./token/token-cache.ts";
+
+/** Targets of which is remembered how they were opened. */
+const maxMemories = 4096;
+
+/** Failures that an error tells. */
+const maxToldFailures = 5;
+
+/** What to send with the next request. */
+export interface Grant {
+  /** Value of the Authorization header. */
+  readonly value: Secret;
+  /** Name of the keychain that it comes from. */
+  readonly keychain: string;
+  /** Milliseconds since 1970 at which to ask again; undefined: when it is refused. */
+  readonly renewAtMs?: number;
+}
+
+export interface AuthorizerParts {
+  readonly table: RegistryTable;
+  /** In the order in which to try them. */
+  readonly keychains: readonly Keychain[];
+  readonly tokens: TokenCache;
+  readonly log: Logger;
+}
+
+/** What is to be found: something to meet `demand` with. */
+interface Search extends Inquiry {
+  readonly demand: Demand;
+  /** What to ask a token server for, if there is one. */
+  readonly tokenRequest: TokenRequest | undefined;
+}
+
+/** What an identity has to show. */
+type Shown = Omit<Grant, "keychain">;
+
+/** How a target was last opened. */
+interface Memory {
+  readonly demand: Demand;
+  readonly keychain: string;
+}
+
+/** Why a keychain was of no use. */
+interface Failure {
+  readonly keychain: string;
+  readonly error: ServiceError;
+}
+
+/**
+ * Finds authorizations for requests to registries: which identity of which keychain, and what it has to show.
+ *
+ * An identity that a registry has refused is passed over for a while, so that a caller which comes back after every 401
+ * gets through all of them, and to an end.
+ */
+export class Authorizer {
+  readonly #parts: AuthorizerParts;
+  readonly #memories = new BoundedMap<string, Memory>(maxMemories);
+  readonly #refusals = new Refusals();
+
+  constructor(parts: AuthorizerParts) {
+    this.#parts = parts;
+  }
+
+  /**
+   * What to send with the next request; undefined to send nothing yet.
+   *
+   * @throws {InvalidArgumentError} for a handle, host or challenge that makes no sense.
+   * @throws {PermissionDeniedError} if every identity there is has been refused.
+   * @throws {UnavailableError} if one could not be asked.
+   */
+  async authorize(request: AuthorizationRequest, signal: AbortSignal): Promise<Grant | undefined> {
+    const inquiry = await understand(this.#parts.table, request);
+    if (request.challenges.length === 0) {
+      const memory = this.#memories.get(inquiry.target);
+      if (memory === undefined) {
+        return undefined;
+      }
+      // With no identity the request goes without: what the registry says to that comes back to us.
+      return await this.#find(await this.#search(inquiry, memory.demand), [], signal);
+    }
+    const search = await this.#search(inquiry, demandOf(request.challenges, inquiry.host));
+    const failures: Failure[] = [];
+    const grant = await this.#find(search, failures, signal);
+    if (grant === undefined) {
+      this.#parts.log.info(
+        { ...explained(search), tried: failures.map(({ keychain }) => keychain) },
+        "no authorization found",
+      );
+      throw refusal(search, failures);
+    }
+    return grant;
+  }
+
+  async #search(inquiry: Inquiry, demand: Demand): Promise<Search> {
+    const tokenRequest = demand.scheme === "bearer" ? await this.#tokenRequest(inquiry, demand) : undefined;
+    return { ...inquiry, demand, tokenRequest };
+  }
+
+  async #tokenRequest({ grantee, host, extraScopes }: Inquiry, demand: BearerDemand): Promise<TokenRequest> {
+    const { realm, service, scopes } = demand;
+    const tls = await tokenServerTls(this.#parts.table, realm, host);
+    const own = repositoryScope(grantee.reference.repository, grantee.access);
+    return {
+      host: host.host,
+      realm,
+      service,
+      scopes: mergeScopes([own], scopes, extraScopes),
+      ...(tls && { tls }),
+    };
+  }
+
+  /** The first identity that has something to show; what became of the others goes to `failures`. */
+  async #find(search: Search, failures: Failure[], signal: AbortSignal): Promise<Grant | undefined> {
+    for (const keychain of this.#parts.keychains) {
+      for await (const found of candidates(keychain, queryOf(search), signal)) {
+        const outcome = await this.#outcome(found, search, signal);
+        if (outcome instanceof ServiceError) {
+          failures.push({ keychain: keychain.name, error: outcome });
+        } else if (outcome !== undefined) {
+          const grant = { ...outcome, keychain: keychain.name };
+          this.#remember(search, grant);
+          return grant;
+        }
+      }
+    }
+    return undefined;
+  }
+
+  /** What an identity has to show, or why that is no good; undefined if it has nothing of the kind. */
+  async #outcome(
+    found: Identity | Obstacle,
+    search: Search,
+    signal: AbortSignal,
+  ): Promise<Shown | ServiceError | undefined> {
+    if ("obstacle" in found) {
+      return found.obstacle;
+    }
+    if (this.#refusals.has(found.key, search.target)) {
+      return refused();
+    }
+    try {
+      const shown = await this.#show(found, search, signal);
+      if (shown === "refused") {
+        this.#refusals.add(found.key, search.target);
+        return refused();
+      }
+      return shown;
+    } catch (error) {
+      signal.throwIfAborted();
+      if (error instanceof ServiceError) {
+        return error;
+      }
+      throw error;
+    }
+  }
+
+  async #show(
+    identity: Identity,
+    { tokenRequest, demand, refusedSha256 }: Search,
+    signal: AbortSignal,
+  ): Promise<Shown | "refused" | undefined> {
+    if (tokenRequest === undefined) {
+      const { basic } = identity;
+      return basic && (sha256Of(basic.reveal()) === refusedSha256 ? "refused" : { value: basic });
+    }
+    const isInsufficient = demand.scheme === "bearer" && demand.isInsufficient;
+    const query = { identity, request: tokenRequest, refusedSha256, isInsufficient };
+    const token = await this.#parts.tokens.get(query, signal);
+    return token === undefined ? "refused" : { value: bearerValue(token), renewAtMs: token.renewAtMs };
+  }
+
+  #remember(search: Search, { keychain }: Grant): void {
+    const before = this.#memories.get(search.target);
+    this.#memories.set(search.target, { demand: search.demand, keychain });
+    const fields = { ...explained(search), scheme: search.demand.scheme, keychain };
+    if (before?.keychain === keychain) {
+      this.#parts.log.debug(fields, "authorization found");
+    } else {
+      this.#parts.log.info(fields, "authorization found");
+    }
+  }
+}
+
+/** What `keychain` finds. That it cannot look is an obstacle like others: the next keychain may know more. */
+async function* candidates(
+  keychain: Keychain,
+  query: KeychainQuery,
+  signal: AbortSignal,
+): AsyncGenerator<Identity | Obstacle> {
+  try {
+    yield* keychain.identities(query, signal);
+  } catch (error) {
+    signal.throwIfAborted();
+    if (!(error instanceof ServiceError)) {
+      throw error;
+    }
+    yield { obstacle: error };
+  }
+}
+
+function queryOf({ host, reference, grantee, demand }: Search): KeychainQuery {
+  return {
+    host: host.host,
+    scheme: demand.scheme,
+    reference,
+    sessionIDs: grantee.sessionIDs,
+    anySession: grantee.subject === "layer",
+  };
+}
+
+function refused(): PermissionDeniedError {
+  return new PermissionDeniedError("the registry refused these credentials");
+}
+
+function explained({ host, reference, grantee }: Search) {
+  return { reference, host: host.host, access: grantee.access };
+}
+
+/**
+ * The error for a search that has found nothing: worth another try only if somebody could not be asked.
+ *
+ * "no basic auth credentials" is what clients of BuildKit know this by.
+ */
+function refusal({ host, reference, demand }: Search, failures: readonly Failure[]): ServiceError {
+  const told = failures
+    .slice(0, maxToldFailures)
+    .map(({ keychain, error }) => `${keychain}: ${error.message}`)
+    .join("; ");
+  const nothing = demand.scheme === "basic" ? "no basic auth credentials" : "no token";
+  const message = `Cannot authorize at ${host.host} for ${reference}: ${told || nothing}`;
+  return failures.some(({ error }) => !(error instanceof PermissionDeniedError))
+    ? new UnavailableError(message)
+    : new PermissionDeniedError(message);
+}

@@ -1,0 +1,95 @@
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import { InvalidArgumentError, PermissionDeniedError } from "@oci-worker/errdefs";
+import type { RegistryHost } from "@oci-worker/registry/host";
+import fc from "fast-check";
+import { demandOf } from "./challenge.ts";
+
+const host: RegistryHost = { scheme: "https", host: "registry.example", path: "/v2", capabilities: ["pull"] };
+const plainHost: RegistryHost = { ...host, scheme: "http" };
+const bearer = 'Bearer realm="https://auth.example/token",service="s",scope="a:b:c d:e:f"';
+
+describe("demandOf", () => {
+  test("prefers a token to a password, wherever they stand", () => {
+    const want = {
+      scheme: "bearer",
+      realm: new URL("https://auth.example/token"),
+      service: "s",
+      scopes: ["a:b:c", "d:e:f"],
+      isInsufficient: false,
+    };
+    assert.deepEqual(demandOf([`Basic realm="x", ${bearer}`], host), want);
+    assert.deepEqual(demandOf([bearer, "Basic"], host), want);
+    assert.deepEqual(demandOf(["Negotiate", 'BASIC realm="x"'], host), { scheme: "basic" });
+  });
+
+  test("sees that a token is good and allows too little", () => {
+    const demand = demandOf([`${bearer},error="insufficient_scope"`], host);
+    assert.ok(demand.scheme === "bearer" && demand.isInsufficient);
+  });
+
+  test("falls back to a password where the token server is none", () => {
+    assert.deepEqual(demandOf(['Bearer realm="nowhere", Basic realm="x"'], host), { scheme: "basic" });
+  });
+
+  test("sends no credentials in the clear for a registry with https", () => {
+    const insecure = 'Bearer realm="http://auth.example/token"';
+    assert.throws(() => demandOf([insecure], host), InvalidArgumentError);
+    assert.equal(demandOf([insecure], plainHost).scheme, "bearer");
+    assert.equal(demandOf(['Bearer realm="http://127.0.0.1:5001/token"'], host).scheme, "bearer");
+  });
+
+  test("refuses a challenge that makes no sense, and shows it", () => {
+    for (const challenge of [
+      "",
+      "=",
+      'Bearer service="x"',
+      'Bearer realm="file:///x"',
+      'Bearer realm="https://u:p@h/"',
+    ]) {
+      assert.throws(
+        () => demandOf([challenge], host),
+        (error) => error instanceof InvalidArgumentError && error.message.includes("registry.example"),
+        challenge,
+      );
+    }
+  });
+
+  test("refuses ways that we do not know", () => {
+    assert.throws(
+      () => demandOf(["Negotiate, Digest qop=auth"], host),
+      (error) => {
+        assert.ok(error instanceof PermissionDeniedError);
+        assert.match(error.message, /it wants negotiate or digest/);
+        return true;
+      },
+    );
+  });
+
+  test("answers or refuses, whatever the headers", () => {
+    const piece = fc.constantFrom(
+      "Bearer ",
+      "Basic ",
+      'realm="',
+      "https://x/",
+      '"',
+      ",",
+      "scope=",
+      "\\",
+      " ",
+    );
+    const header = fc.oneof(
+      fc.string(),
+      fc.array(piece).map((parts) => parts.join("")),
+    );
+    fc.assert(
+      fc.property(fc.array(header), (headers) => {
+        try {
+          demandOf(headers, host);
+        } catch (error) {
+          assert.ok(error instanceof InvalidArgumentError || error instanceof PermissionDeniedError);
+        }
+      }),
+    );
+  });
+});

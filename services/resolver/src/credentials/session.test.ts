@@ -1,0 +1,200 @@
+import assert from "node:assert/strict";
+import { generateKeyPairSync, sign } from "node:crypto";
+import { describe, test } from "node:test";
+import {
+  NotFoundError,
+  PermissionDeniedError,
+  ServiceError,
+  UnavailableError,
+  UnimplementedError,
+  UnknownError,
+} from "@oci-worker/errdefs";
+import { HttpClient } from "@oci-worker/registry/http";
+import { Secret } from "../token/secret.ts";
+import type { Identity, Obstacle, Scheme, TokenRequest } from "./identity.ts";
+import { SessionKeychain } from "./session.ts";
+import type { AuthMethod, LiveSession, SessionAuth } from "./session-auth.ts";
+
+const allMethods: readonly AuthMethod[] = [
+  "credentials",
+  "fetchToken",
+  "getTokenAuthority",
+  "verifyTokenAuthority",
+];
+const { privateKey, publicKey } = generateKeyPairSync("ed25519");
+const rawPublicKey = Buffer.from(publicKey.export({ format: "jwk" }).x ?? "", "base64url");
+const signal = new AbortController().signal;
+const request: TokenRequest = {
+  host: "registry.example",
+  realm: new URL("https://auth.example/token"),
+  service: "",
+  scopes: [],
+};
+
+function session(id: string, methods: readonly AuthMethod[] = allMethods, attachedAt = "1"): LiveSession {
+  return { id, methods: new Set(methods), attachedAt };
+}
+
+/** Clients that all are the same user, but for what `changes` says; and what they were asked. */
+function sessionsWith(live: readonly LiveSession[], changes: Partial<SessionAuth> = {}) {
+  const calls: string[] = [];
+  const counted = <A extends readonly unknown[], R>(name: string, method: (...parameters: A) => R) => {
+    return (...parameters: A): R => {
+      calls.push(`${parameters[0]} ${name}`);
+      return method(...parameters);
+    };
+  };
+  const base: SessionAuth = {
+    liveSessions: () => Promise.resolve([...live]),
+    credentials: () => Promise.resolve({ username: "user", secret: new Secret("pass") }),
+    tokenAuthority: () => Promise.resolve(rawPublicKey),
+    proveTokenAuthority: (_, { payload }) =>
+      Promise.resolve(Buffer.concat([sign(null, payload, privateKey), payload])),
+    fetchToken: () => Promise.resolve({ value: new Secret("token"), lifetime: { seconds: 60 } }),
+    ...changes,
+  };
+  const sessions: SessionAuth = {
+    liveSessions: base.liveSessions,
+    credentials: counted("credentials", base.credentials),
+    tokenAuthority: counted("tokenAuthority", base.tokenAuthority),
+    proveTokenAuthority: counted("proveTokenAuthority", base.proveTokenAuthority),
+    fetchToken: counted("fetchToken", base.fetchToken),
+  };
+  return { calls, keychain: new SessionKeychain(sessions, { http: new HttpClient() }) };
+}
+
+async function identities(keychain: SessionKeychain, scheme: Scheme = "bearer", sessionIDs = ["one"]) {
+  const query = { host: "registry.example", scheme, reference: "r/app:1", sessionIDs, anySession: false };
+  const found: (Identity | Obstacle)[] = [];
+  for await (const each of keychain.identities(query, signal)) {
+    found.push(each);
+  }
+  return found;
+}
+
+/** The keys of identities, and the messages of obstacles. */
+function told(found: readonly (Identity | Obstacle)[]): string[] {
+  return found.map((each) => ("obstacle" in each ? each.obstacle.message : each.key.replace(/:.*/, "")));
+}
+
+describe("SessionKeychain", () => {
+  test("takes a client's proved key for its identity, and has it proved once a session", async () => {
+    const { keychain, calls } = sessionsWith([session("one"), session("two")]);
+    const [first, second] = await identities(keychain);
+    assert.ok(first !== undefined && "key" in first && second !== undefined && "key" in second);
+    assert.equal(first.key, second.key);
+    assert.deepEqual(calls, [
+      "one tokenAuthority",
+      "one proveTokenAuthority",
+      "two tokenAuthority",
+      "two proveTokenAuthority",
+    ]);
+    await identities(keychain);
+    assert.equal(calls.length, 4);
+  });
+
+  test("believes nothing that another client has proved under the same session id", async () => {
+    const live = [session("one", allMethods, "1")];
+    const { keychain, calls } = sessionsWith([], { liveSessions: () => Promise.resolve([...live]) });
+    await identities(keychain);
+    live[0] = session("one", allMethods, "2");
+    await identities(keychain);
+    assert.equal(calls.filter((call) => call === "one proveTokenAuthority").length, 2);
+  });
+
+  test("does not ask a later client while an earlier one will do", async () => {
+    const { keychain, calls } = sessionsWith([session("one"), session("two")]);
+    const query = {
+      host: "h",
+      scheme: "basic",
+      reference: "r",
+      sessionIDs: ["one"],
+      anySession: false,
+    } as const;
+    for await (const _ of keychain.identities(query, signal)) {
+      break;
+    }
+    assert.deepEqual(calls, ["one credentials"]);
+  });
+
+  test("asks for a password where the registry wants one, or the client has no key", async () => {
+    for (const [scheme, methods] of [
+      ["basic", allMethods],
+      ["bearer", ["credentials"]],
+      ["bearer", ["credentials", "fetchToken", "getTokenAuthority"]],
+    ] as const) {
+      const { keychain, calls } = sessionsWith([session("one", methods)]);
+      assert.deepEqual(told(await identities(keychain, scheme)), ["credentials"]);
+      assert.deepEqual(calls, ["one credentials"]);
+    }
+  });
+
+  test("asks for a password where the client has its key switched off", async () => {
+    for (const error of [new UnavailableError("off"), new UnimplementedError("none")]) {
+      const { keychain } = sessionsWith([session("one")], { tokenAuthority: () => Promise.reject(error) });
+      assert.deepEqual(told(await identities(keychain)), ["credentials"]);
+    }
+  });
+
+  test("passes over clients that have nothing, and goes past those that fail", async () => {
+    const { keychain } = sessionsWith(
+      [session("ended"), session("empty"), session("broken"), session("mute", []), session("good")],
+      {
+        credentials: (id) => {
+          switch (id) {
+            case "ended":
+              return Promise.reject(new NotFoundError("no active session for ended"));
+            case "empty":
+              return Promise.resolve(undefined);
+            case "broken":
+              return Promise.reject(new UnknownError("c4n4ry"));
+            default:
+              return Promise.resolve({ username: "user", secret: new Secret("pass") });
+          }
+        },
+      },
+    );
+    assert.deepEqual(told(await identities(keychain, "basic")), [
+      "the session has ended",
+      "the client of the session could not be asked",
+      "credentials",
+    ]);
+  });
+
+  test("says that there is no session, where there were some", async () => {
+    const { keychain } = sessionsWith([]);
+    assert.deepEqual(told(await identities(keychain)), ["no active sessions"]);
+    assert.deepEqual(await identities(keychain, "bearer", []), []);
+  });
+
+  test("tells a token server that refuses the client from one that cannot be asked", async () => {
+    const cases = [
+      [
+        new UnknownError("failed to fetch oauth token: unexpected status: 401 Unauthorized"),
+        PermissionDeniedError,
+      ],
+      [new PermissionDeniedError("no"), PermissionDeniedError],
+      [new UnknownError("failed to fetch oauth token: dial tcp 10.0.0.401: c4n4ry"), UnavailableError],
+      [new NotFoundError("no active session"), UnavailableError],
+    ] as const;
+    for (const [error, kind] of cases) {
+      const { keychain } = sessionsWith([session("one")], { fetchToken: () => Promise.reject(error) });
+      const [identity] = await identities(keychain);
+      assert.ok(identity !== undefined && "key" in identity);
+      await assert.rejects(identity.fetchToken(request, signal), (thrown) => {
+        assert.ok(thrown instanceof ServiceError && thrown instanceof kind, String(thrown));
+        assert.doesNotMatch(thrown.message, /c4n4ry/);
+        return true;
+      });
+    }
+  });
+
+  test("refuses a token of a client that is none", async () => {
+    const { keychain } = sessionsWith([session("one")], {
+      fetchToken: () => Promise.resolve({ value: new Secret("a\r\nb"), lifetime: { seconds: 60 } }),
+    });
+    const [identity] = await identities(keychain);
+    assert.ok(identity !== undefined && "key" in identity);
+    await assert.rejects(identity.fetchToken(request, signal), UnavailableError);
+  });
+});

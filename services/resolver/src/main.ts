@@ -1,0 +1,28 @@
+import { loadConfig } from "@oci-worker/daemon/load-config";
+import { createLog } from "@oci-worker/daemon/log";
+import { notifyManager } from "@oci-worker/daemon/notify";
+import { runProgram } from "@oci-worker/daemon/run";
+import { untilSignal } from "@oci-worker/daemon/until-signal";
+import { parseConfig } from "./config.ts";
+import { defaultDockerConfig, parseFlags, usage } from "./flags.ts";
+import { serveResolver } from "./server.ts";
+
+await runProgram("oci-resolver", async () => {
+  const flags = parseFlags(process.argv.slice(2));
+  if (flags.help) {
+    process.stdout.write(usage);
+    return;
+  }
+  const file = await loadConfig(flags.configFile, flags.configFileNamed);
+  const config = parseConfig({ dockerConfig: defaultDockerConfig(process.env), ...file, ...flags.settings });
+  const log = createLog("resolver", config.logLevel);
+  const stopped = untilSignal();
+
+  await using _server = await serveResolver(config, log);
+  const { address, sessionAddress, dockerConfig, keychains } = config;
+  log.info({ address, sessionAddress, dockerConfig, keychains }, "serving");
+  notifyManager("READY=1");
+
+  log.info({ signal: await stopped }, "stopping");
+  notifyManager("STOPPING=1");
+});

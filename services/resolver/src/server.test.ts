@@ -1,0 +1,252 @@
+import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
+import { chmod, mkdtempDisposable, stat } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { describe, test } from "node:test";
+import { promisify } from "node:util";
+import { timestampFromMs } from "@bufbuild/protobuf/wkt";
+import { Code, ConnectError, createClient } from "@connectrpc/connect";
+import { Health, HealthCheckResponse_ServingStatus as ServingStatus } from "@oci-worker/api/grpc/health";
+import { SessionAuthService } from "@oci-worker/api/ociworker/session";
+import { Access, Capability, SkipReason, SourceService } from "@oci-worker/api/ociworker/source";
+import { unixChannel } from "@oci-worker/grpc/channel";
+import { implement } from "@oci-worker/grpc/router";
+import { serve } from "@oci-worker/grpc/serve";
+import { digestOf } from "@oci-worker/oci/digest";
+import { pino } from "pino";
+import { type Config, parseConfig } from "./config.ts";
+import { serveResolver } from "./server.ts";
+
+const stargz = "containerd.io/snapshot/remote/stargz";
+const digest = digestOf("layer");
+const log = pino({ level: "silent" });
+
+/** A resolver on a socket of its own, with clients for it. */
+async function serving(settings: Readonly<Record<string, unknown>> = {}) {
+  await using undo = new AsyncDisposableStack();
+  const directory = undo.use(await mkdtempDisposable(join(tmpdir(), "resolver-")));
+  const address = join(directory.path, "sockets", "resolver.sock");
+  const config: Config = parseConfig({
+    address,
+    dockerConfig: join(directory.path, "config.json"),
+    ...settings,
+  });
+  undo.use(await serveResolver(config, log));
+  const channel = undo.use(unixChannel(address));
+  const owned = undo.move();
+  return {
+    address,
+    sources: createClient(SourceService, channel),
+    health: createClient(Health, channel),
+    [Symbol.asyncDispose]: () => owned.disposeAsync(),
+  };
+}
+
+/** A worker whose live sessions are these. */
+async function workerWith(...live: readonly string[]) {
+  await using undo = new AsyncDisposableStack();
+  const directory = undo.use(await mkdtempDisposable(join(tmpdir(), "worker-")));
+  const address = join(directory.path, "session.sock");
+  const handlers = {
+    listSessions: ({ sessionIds }: { sessionIds: string[] }) => ({
+      sessions: live
+        .filter((id) => sessionIds.includes(id))
+        .map((id) => ({ id, attachedAt: timestampFromMs(1) })),
+    }),
+  };
+  undo.use(
+    await serve({
+      addresses: [{ path: address, mode: 0o600 }],
+      implementations: [implement(SessionAuthService, handlers)],
+    }),
+  );
+  const owned = undo.move();
+  return { address, [Symbol.asyncDispose]: () => owned.disposeAsync() };
+}
+
+function reference(text: string, sessionIds: string[] = [], access: Access = Access.UNSPECIFIED) {
+  return { query: { case: "reference" as const, value: { reference: text, sessionIds } }, access };
+}
+
+function labels(groups: Readonly<Record<string, readonly string[]>>) {
+  const all = Object.entries(groups).flatMap(([id, sessionIDs]) => [
+    [`${stargz}.reference.${id}`, `registry.example/${id}:1`],
+    [`${stargz}.digest.${id}`, digest],
+    ...sessionIDs.map((sessionID, index) => [`${stargz}.session.${index}.${id}`, sessionID]),
+  ]);
+  return { query: { case: "labels" as const, value: { labels: Object.fromEntries(all) } } };
+}
+
+function fails(promise: Promise<unknown>, code: Code, message: RegExp): Promise<void> {
+  return assert.rejects(promise, (error) => {
+    assert.ok(error instanceof ConnectError, String(error));
+    assert.equal(Code[error.code], Code[code], error.rawMessage);
+    assert.match(error.rawMessage, message);
+    return true;
+  });
+}
+
+describe("ResolveSources", () => {
+  test("says where an image is served", async () => {
+    await using resolver = await serving({
+      registry: { "docker.io": { mirrors: ["mirror.example"] }, "mirror.example": { ca: ["/ca.pem"] } },
+    });
+    const { sources, skipped } = await resolver.sources.resolveSources(reference("alpine", ["one"]));
+    const [source, ...others] = sources;
+    assert.ok(source !== undefined);
+    assert.deepEqual([others, skipped], [[], []]);
+    assert.deepEqual(
+      [source.reference, source.repository, source.sessionIds, source.target],
+      ["docker.io/library/alpine:latest", "library/alpine", ["one"], undefined],
+    );
+    assert.deepEqual(
+      source.hosts.map(({ host, path, capabilities, tls, upstreamNamespace }) => [
+        host,
+        path,
+        capabilities,
+        tls?.caFiles,
+        upstreamNamespace,
+      ]),
+      [
+        ["mirror.example", "/v2", [Capability.PULL, Capability.RESOLVE], ["/ca.pem"], "docker.io"],
+        [
+          "registry-1.docker.io",
+          "/v2",
+          [Capability.PULL, Capability.RESOLVE, Capability.PUSH],
+          undefined,
+          "",
+        ],
+      ],
+    );
+  });
+
+  test("leaves mirrors out for pushing", async () => {
+    await using resolver = await serving({ registry: { "docker.io": { mirrors: ["mirror.example"] } } });
+    const { sources } = await resolver.sources.resolveSources(reference("alpine", [], Access.PUSH));
+    assert.deepEqual(
+      sources[0]?.hosts.map(({ host }) => host),
+      ["registry-1.docker.io"],
+    );
+  });
+
+  test("puts layers first whose sessions are alive", async () => {
+    await using worker = await workerWith("alive");
+    await using resolver = await serving({ sessionAddress: worker.address });
+    const { sources } = await resolver.sources.resolveSources(
+      labels({ a: ["dead"], b: ["dead", "alive"], c: [] }),
+    );
+    assert.deepEqual(
+      sources.map(({ id, reference: name }) => [id, name]),
+      [
+        ["b", "registry.example/b:1"],
+        ["a", "registry.example/a:1"],
+        ["c", "registry.example/c:1"],
+      ],
+    );
+    const [source] = sources;
+    assert.equal(source?.target?.digest, digest);
+    assert.deepEqual(
+      source?.layers.map((layer) => layer.digest),
+      [digest],
+    );
+    assert.deepEqual(source?.sessionIds, ["dead", "alive"]);
+  });
+
+  test("does without the worker where it cannot be asked", async () => {
+    await using resolver = await serving({ sessionAddress: "/run/no-such-directory/session.sock" });
+    const { sources } = await resolver.sources.resolveSources(labels({ b: ["x"], a: ["y"] }));
+    assert.deepEqual(
+      sources.map(({ id }) => id),
+      ["a", "b"],
+    );
+  });
+
+  test("tells what it has skipped", async () => {
+    await using resolver = await serving();
+    const value = { labels: { [`${stargz}.reference.x`]: "Bad", [`${stargz}.digest.x`]: digest } };
+    const { sources, skipped } = await resolver.sources.resolveSources({ query: { case: "labels", value } });
+    assert.deepEqual(sources, []);
+    assert.deepEqual(
+      skipped.map(({ id, label, reason }) => [id, label, reason]),
+      [["x", `${stargz}.reference.x`, SkipReason.BAD_REFERENCE]],
+    );
+    assert.match(skipped[0]?.message ?? "", /upper-case letters/);
+  });
+
+  test("refuses what makes no sense", async () => {
+    await using resolver = await serving();
+    await fails(resolver.sources.resolveSources({}), Code.InvalidArgument, /want labels or a reference/);
+    await fails(resolver.sources.resolveSources(reference("")), Code.InvalidArgument, /it is empty/);
+    const unknown = { ...reference("alpine"), access: 7 as Access };
+    await fails(resolver.sources.resolveSources(unknown), Code.InvalidArgument, /access is 7/);
+  });
+});
+
+describe("Authorize", () => {
+  test("knows nothing before a registry has asked for anything", async () => {
+    await using resolver = await serving();
+    const { sources } = await resolver.sources.resolveSources(reference("registry.example/app"));
+    const { handle = "", hosts = [] } = sources[0] ?? {};
+    const answer = await resolver.sources.authorize({ handle, host: hosts[0]?.host ?? "" });
+    assert.deepEqual([answer.authorization, answer.expiresAt, answer.keychain], ["", undefined, ""]);
+  });
+
+  test("refuses what makes no sense", async () => {
+    await using resolver = await serving();
+    const { sources } = await resolver.sources.resolveSources(reference("registry.example/app"));
+    const request = { handle: sources[0]?.handle ?? "", host: "registry.example", challenges: ["Basic"] };
+    const refuse = (change: object, message: RegExp) =>
+      fails(resolver.sources.authorize({ ...request, ...change }), Code.InvalidArgument, message);
+    await refuse({ handle: "x" }, /the handle is not one of ours/);
+    await refuse(
+      { host: "evil.example" },
+      /it does not serve registry\.example, want one of registry\.example/,
+    );
+    await refuse({ challenges: ["Bearer"] }, /its challenge is "Bearer"/);
+    await refuse({ refusedAuthorizationSha256: "abc" }, /64 lower-case hex digits/);
+    await refuse({ extraScopes: Array.from({ length: 17 }, () => "a:b:c") }, /at most 16 extra scopes/);
+  });
+
+  test("tells that there are no credentials from that nobody could be asked for them", async () => {
+    await using without = await serving();
+    await using broken = await serving({ sessionAddress: "/run/no-such-directory/session.sock" });
+    for (const [resolver, code, message] of [
+      [without, Code.PermissionDenied, /for registry\.example\/app:latest: no basic auth credentials$/],
+      [broken, Code.Unavailable, /session: Cannot reach \/run\/no-such-directory\/session\.sock/],
+    ] as const) {
+      const { sources } = await resolver.sources.resolveSources(reference("registry.example/app", ["one"]));
+      const request = { handle: sources[0]?.handle ?? "", host: "registry.example", challenges: ["Basic"] };
+      await fails(resolver.sources.authorize(request), code, message);
+    }
+  });
+});
+
+describe("the socket", () => {
+  test("says whether the service is there", async () => {
+    await using resolver = await serving();
+    for (const service of ["", "ociworker.source.v1.SourceService"]) {
+      assert.equal((await resolver.health.check({ service })).status, ServingStatus.SERVING);
+    }
+  });
+
+  test("is for its own user alone, even where its file lets others in", async () => {
+    await using resolver = await serving();
+    assert.equal((await stat(resolver.address)).mode & 0o777, 0o600);
+    await chmod(resolver.address, 0o666);
+    // As nobody: whoever is let in gets the settings of HTTP/2, and who is not gets nothing.
+    const script = `
+      use Socket; $SIG{PIPE} = "IGNORE"; $> = 65534; $< = 65534;
+      socket(my $s, AF_UNIX, SOCK_STREAM, 0) or die; connect($s, sockaddr_un($ARGV[0])) or die "connect: $!";
+      syswrite($s, "PRI * HTTP/2.0\\r\\n\\r\\nSM\\r\\n\\r\\n\\0\\0\\0\\4\\0\\0\\0\\0\\0");
+      print "read ", sysread($s, my $b, 1) // 0, "\\n";
+    `;
+    const asRoot = script.replace("$> = 65534; $< = 65534;", "");
+    const connect = async (text: string) =>
+      (await promisify(execFile)("perl", ["-e", text, resolver.address])).stdout.trim();
+    // The directories of a test are closed to others, so the way to the socket is opened, too.
+    await chmod(join(resolver.address, "../.."), 0o711);
+    assert.equal(await connect(script), "read 0");
+    assert.equal(await connect(asRoot), "read 1");
+  });
+});
