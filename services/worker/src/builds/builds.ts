@@ -1,0 +1,221 @@
+import {
+  AlreadyExistsError,
+  CanceledError,
+  FailedPreconditionError,
+  NotFoundError,
+} from "@oci-worker/errdefs";
+import type { Graph } from "@oci-worker/llb/definition";
+import { digestOf } from "@oci-worker/oci/digest";
+import { AwaitedMap } from "../awaited-map.ts";
+import type { Entitlement } from "../config/config.ts";
+import type { SessionManager } from "../session/session-manager.ts";
+import { messageOf } from "../solver/failure.ts";
+import { Job } from "../solver/job.ts";
+import type { Ref } from "../solver/operation.ts";
+import type { ProgressLog } from "../solver/progress.ts";
+import type { Scheduler } from "../solver/scheduler.ts";
+import { VertexReport } from "../solver/vertex-report.ts";
+import type { RunEdge } from "../solver/vertex-run.ts";
+import { requireEntitled } from "./entitlements.ts";
+import type { Exporter } from "./exporter.ts";
+import { type BuildResult, Gateway } from "./gateway.ts";
+
+/** What a client asks for with Control.Solve. */
+export interface BuildRequest {
+  /** The client's own name for the build. */
+  readonly ref: string;
+  /** Empty: the client takes no output and gives no credentials. */
+  readonly sessionID: string;
+  /** Undefined: the client drives the build itself, through the gateway. */
+  readonly graph: Graph | undefined;
+  /** Undefined: the result stays here. */
+  readonly exporter: Exporter | undefined;
+  /** What the client allows its build beyond the sandbox. */
+  readonly entitlements: readonly string[];
+}
+
+interface Build {
+  readonly request: BuildRequest;
+  readonly job: Job;
+  readonly gateway: Gateway | undefined;
+}
+
+/** How long a client that asks for a build waits for it: its calls may come in any order. Upstream's numbers. */
+const statusPatienceMs = 6000;
+const gatewayPatienceMs = 3000;
+
+/** A session is waited for as long when a result is to be sent to it. */
+const sessionPatienceMs = 5000;
+
+/** The progress of a build that has ended can be asked for so much longer. */
+const remembranceMs = 10_000;
+
+export interface BuildsParts {
+  readonly scheduler: Scheduler;
+  readonly sessions: SessionManager;
+  /** What the operator lets builds be granted. */
+  readonly entitlements: ReadonlySet<Entitlement>;
+}
+
+/** The builds that are under way, and those that have just ended. Disposing cancels what is under way. */
+export class Builds implements AsyncDisposable {
+  readonly #scheduler: Scheduler;
+  readonly #sessions: SessionManager;
+  readonly #entitlements: ReadonlySet<Entitlement>;
+  readonly #builds = new AwaitedMap<Build>();
+  readonly #running = new Set<Promise<unknown>>();
+
+  constructor({ scheduler, sessions, entitlements }: BuildsParts) {
+    this.#scheduler = scheduler;
+    this.#sessions = sessions;
+    this.#entitlements = entitlements;
+  }
+
+  /** Resolves when nothing of any build runs or is mounted any more. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const { job } of this.#builds.values()) {
+      job.cancel(new CanceledError("the worker is stopping"));
+    }
+    await Promise.allSettled(this.#running);
+  }
+
+  /**
+   * Builds what is asked for.
+   *
+   * @param signal cancels the build. The promise settles when nothing of it runs or is mounted any more.
+   * @returns what the client is told of the result, by upstream's keys.
+   */
+  async run(request: BuildRequest, signal: AbortSignal): Promise<Readonly<Record<string, string>>> {
+    const running = this.#run(request, signal);
+    this.#running.add(running);
+    try {
+      return await running;
+    } finally {
+      this.#running.delete(running);
+    }
+  }
+
+  /** What the build `ref` has reported and will report. Waited for if it has not come yet. */
+  async progressOf(ref: string, signal: AbortSignal): Promise<ProgressLog> {
+    return (await this.#find(ref, statusPatienceMs, signal)).job.progress;
+  }
+
+  /**
+   * Has the client of the build `ref` want the result of `graph`.
+   *
+   * @param now waits until it is made.
+   * @returns the id under which the client may name it.
+   */
+  async solve(ref: string, graph: Graph, now: boolean, signal: AbortSignal): Promise<string> {
+    const { gateway, job, request } = await this.#findGateway(ref, signal);
+    const result = this.#load(graph, request, job);
+    if (now) {
+      await this.#scheduler.evaluate(result, job);
+    }
+    return gateway.keep(result);
+  }
+
+  /** Makes the result that the client of the build `ref` knows as `id`. */
+  async evaluate(ref: string, id: string, signal: AbortSignal): Promise<void> {
+    const { job, gateway } = await this.#findGateway(ref, signal);
+    const result = gateway.resultOf(id);
+    if (result !== undefined) {
+      await this.#scheduler.evaluate(result, job);
+    }
+  }
+
+  /** Ends the client's part of the build `ref`: `id` names its result, empty for none at all. */
+  async succeed(ref: string, id: string, signal: AbortSignal): Promise<void> {
+    const { gateway } = await this.#findGateway(ref, signal);
+    gateway.succeed(id === "" ? undefined : gateway.resultOf(id));
+  }
+
+  /** Ends the build `ref` with a failure that its client has met. */
+  async fail(ref: string, error: Error, signal: AbortSignal): Promise<void> {
+    const { gateway } = await this.#findGateway(ref, signal);
+    gateway.fail(error);
+  }
+
+  /**
+   * Does work that no vertex stands for but that people wait for, such as an export, and shows it as one.
+   */
+  async report<T>(job: Job, name: string, work: (report: VertexReport) => Promise<T>): Promise<T> {
+    const report = new VertexReport({ digest: digestOf(`${job.ref} ${name}`), inputs: [], name });
+    report.subscribe((event) => job.progress.append(event));
+    report.begin();
+    try {
+      const result = await work(report);
+      report.complete();
+      return result;
+    } catch (error) {
+      report.fail(messageOf(error));
+      throw error;
+    }
+  }
+
+  /** The job of the build `ref`, for work that its client asks for beside its graph. */
+  async jobOf(ref: string, signal: AbortSignal): Promise<Job> {
+    return (await this.#find(ref, gatewayPatienceMs, signal)).job;
+  }
+
+  async #run(request: BuildRequest, signal: AbortSignal): Promise<Readonly<Record<string, string>>> {
+    const { ref, sessionID, graph, exporter } = request;
+    if (this.#builds.has(ref)) {
+      throw new AlreadyExistsError(`job ID ${ref} exists`);
+    }
+    using job = new Job(ref, sessionID === "" ? [] : [sessionID]);
+    const build: Build = { request, job, gateway: graph === undefined ? new Gateway() : undefined };
+    this.#builds.set(ref, build);
+    const cancel = () => job.cancel(signal.reason);
+    signal.addEventListener("abort", cancel, { once: true });
+    try {
+      const result = await this.#resultOf(build);
+      return exporter === undefined ? {} : await this.#export(exporter, result, job);
+    } finally {
+      signal.removeEventListener("abort", cancel);
+      await this.#scheduler.leave(job);
+      setTimeout(() => this.#builds.delete(ref), remembranceMs).unref();
+    }
+  }
+
+  async #resultOf({ request, job, gateway }: Build): Promise<Ref> {
+    const { graph } = request;
+    const result: BuildResult =
+      graph === undefined ? await gateway?.returned(job.signal) : this.#load(graph, request, job);
+    return result === undefined ? { snapshot: undefined } : await this.#scheduler.evaluate(result, job);
+  }
+
+  #load(graph: Graph, { entitlements }: BuildRequest, job: Job): RunEdge {
+    requireEntitled(graph, entitlements, this.#entitlements);
+    return this.#scheduler.load(graph, job);
+  }
+
+  async #export(exporter: Exporter, result: Ref, job: Job): Promise<Readonly<Record<string, string>>> {
+    const [sessionID] = job.sessionIDs;
+    if (sessionID === undefined) {
+      throw new FailedPreconditionError(`Cannot export: the client has no session to send the result to`);
+    }
+    const session = await this.#sessions.get(sessionID, sessionPatienceMs, job.signal);
+    const signal = AbortSignal.any([job.signal, session.signal]);
+    return await this.report(job, exporter.name, (report) =>
+      exporter.export(result, { session, report, signal }),
+    );
+  }
+
+  async #find(ref: string, patienceMs: number, signal: AbortSignal): Promise<Build> {
+    const build = await this.#builds.wait(ref, patienceMs, signal);
+    if (build === undefined) {
+      throw new NotFoundError(`no such job ${ref}`);
+    }
+    return build;
+  }
+
+  async #findGateway(ref: string, signal: AbortSignal): Promise<Build & { readonly gateway: Gateway }> {
+    const build = await this.#find(ref, gatewayPatienceMs, signal);
+    const { gateway } = build;
+    if (gateway === undefined) {
+      throw new FailedPreconditionError(`Cannot drive build ${ref}: it came with a definition of its own`);
+    }
+    return { ...build, gateway };
+  }
+}

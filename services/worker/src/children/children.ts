@@ -1,0 +1,118 @@
+import { stat, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { NotFoundError } from "@oci-worker/errdefs";
+import { unixChannel } from "@oci-worker/grpc/channel";
+import type { Logger } from "pino";
+import { stringify, type TomlTable } from "smol-toml";
+import type { Config } from "../config/config.ts";
+import { findProgram } from "./programs.ts";
+import { superviseChild } from "./supervisor.ts";
+
+/** A child that has just been started is waited for so long to answer. */
+const patienceMs = 30_000;
+
+/** Where a service is to be found, and its end if it is a child of ours. */
+interface Peer extends AsyncDisposable {
+  readonly address: string;
+}
+
+/** The services beside us, and their end as far as they are children of ours. */
+export interface Peers extends AsyncDisposable {
+  readonly snapshotterAddress: string;
+  readonly resolverAddress: string;
+}
+
+/**
+ * Finds the services that the operator has named, and starts those that are not: both at the same time.
+ *
+ * @param registry the table `[registry]` of our config file, which the resolver is given.
+ * @throws {NotFoundError} if a socket that was named is not there, or a program that is to be started.
+ * @throws {UnavailableError} if a child does not come to serve.
+ */
+export async function openPeers(config: Config, registry: TomlTable, log: Logger): Promise<Peers> {
+  await using undo = new AsyncDisposableStack();
+  const opened = [snapshotterPeer(config, log), resolverPeer(config, registry, log)] as const;
+  // Both are waited for, so that one which has started is stopped again if the other has failed.
+  for (const result of await Promise.allSettled(opened)) {
+    if (result.status === "fulfilled") {
+      undo.use(result.value);
+    }
+  }
+  const [snapshotter, resolver] = await Promise.all(opened);
+  const owned = undo.move();
+  return {
+    snapshotterAddress: snapshotter.address,
+    resolverAddress: resolver.address,
+    [Symbol.asyncDispose]: () => owned.disposeAsync(),
+  };
+}
+
+/** The snapshotter that the operator has named, or else one of our own with its root and socket in ours. */
+async function snapshotterPeer(config: Config, log: Logger): Promise<Peer> {
+  const { proxySnapshotterPath } = config;
+  if (proxySnapshotterPath !== undefined) {
+    await requireSocket(proxySnapshotterPath);
+    return named(proxySnapshotterPath);
+  }
+  const address = join(config.root, "snapshotter.sock");
+  return await startChild("snapshotter", "oci-snapshotter", address, log, [
+    ...["--root", join(config.root, "snapshotter")],
+    ...["--snapshotter", config.snapshotter],
+    ...["--log-level", config.logLevel],
+  ]);
+}
+
+/** The resolver that the operator has named, or else one of our own that is told of the registries in our file. */
+async function resolverPeer(config: Config, registry: TomlTable, log: Logger): Promise<Peer> {
+  if (config.resolverAddress !== undefined) {
+    return named(config.resolverAddress);
+  }
+  const address = join(config.root, "resolver.sock");
+  const configFile = join(config.root, "resolver.toml");
+  await writeFile(configFile, stringify({ registry }), { mode: 0o600 });
+  return await startChild("resolver", "oci-resolver", address, log, [
+    ...["--session-address", config.sessionSocketPath],
+    ...["--config", configFile],
+    ...["--log-level", config.logLevel],
+  ]);
+}
+
+/** @throws {NotFoundError} in the words of upstream, whose users forget that this path has no scheme. */
+async function requireSocket(path: string): Promise<void> {
+  try {
+    await stat(path);
+  } catch (cause) {
+    throw new NotFoundError(
+      `snapshotter doesn't exist on ${JSON.stringify(path)} (Do not include 'unix://' prefix)`,
+      {
+        cause,
+      },
+    );
+  }
+}
+
+function named(address: string): Peer {
+  return { address, [Symbol.asyncDispose]: () => Promise.resolve() };
+}
+
+async function startChild(
+  name: string,
+  program: string,
+  address: string,
+  log: Logger,
+  args: readonly string[],
+): Promise<Peer> {
+  await using undo = new AsyncDisposableStack();
+  const channel = undo.use(unixChannel(address, { patienceMs }));
+  undo.use(
+    await superviseChild({
+      name,
+      program: await findProgram(program, process.env),
+      args: ["--address", address, ...args],
+      channel,
+      log,
+    }),
+  );
+  const owned = undo.move();
+  return { address, [Symbol.asyncDispose]: () => owned.disposeAsync() };
+}

@@ -1,0 +1,132 @@
+import {
+  closeSync,
+  constants,
+  fchownSync,
+  fstatSync,
+  mkdirSync,
+  openSync,
+  readlinkSync,
+  readSync,
+} from "node:fs";
+import { posix } from "node:path";
+import { InvalidArgumentError, ResourceExhaustedError } from "@oci-worker/errdefs";
+import { openInRoot } from "@oci-worker/libc/file";
+
+/** O_PATH of open(2): a descriptor that names a place and gives no access to what is there. */
+const O_PATH = 0o10000000;
+
+/**
+ * The root file system of a step, read and changed as the step would see it: whatever its image's symbolic links
+ * say, nothing outside of it is touched (openat2, RESOLVE_IN_ROOT).
+ */
+export class Rootfs implements Disposable {
+  readonly #fd: number;
+
+  constructor(path: string) {
+    this.#fd = openSync(path, O_PATH | constants.O_DIRECTORY);
+  }
+
+  [Symbol.dispose](): void {
+    closeSync(this.#fd);
+  }
+
+  /**
+   * The content of the regular file `path`, or undefined if there is none.
+   *
+   * @throws {InvalidArgumentError} if it is something else, such as a device or a fifo that an image brings.
+   * @throws {ResourceExhaustedError} if it is larger than `maxBytes`.
+   */
+  readFile(path: string, maxBytes: number): Buffer | undefined {
+    // O_NONBLOCK: opening a fifo must not wait for its writer.
+    const fd = this.#open(path, constants.O_RDONLY | constants.O_NONBLOCK);
+    if (fd === undefined) {
+      return undefined;
+    }
+    try {
+      const { size } = requireFile(fd, path);
+      if (size > maxBytes) {
+        throw new ResourceExhaustedError(
+          `Cannot read ${path} of the image: it has ${size} bytes, want at most ${maxBytes}`,
+        );
+      }
+      const content = Buffer.alloc(size);
+      return content.subarray(0, readSync(fd, content, 0, size, 0));
+    } finally {
+      closeSync(fd);
+    }
+  }
+
+  /**
+   * Makes the directory `path` and those above it that are missing, 0755 and owned by `uid` and `gid`.
+   *
+   * @throws {InvalidArgumentError} if something on the way is no directory.
+   */
+  makeDirectory(path: string, uid: number, gid: number): void {
+    try {
+      closeSync(this.#openDirectory(path, uid, gid));
+    } catch (cause) {
+      const code = codeOf(cause);
+      if (code === "ENOTDIR" || code === "ELOOP" || code === "EEXIST" || code === "ENOENT") {
+        throw new InvalidArgumentError(`working dir ${path} points to invalid target: ${code}`, { cause });
+      }
+      throw cause;
+    }
+  }
+
+  /** The real path of `path` on the host, or undefined if it is not there. */
+  resolve(path: string): string | undefined {
+    const fd = this.#open(path, O_PATH);
+    if (fd === undefined) {
+      return undefined;
+    }
+    try {
+      return readlinkSync(`/proc/self/fd/${fd}`);
+    } finally {
+      closeSync(fd);
+    }
+  }
+
+  /** A descriptor of the directory `path`, which the caller closes; made with its parents if it is missing. */
+  #openDirectory(path: string, uid: number, gid: number): number {
+    const existing = this.#open(path, O_PATH | constants.O_DIRECTORY);
+    if (existing !== undefined) {
+      return existing;
+    }
+    if (path === "/") {
+      throw new InvalidArgumentError("Cannot make a directory: the root file system is gone");
+    }
+    const parent = this.#openDirectory(posix.dirname(path), uid, gid);
+    try {
+      // The last component is not followed, so the directory is made in exactly this parent.
+      mkdirSync(`/proc/self/fd/${parent}/${posix.basename(path)}`, 0o755);
+    } finally {
+      closeSync(parent);
+    }
+    const made = openInRoot(this.#fd, path, constants.O_RDONLY | constants.O_DIRECTORY, 0);
+    fchownSync(made, uid, gid);
+    return made;
+  }
+
+  #open(path: string, flags: number): number | undefined {
+    try {
+      return openInRoot(this.#fd, path, flags, 0);
+    } catch (error) {
+      if (codeOf(error) === "ENOENT") {
+        return undefined;
+      }
+      throw error;
+    }
+  }
+}
+
+function requireFile(fd: number, path: string): { readonly size: number } {
+  const stats = fstatSync(fd);
+  if (!stats.isFile()) {
+    throw new InvalidArgumentError(`Cannot read ${path} of the image: it is no regular file`);
+  }
+  return stats;
+}
+
+function codeOf(error: unknown): string | undefined {
+  return error instanceof Error && "code" in error ? String(error.code) : undefined;
+}

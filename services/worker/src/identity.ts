@@ -1,0 +1,80 @@
+import { readFile, rename, writeFile } from "node:fs/promises";
+import { hostname } from "node:os";
+import { join } from "node:path";
+import { InvalidArgumentError } from "@oci-worker/errdefs";
+import { compileFilters } from "@oci-worker/filters/filters";
+import { hostPlatform, type Platform } from "@oci-worker/oci/platform";
+import { newId } from "./new-id.ts";
+
+/** What the worker says of itself. */
+export interface Identity {
+  readonly id: string;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly platforms: readonly Platform[];
+}
+
+export interface IdentityInput {
+  readonly root: string;
+  /** Those of the operator; they win over our own. */
+  readonly labels: Readonly<Record<string, string>>;
+  /** Empty: the machine's own. */
+  readonly platforms: readonly Platform[];
+  readonly snapshotter: string;
+}
+
+/** What {@link newId} makes. */
+const idForm = /^[0-9a-z]{25}$/;
+
+/** Names of labels that clients select workers by. */
+const labelPrefix = "org.mobyproject.buildkit.worker.";
+
+/** The worker's identity: the id is made once and kept in its root, so that it stays the same worker. */
+export async function identify({ root, labels, platforms, snapshotter }: IdentityInput): Promise<Identity> {
+  return {
+    id: await persistentId(join(root, "workerid")),
+    labels: {
+      [`${labelPrefix}executor`]: "oci",
+      [`${labelPrefix}snapshotter`]: snapshotter,
+      [`${labelPrefix}hostname`]: hostname(),
+      [`${labelPrefix}network`]: "host",
+      [`${labelPrefix}oci.process-mode`]: "sandbox",
+      [`${labelPrefix}selinux.enabled`]: "false",
+      ...labels,
+    },
+    platforms: platforms.length > 0 ? platforms : [hostPlatform],
+  };
+}
+
+async function persistentId(path: string): Promise<string> {
+  const kept = await readFile(path, "utf8").catch((error: NodeJS.ErrnoException) => {
+    if (error.code === "ENOENT") {
+      return "";
+    }
+    throw error;
+  });
+  if (idForm.test(kept)) {
+    return kept;
+  }
+  const id = newId();
+  // All of it or nothing: half an id would be taken for one at the next start.
+  await writeFile(`${path}.new`, id, { mode: 0o400, flush: true });
+  await rename(`${path}.new`, path);
+  return id;
+}
+
+/**
+ * Whether a client that lists workers with `filters` means this one. Their fields are `id` and `labels.KEY`.
+ *
+ * @throws {InvalidArgumentError} if a filter cannot be read.
+ */
+export function workerMatches(identity: Identity, filters: readonly string[]): boolean {
+  const fields =
+    ([first, ...rest]: readonly string[]) =>
+    ({ id, labels }: Identity) => {
+      const key = rest.join(".");
+      return first === "id" ? id : first === "labels" && Object.hasOwn(labels, key) ? labels[key] : undefined;
+    };
+  return compileFilters(filters, fields, (problem) => {
+    throw new InvalidArgumentError(`Cannot list workers: ${problem}`);
+  })(identity);
+}

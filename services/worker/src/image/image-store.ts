@@ -1,0 +1,63 @@
+import type { ChainID } from "@oci-worker/oci/chain-id";
+import type { Platform } from "@oci-worker/oci/platform";
+import { formatReference, type Reference } from "@oci-worker/oci/reference";
+import type { RegistryClient } from "@oci-worker/registry/client";
+import type { Repository, Retry } from "@oci-worker/registry/repository";
+import type { SourceClient } from "@oci-worker/sources/source-client";
+import type { Logger } from "pino";
+import type { ContentStore } from "../content/store.ts";
+import type { SessionManager } from "../session/session-manager.ts";
+import type { VertexReport } from "../solver/vertex-report.ts";
+import { type Image, resolveImage } from "./image.ts";
+import type { Unpacker } from "./unpack.ts";
+
+/** An image, and where its layers can be had. */
+export interface PulledImage {
+  readonly image: Image;
+  readonly repository: Repository;
+}
+
+export interface ImageStoreParts {
+  readonly sources: SourceClient;
+  readonly registry: RegistryClient;
+  readonly content: ContentStore;
+  readonly unpacker: Unpacker;
+  readonly sessions: SessionManager;
+  readonly log: Logger;
+}
+
+/** Images of registries, as far as they are here. */
+export class ImageStore {
+  readonly #parts: ImageStoreParts;
+
+  constructor(parts: ImageStoreParts) {
+    this.#parts = parts;
+  }
+
+  /** Finds out what `reference` stands for; see {@link resolveImage}. */
+  async resolve(
+    reference: Reference,
+    platform: Platform,
+    sessionIDs: readonly string[],
+    signal: AbortSignal,
+  ): Promise<PulledImage> {
+    const { content, log, registry, sessions, sources } = this.#parts;
+    const name = formatReference(reference);
+    sessions.noteReference(sessionIDs, name);
+    const onRetry = ({ reason, delayMs }: Retry) =>
+      log.warn({ reference: name, reason, delayMs }, "registry request is tried again");
+    const source = await sources.sourceOf(reference, sessionIDs, "pull", signal);
+    const repository = registry.repository({ ...source, onRetry });
+    const image = await resolveImage(reference, platform, repository, content, signal);
+    return { image, repository };
+  }
+
+  /** Makes the image's root file system a snapshot; see {@link Unpacker.unpack}. */
+  unpack(
+    { image, repository }: PulledImage,
+    report: VertexReport,
+    signal: AbortSignal,
+  ): Promise<ChainID | undefined> {
+    return this.#parts.unpacker.unpack(image, repository, report, signal);
+  }
+}

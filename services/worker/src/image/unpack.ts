@@ -1,0 +1,206 @@
+import { AlreadyExistsError, NotFoundError, UnimplementedError } from "@oci-worker/errdefs";
+import { Flights } from "@oci-worker/flights";
+import { applyLayer } from "@oci-worker/layer/apply";
+import { mountTemporarily } from "@oci-worker/mounts/mount";
+import type { ChainID } from "@oci-worker/oci/chain-id";
+import type { ImageLayer } from "@oci-worker/oci/manifest";
+import { layerType } from "@oci-worker/oci/media-type";
+import type { Repository } from "@oci-worker/registry/repository";
+import type { Snapshotter } from "@oci-worker/snapshots/snapshotter";
+import type { ContentStore } from "../content/store.ts";
+import { newId } from "../new-id.ts";
+import type { VertexReport } from "../solver/vertex-report.ts";
+import type { Image } from "./image.ts";
+
+/** Names the layer that a snapshot is to become (containerd, core/snapshots, LabelSnapshotRef). */
+const targetLabel = "containerd.io/snapshot.ref";
+
+/** Layers fetched at a time, as containerd and Docker do. */
+const concurrentFetches = 3;
+
+export interface UnpackerOptions {
+  readonly snapshotter: Snapshotter;
+  readonly content: ContentStore;
+  /** Where snapshots are mounted to be filled. */
+  readonly mountDirectory: string;
+}
+
+/**
+ * Turns images into snapshots: fetches the layers that are missing and applies them one on top of the other.
+ *
+ * A layer that two builds want is fetched and unpacked once.
+ */
+export class Unpacker {
+  readonly #snapshotter: Snapshotter;
+  readonly #content: ContentStore;
+  readonly #mountDirectory: string;
+  readonly #unpacking = new Flights<void>();
+
+  constructor({ snapshotter, content, mountDirectory }: UnpackerOptions) {
+    this.#snapshotter = snapshotter;
+    this.#content = content;
+    this.#mountDirectory = mountDirectory;
+  }
+
+  /**
+   * Makes sure that the root file system of `image` is a committed snapshot.
+   *
+   * @returns its name; undefined for an image without layers.
+   */
+  async unpack(
+    image: Image,
+    repository: Repository,
+    report: VertexReport,
+    signal: AbortSignal,
+  ): Promise<ChainID | undefined> {
+    const present = await this.#countPresent(image.chain, signal);
+    const missing = image.layers.slice(present);
+    // One that fails ends the others; each is waited for, so that nothing goes on behind the caller's back.
+    const ending = new AbortController();
+    const limit = AbortSignal.any([signal, ending.signal]);
+    const fetches = startInOrder(missing, concurrentFetches, (layer) =>
+      this.#fetch(layer, repository, report, limit),
+    );
+    try {
+      for (const [index, layer] of missing.entries()) {
+        await fetches[index];
+        await this.#unpackShared(image.chain, present + index, layer, report, limit);
+      }
+    } catch (error) {
+      ending.abort(error);
+      throw error;
+    } finally {
+      await Promise.allSettled(fetches);
+    }
+    return image.chain.at(-1);
+  }
+
+  /** How many layers, from the base upwards, are snapshots already. Looks from the top: mostly all or none are. */
+  async #countPresent(chain: readonly ChainID[], signal: AbortSignal): Promise<number> {
+    for (let count = chain.length; count > 0; count -= 1) {
+      const name = chain[count - 1];
+      if (name !== undefined && (await this.#exists(name, signal))) {
+        return count;
+      }
+    }
+    return 0;
+  }
+
+  async #fetch(
+    { blob }: ImageLayer,
+    repository: Repository,
+    report: VertexReport,
+    signal: AbortSignal,
+  ): Promise<void> {
+    if (layerType(blob.mediaType) === undefined) {
+      throw new UnimplementedError(`Cannot unpack layer ${blob.digest}: its media type is ${blob.mediaType}`);
+    }
+    const row = report.row(blob.digest);
+    await this.#content.write(
+      { digest: blob.digest, sizeBytes: blob.size },
+      async (offset, shared) => repository.fetchBlob({ ...blob, offset }, shared),
+      (sizeBytes) => row.update(sizeBytes, blob.size),
+      signal,
+    );
+    row.update(blob.size, blob.size);
+    row.complete();
+  }
+
+  #unpackShared(
+    chain: readonly ChainID[],
+    index: number,
+    layer: ImageLayer,
+    report: VertexReport,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const name = chain[index];
+    if (name === undefined) {
+      throw new Error(`layer ${index} has no chain id`);
+    }
+    return this.#unpacking.join(
+      name,
+      (shared) => this.#unpackLayer(name, chain[index - 1], layer, report, shared),
+      signal,
+    );
+  }
+
+  async #unpackLayer(
+    name: ChainID,
+    parent: ChainID | undefined,
+    { blob, diffID }: ImageLayer,
+    report: VertexReport,
+    signal: AbortSignal,
+  ): Promise<void> {
+    if (await this.#exists(name, signal)) {
+      return;
+    }
+    const row = report.row(`extracting ${blob.digest}`);
+    const key = `extract-${newId()} ${name}`;
+    const labels = { [targetLabel]: name };
+    try {
+      const mounts = await this.#snapshotter.prepare(key, parent, labels, signal);
+      {
+        await using directory = await mountTemporarily(mounts, this.#mountDirectory);
+        await applyLayer(
+          {
+            blobPath: this.#content.path(blob.digest),
+            digest: blob.digest,
+            sizeBytes: blob.size,
+            diffId: diffID,
+            directory: directory.path,
+            onProgress: ({ readBytes }) => row.update(readBytes, blob.size),
+          },
+          signal,
+        );
+      }
+      await this.#snapshotter.commit(name, key, labels, undefined, signal);
+    } catch (error) {
+      await this.#removeKey(key);
+      // Somebody else was quicker; what counts is that the layer is there.
+      if (!(error instanceof AlreadyExistsError) || !(await this.#exists(name, signal))) {
+        throw error;
+      }
+    }
+    row.complete();
+  }
+
+  async #exists(name: string, signal: AbortSignal): Promise<boolean> {
+    try {
+      await this.#snapshotter.stat(name, signal);
+      return true;
+    } catch (error) {
+      if (error instanceof NotFoundError) {
+        return false;
+      }
+      throw error;
+    }
+  }
+
+  /** Without the caller's signal: what was begun is removed also when the caller has gone. */
+  async #removeKey(key: string): Promise<void> {
+    try {
+      await this.#snapshotter.remove(key);
+    } catch (error) {
+      if (!(error instanceof NotFoundError)) {
+        throw error;
+      }
+    }
+  }
+}
+
+/** Starts `work` for every item, at most `limit` at a time and the first ones first. A failure is the promise's own. */
+function startInOrder<T>(
+  items: readonly T[],
+  limit: number,
+  work: (item: T) => Promise<void>,
+): Promise<void>[] {
+  const promises: Promise<void>[] = [];
+  for (const [index, item] of items.entries()) {
+    const earlier = promises.slice(0, Math.max(0, index - limit + 1));
+    const promise = Promise.allSettled(earlier).then(() => work(item));
+    // It is awaited in its turn, which may come after it has failed.
+    promise.catch(() => undefined);
+    promises.push(promise);
+  }
+  return promises;
+}

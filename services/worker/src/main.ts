@@ -1,0 +1,48 @@
+import { loadConfig } from "@oci-worker/daemon/load-config";
+import { lockRoot } from "@oci-worker/daemon/lock-root";
+import { createLog } from "@oci-worker/daemon/log";
+import { notifyManager } from "@oci-worker/daemon/notify";
+import { runProgram } from "@oci-worker/daemon/run";
+import { untilSignal } from "@oci-worker/daemon/until-signal";
+import { openPeers } from "./children/children.ts";
+import { parseConfig } from "./config/config.ts";
+import { readConfigFile } from "./config/file.ts";
+import { parseCommandLine, usage } from "./config/flags.ts";
+import { requireRuntime } from "./executor/runc.ts";
+import { serveSessions, serveWorker } from "./server.ts";
+import { SessionManager } from "./session/session-manager.ts";
+import { version } from "./version.ts";
+import { openWorker } from "./worker.ts";
+
+const defaultConfigFile = "/etc/buildkit/buildkitd.toml";
+
+await runProgram("oci-worker", async () => {
+  const commandLine = parseCommandLine(process.argv.slice(2));
+  if (commandLine.help || commandLine.version) {
+    process.stdout.write(commandLine.help ? usage() : `oci-worker ${version}\n`);
+    return;
+  }
+  const { configFile = defaultConfigFile } = commandLine;
+  const table = await loadConfig(configFile, commandLine.configFile !== undefined);
+  const file = readConfigFile(table, configFile);
+  const config = parseConfig(file.values, commandLine.values);
+  const log = createLog("worker", config.logLevel);
+  for (const key of file.unused) {
+    log.warn({ file: configFile, key }, "config key is not used by this worker");
+  }
+  const runtime = await requireRuntime(config.enabled, config.runtimeBinary);
+  const stopped = untilSignal();
+
+  await using _lock = await lockRoot(config.root, "buildkitd.lock");
+  const sessions = new SessionManager(log);
+  await using _sessionServer = await serveSessions(config.sessionSocketPath, sessions, log);
+  await using peers = await openPeers(config, file.registry, log);
+  await using worker = await openWorker(config, runtime, { ...peers, sessions }, log);
+  await using _server = await serveWorker(config, worker, sessions, log);
+  const { id, labels } = worker.identity;
+  log.info({ addresses: config.socketPaths, root: config.root, workerID: id, labels }, "serving");
+  notifyManager("READY=1");
+
+  log.info({ signal: await stopped }, "stopping");
+  notifyManager("STOPPING=1");
+});

@@ -1,0 +1,115 @@
+import { create } from "@bufbuild/protobuf";
+import type { HandlerContext, ServiceImpl } from "@connectrpc/connect";
+import { type Control, type SolveRequest, SolveResponseSchema } from "@oci-worker/api/buildkit/control";
+import { InvalidArgumentError, NotFoundError, UnimplementedError } from "@oci-worker/errdefs";
+import { sendHeaders } from "@oci-worker/grpc/call";
+import { loadDefinition } from "@oci-worker/llb/definition";
+import type { BuildRequest, Builds } from "../builds/builds.ts";
+import type { Exporter } from "../builds/exporter.ts";
+import { type Identity, workerMatches } from "../identity.ts";
+import { helloOf } from "../session/hello.ts";
+import type { SessionManager } from "../session/session-manager.ts";
+import { buildError } from "./error-details.ts";
+import { statusResponses } from "./progress.ts";
+import { buildkitVersion, workerRecord } from "./worker-record.ts";
+
+export interface ControlParts {
+  readonly identity: Identity;
+  readonly builds: Builds;
+  readonly sessions: SessionManager;
+  /** By the name that clients ask for. */
+  readonly exporters: Readonly<Record<string, Exporter>>;
+}
+
+/** Serves moby.buildkit.v1.Control: what buildctl and docker buildx drive a build with. */
+export function controlService(parts: ControlParts): Partial<ServiceImpl<typeof Control>> {
+  const { builds, identity, sessions } = parts;
+  return {
+    info: () => ({ buildkitVersion }),
+
+    listWorkers: ({ filter }) => ({
+      record: workerMatches(identity, filter) ? [workerRecord(identity)] : [],
+    }),
+
+    async solve(request, { signal }) {
+      try {
+        const response = await builds.run(buildRequest(request, parts), signal);
+        return create(SolveResponseSchema, { ExporterResponse: { ...response } });
+      } catch (thrown) {
+        throw buildError(thrown);
+      }
+    },
+
+    async *status({ Ref }, context) {
+      const progress = await builds.progressOf(Ref, context.signal);
+      announceTime(context);
+      for await (const events of progress.follow(context.signal)) {
+        yield* statusResponses(events);
+      }
+    },
+
+    async *session(requests, context) {
+      async function* incoming() {
+        for await (const { data } of requests) {
+          yield data;
+        }
+      }
+      for await (const data of sessions.attach(helloOf(context), incoming(), context.signal)) {
+        yield { data };
+      }
+    },
+  };
+}
+
+function buildRequest(request: SolveRequest, { exporters }: ControlParts): BuildRequest {
+  const { Ref, Session, Frontend, Definition, Cache } = request;
+  if (Ref === "") {
+    throw new InvalidArgumentError("Cannot build: the request has no Ref, want a name for the build");
+  }
+  if (Frontend !== "") {
+    throw new UnimplementedError(
+      `Cannot build with frontend ${JSON.stringify(Frontend)}: this worker has none, want an LLB definition`,
+    );
+  }
+  const [cacheExport] = Cache?.Exports ?? [];
+  if (cacheExport !== undefined) {
+    throw new UnimplementedError(`unknown cache exporter: ${JSON.stringify(cacheExport.Type)}`);
+  }
+  const graph =
+    Definition === undefined || Definition.def.length === 0 ? undefined : loadDefinition(Definition);
+  return {
+    ref: Ref,
+    sessionID: Session,
+    graph,
+    entitlements: request.Entitlements,
+    exporter: exporterOf(request, exporters),
+  };
+}
+
+/** The one exporter that is asked for: clients of today fill in both the old fields and the list. */
+function exporterOf(
+  { Exporters, ExporterDeprecated }: SolveRequest,
+  exporters: Readonly<Record<string, Exporter>>,
+): Exporter | undefined {
+  const types = Exporters.length > 0 ? Exporters.map(({ Type }) => Type) : [ExporterDeprecated];
+  const [type = "", ...others] = types;
+  if (others.length > 0) {
+    throw new UnimplementedError(
+      `Cannot export to ${types.join(" and ")}: this worker exports a result once`,
+    );
+  }
+  if (type === "") {
+    return undefined;
+  }
+  const exporter = Object.hasOwn(exporters, type) ? exporters[type] : undefined;
+  if (exporter === undefined) {
+    throw new NotFoundError(`exporter ${JSON.stringify(type)} could not be found`);
+  }
+  return exporter;
+}
+
+/** Sends our time before anything else, by which clients correct the times that they show. */
+function announceTime(context: HandlerContext): void {
+  context.responseHeader.set("buildkit-current-timestamp", new Date().toISOString());
+  sendHeaders(context);
+}

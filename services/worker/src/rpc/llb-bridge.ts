@@ -1,0 +1,140 @@
+import type { HandlerContext, ServiceImpl } from "@connectrpc/connect";
+import type { Definition } from "@oci-worker/api/buildkit/llb";
+import type { LLBBridge, Result } from "@oci-worker/api/buildkit/llb-bridge";
+import { InvalidArgumentError, UnimplementedError } from "@oci-worker/errdefs";
+import { errorOf } from "@oci-worker/errdefs/connect";
+import { metadataValues } from "@oci-worker/grpc/call";
+import { loadDefinition } from "@oci-worker/llb/definition";
+import { platformFromProto } from "@oci-worker/llb/platform";
+import { normalizePlatform, type Platform } from "@oci-worker/oci/platform";
+import { parseReference } from "@oci-worker/oci/reference";
+import type { Builds } from "../builds/builds.ts";
+import type { Identity } from "../identity.ts";
+import type { ImageStore } from "../image/image-store.ts";
+import { frontendCapabilities, llbCapabilities } from "./capabilities.ts";
+import { buildError } from "./error-details.ts";
+import { workerRecord } from "./worker-record.ts";
+
+export interface BridgeParts {
+  readonly identity: Identity;
+  readonly builds: Builds;
+  readonly images: ImageStore;
+  readonly defaultPlatform: Platform;
+}
+
+/** The header that says which build a call belongs to. */
+const buildHeader = "buildkit-controlapi-buildid";
+
+/**
+ * Serves moby.buildkit.v1.frontend.LLBBridge: how the client of a build that came without a definition drives it.
+ * buildctl has built nothing otherwise since v0.11.
+ */
+export function llbBridgeService(parts: BridgeParts): Partial<ServiceImpl<typeof LLBBridge>> {
+  const { builds, defaultPlatform, identity, images } = parts;
+  return {
+    ping: () => ({
+      FrontendAPICaps: frontendCapabilities,
+      LLBCaps: llbCapabilities,
+      Workers: [workerRecord(identity)],
+    }),
+
+    async solve(request, context) {
+      if (request.Frontend !== "") {
+        throw new UnimplementedError(
+          `Cannot solve with frontend ${JSON.stringify(request.Frontend)}: this worker has none, want a definition`,
+        );
+      }
+      const { Definition: definition } = request;
+      const ref = buildOf(context);
+      if (definition === undefined || definition.def.length === 0) {
+        return resultResponse("", undefined, request.allowResultArrayRef);
+      }
+      try {
+        const graph = loadDefinition(definition);
+        const id = await builds.solve(ref, graph, request.Evaluate, context.signal);
+        if (request.Final) {
+          await builds.succeed(ref, id, context.signal);
+        }
+        return request.allowResultReturn
+          ? resultResponse(id, definition, request.allowResultArrayRef)
+          : { ref: id };
+      } catch (thrown) {
+        throw buildError(thrown);
+      }
+    },
+
+    async evaluate({ Ref }, context) {
+      try {
+        await builds.evaluate(buildOf(context), Ref, context.signal);
+        return {};
+      } catch (thrown) {
+        throw buildError(thrown);
+      }
+    },
+
+    async return({ result, error }, context) {
+      const ref = buildOf(context);
+      if (error === undefined) {
+        await builds.succeed(ref, idOf(result), context.signal);
+      } else {
+        await builds.fail(ref, errorOf(error), context.signal);
+      }
+      return {};
+    },
+
+    async resolveImageConfig({ Ref, LogName, Platform: wanted }, context) {
+      const reference = parseReference(Ref);
+      const platform = wanted === undefined ? defaultPlatform : normalizePlatform(platformFromProto(wanted));
+      const job = await builds.jobOf(buildOf(context), context.signal);
+      const signal = AbortSignal.any([context.signal, job.signal]);
+      const { image } = await builds.report(job, LogName || `resolve image config for ${Ref}`, () =>
+        images.resolve(reference, platform, job.sessionIDs, signal),
+      );
+      return { Digest: image.digest, Config: image.configBytes, Ref };
+    },
+
+    inputs: () => ({ Definitions: {} }),
+  };
+}
+
+function buildOf(context: HandlerContext): string {
+  const [ref = ""] = metadataValues(context, buildHeader);
+  if (ref === "") {
+    throw new InvalidArgumentError(`no buildid found in context, want header ${buildHeader}`);
+  }
+  return ref;
+}
+
+function resultResponse(id: string, def: Definition | undefined, asMessage: boolean) {
+  const ref = asMessage
+    ? ({ case: "ref", value: { id, ...(def && { def }) } } as const)
+    : ({ case: "refDeprecated", value: id } as const);
+  return { result: { result: ref } };
+}
+
+/** The id of the one result that the client returns; empty for none. */
+function idOf(result: Result | undefined): string {
+  const value = result?.result;
+  switch (value?.case) {
+    case undefined:
+      return "";
+    case "refDeprecated":
+      return value.value;
+    case "ref":
+      return value.value.id;
+    case "refsDeprecated":
+      return onlyOf(Object.values(value.value.refs));
+    case "refs":
+      return onlyOf(Object.values(value.value.refs).map(({ id }) => id));
+  }
+}
+
+function onlyOf(ids: readonly string[]): string {
+  const [id = "", ...others] = ids;
+  if (others.length > 0) {
+    throw new UnimplementedError(
+      `Cannot return ${ids.length} results: this worker takes one, for one platform`,
+    );
+  }
+  return id;
+}

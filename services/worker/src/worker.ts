@@ -1,0 +1,129 @@
+import { mkdir } from "node:fs/promises";
+import { join } from "node:path";
+import { UnavailableError } from "@oci-worker/errdefs";
+import { unixChannel } from "@oci-worker/grpc/channel";
+import { hostPlatform, type Platform } from "@oci-worker/oci/platform";
+import { RegistryClient } from "@oci-worker/registry/client";
+import { openProxy } from "@oci-worker/snapshots/proxy";
+import type { Snapshotter } from "@oci-worker/snapshots/snapshotter";
+import { SourceClient } from "@oci-worker/sources/source-client";
+import type { Logger } from "pino";
+import { Builds } from "./builds/builds.ts";
+import type { Exporter } from "./builds/exporter.ts";
+import type { Peers } from "./children/children.ts";
+import type { Config } from "./config/config.ts";
+import { ContentStore } from "./content/store.ts";
+import { Executor } from "./executor/executor.ts";
+import { Runc } from "./executor/runc.ts";
+import { LocalExporter } from "./exporters/local.ts";
+import { type Identity, identify } from "./identity.ts";
+import { ImageStore } from "./image/image-store.ts";
+import { Unpacker } from "./image/unpack.ts";
+import { operationOf } from "./ops/operations.ts";
+import { stepLogLimits } from "./ops/step-log.ts";
+import { RefStore } from "./refs/ref-store.ts";
+import type { SessionManager } from "./session/session-manager.ts";
+import { ResultCache } from "./solver/result-cache.ts";
+import { Scheduler } from "./solver/scheduler.ts";
+
+/** Everything that the RPCs of a worker call. Disposing ends it when its builds have. */
+export interface Worker extends AsyncDisposable {
+  readonly identity: Identity;
+  readonly builds: Builds;
+  readonly images: ImageStore;
+  readonly content: ContentStore;
+  readonly exporters: Readonly<Record<string, Exporter>>;
+  readonly defaultPlatform: Platform;
+}
+
+export interface WorkerPeers extends Pick<Peers, "snapshotterAddress" | "resolverAddress"> {
+  readonly sessions: SessionManager;
+}
+
+/** A service beside us that restarts is waited for so long, instead of failing a build. */
+const peerPatienceMs = 60_000;
+
+/** The snapshotter must answer so soon when we start. */
+const snapshotterStartMs = 30_000;
+
+/**
+ * Opens the worker on its root: content, cache, executor; what a killed one has left is cleaned up.
+ *
+ * @param runtime path of the container runtime.
+ * @throws {UnavailableError} if the snapshotter does not answer.
+ */
+export async function openWorker(
+  config: Config,
+  runtime: string,
+  peers: WorkerPeers,
+  log: Logger,
+): Promise<Worker> {
+  await using undo = new AsyncDisposableStack();
+  const { root } = config;
+  const runc = new Runc({
+    binary: runtime,
+    stateDirectory: join(root, "runc"),
+  });
+  const executor = new Executor({ directory: join(root, "executor"), runc, dns: config.dns, log });
+  await executor.recover();
+
+  const snapshotter = undo.use(
+    openProxy(peers.snapshotterAddress, {
+      snapshotter: config.snapshotter,
+      namespace: "buildkit",
+      patienceMs: peerPatienceMs,
+    }),
+  );
+  await requireAnswer(snapshotter, peers.snapshotterAddress);
+  const content = await ContentStore.open(join(root, "content"));
+  const cache = undo.use(new ResultCache(join(root, "cache.db"), snapshotter));
+  const mountDirectory = join(root, "mounts");
+  await mkdir(mountDirectory, { recursive: true, mode: 0o700 });
+  const refs = new RefStore({ snapshotter, mountDirectory, log });
+  await refs.recover(cache.snapshots());
+
+  const registry = undo.use(new RegistryClient());
+  const resolver = undo.use(unixChannel(peers.resolverAddress, { patienceMs: peerPatienceMs }));
+  const images = new ImageStore({
+    sources: new SourceClient(resolver),
+    registry,
+    content,
+    unpacker: new Unpacker({ snapshotter, content, mountDirectory }),
+    sessions: peers.sessions,
+    log,
+  });
+  const identity = await identify(config);
+  const defaultPlatform = identity.platforms[0] ?? hostPlatform;
+  const operationParts = {
+    refs,
+    executor,
+    images,
+    defaultPlatform,
+    logLimits: stepLogLimits(process.env),
+    defaultCgroupParent: config.defaultCgroupParent,
+  };
+  const scheduler = new Scheduler((vertex) => operationOf(vertex, operationParts), cache);
+  const { sessions } = peers;
+  const builds = undo.use(new Builds({ scheduler, sessions, entitlements: config.entitlements }));
+  const owned = undo.move();
+  return {
+    identity,
+    images,
+    content,
+    defaultPlatform,
+    builds,
+    exporters: { local: new LocalExporter(refs) },
+    [Symbol.asyncDispose]: () => owned.disposeAsync(),
+  };
+}
+
+async function requireAnswer(snapshotter: Snapshotter, address: string): Promise<void> {
+  try {
+    for await (const _info of snapshotter.walk(['name=="any"'], AbortSignal.timeout(snapshotterStartMs))) {
+      return;
+    }
+  } catch (cause) {
+    const why = cause instanceof Error ? cause.message : String(cause);
+    throw new UnavailableError(`failed to dial ${address}: ${why}`, { cause });
+  }
+}
