@@ -1,0 +1,22 @@
+import type { ParsedArgs } from "../args/flags.ts";
+import type { Described } from "../args/help.ts";
+import type { Terminal } from "../terminal.ts";
+
+/** What a command is told. */
+export interface Invocation extends ParsedArgs {
+  /** Address of the daemon. */
+  readonly address: string;
+  readonly terminal: Terminal;
+}
+
+/** One of the things this program does. */
+export interface Command extends Described {
+  /**
+   * Does it.
+   *
+   * @returns the exit code.
+   * @throws {UsageError} if the words or the values of flags make no sense.
+   * @throws any other error is told in one line and makes the exit code 1.
+   */
+  run(invocation: Invocation): Promise<number>;
+}

@@ -1,0 +1,103 @@
+import { resolve } from "node:path";
+import { type Platform, parsePlatform } from "@oci-worker/oci/platform";
+import { parseReference, type Reference } from "@oci-worker/oci/reference";
+import type { FlagSpecs, ParsedArgs } from "../args/flags.ts";
+import { UsageError } from "../args/usage-error.ts";
+import { type ProgressMode, progressModes } from "../progress/display.ts";
+import type { ProcessFlags } from "./image-process.ts";
+
+export const runFlags = {
+  env: { value: "NAME=VALUE", short: "e", multiple: true, help: "set an environment variable" },
+  workdir: { value: "DIR", short: "w", help: "working directory of the command" },
+  user: { value: "USER", short: "u", help: "user of the command: name or number, with :GROUP or without" },
+  entrypoint: { value: "PROGRAM", help: "run this in place of the image's entrypoint" },
+  platform: { value: "PLATFORM", help: "take the image for this platform, such as linux/arm64" },
+  network: {
+    value: "MODE",
+    choices: ["sandbox", "host", "none"],
+    help: "network of the command: sandbox, host or none (default sandbox)",
+  },
+  output: { value: "DIR", short: "o", help: "write the file system that the command leaves into DIR" },
+  username: { value: "NAME", help: "user name at the image's registry" },
+  "password-stdin": { help: "read the password for --username from standard input" },
+  progress: {
+    value: "MODE",
+    choices: progressModes,
+    help: "show progress as auto, plain, tty or quiet (default auto)",
+  },
+} as const satisfies FlagSpecs;
+
+/** What to run, as the command line says it. */
+export interface RunRequest {
+  readonly image: Reference;
+  readonly process: ProcessFlags;
+  readonly platform: Platform | undefined;
+  readonly network: "sandbox" | "host" | "none";
+  /** Absolute path. */
+  readonly output: string | undefined;
+  /** Given together with a password on standard input. */
+  readonly username: string | undefined;
+  readonly progress: ProgressMode;
+}
+
+/**
+ * Makes sense of what was parsed by {@link runFlags}.
+ *
+ * @throws {UsageError} if it makes none.
+ */
+export function runRequest({ flags, words, rest }: ParsedArgs): RunRequest {
+  const one = (name: keyof typeof runFlags) => flags[name]?.[0];
+  const [image, unexpected] = words;
+  if (image === undefined) {
+    throw new UsageError('Cannot run: want an image, such as in "run busybox -- echo hello"');
+  }
+  if (unexpected !== undefined) {
+    throw new UsageError(
+      `Cannot run: ${JSON.stringify(unexpected)} follows the image, want "--" before the command`,
+    );
+  }
+  const platform = one("platform");
+  const output = one("output");
+  return {
+    image: parsed(parseReference, image),
+    process: {
+      command: rest === undefined || rest.length === 0 ? undefined : rest,
+      entrypoint: one("entrypoint"),
+      env: (flags["env"] ?? []).map(requireVariable),
+      workdir: one("workdir"),
+      user: one("user"),
+    },
+    platform: platform === undefined ? undefined : parsed(parsePlatform, platform),
+    network: (one("network") ?? "sandbox") as RunRequest["network"],
+    output: output === undefined ? undefined : resolve(output),
+    username: usernameOf(one("username"), flags["password-stdin"] !== undefined),
+    progress: (one("progress") ?? "auto") as ProgressMode,
+  };
+}
+
+function requireVariable(variable: string): string {
+  if (!/^[^=\0]+=[^\0]*$/.test(variable)) {
+    throw new UsageError(`Cannot use --env ${JSON.stringify(variable)}: want NAME=VALUE`);
+  }
+  return variable;
+}
+
+/** A password is never an argument: every user of the machine can read those. */
+function usernameOf(username: string | undefined, hasPassword: boolean): string | undefined {
+  if (username !== undefined && !hasPassword) {
+    throw new UsageError("Cannot use --username alone: want --password-stdin, too");
+  }
+  if (username === undefined && hasPassword) {
+    throw new UsageError("Cannot use --password-stdin alone: want --username, too");
+  }
+  return username;
+}
+
+/** What a parser of the domain refuses on a command line is wrong usage. */
+function parsed<T>(parse: (text: string) => T, text: string): T {
+  try {
+    return parse(text);
+  } catch (cause) {
+    throw new UsageError(cause instanceof Error ? cause.message : String(cause), { cause });
+  }
+}

@@ -1,0 +1,132 @@
+import { BuildKitClient } from "@oci-worker/client";
+import type { Build } from "@oci-worker/client/build";
+import { BuildError } from "@oci-worker/client/build-error";
+import { type CredentialSource, credentialsFor, firstOf, registryHost } from "@oci-worker/client/credentials";
+import { dockerConfig, dockerConfigDirectory } from "@oci-worker/client/docker-config";
+import type { BuildFunction } from "@oci-worker/client/gateway";
+import { definitionOf, image, run as runIn } from "@oci-worker/llb/build";
+import { formatReference } from "@oci-worker/oci/reference";
+import { UsageError } from "../args/usage-error.ts";
+import { failureLine } from "../output/failure.ts";
+import { chosenMode, type Display, openDisplay } from "../progress/display.ts";
+import type { Terminal } from "../terminal.ts";
+import type { Command } from "./command.ts";
+import { explained } from "./explain-pull.ts";
+import { imageProcess, unknownConfig } from "./image-process.ts";
+import { brokenPipeExitCode, listenForInterruption } from "./interruption.ts";
+import { readPassword } from "./password.ts";
+import { type RunRequest, runFlags, runRequest } from "./run-flags.ts";
+
+/** `ociw run` */
+export const run: Command = {
+  synopsis: "run [flags] IMAGE [-- COMMAND ARGUMENTS...]",
+  summary: "Runs a command in an image, the image's own unless one is given.",
+  details: [
+    "What the command writes to its standard output and error goes to ours, byte for byte; progress goes to\nstandard error. The exit code is that of the command, 1 if it could not be run, 130 if it was interrupted.",
+    "The command is run each time; what was pulled before is not pulled again.",
+    "Credentials come from docker's configuration, and from --username and --password-stdin for the registry of\nIMAGE alone.",
+  ],
+  flags: runFlags,
+
+  async run({ address, terminal, ...args }) {
+    const request = runRequest(args);
+    if (request.progress === "tty" && terminal.stderr.isTTY !== true) {
+      throw new UsageError("Cannot show --progress tty: standard error is no terminal");
+    }
+    const credentials = await credentialsOf(request, terminal);
+    using interruption = listenForInterruption(terminal);
+    await using client = new BuildKitClient(address);
+    const running = start(client, request, credentials, interruption.signal);
+    const failure = await show(running, request, terminal);
+    if (failure === undefined) {
+      return 0;
+    }
+    const exitCode = interruption.exitCode();
+    if (exitCode === undefined && failure instanceof BuildError && failure.exitCode !== undefined) {
+      return failure.exitCode;
+    }
+    if (exitCode === brokenPipeExitCode) {
+      // Whoever read what we write has seen enough.
+      return exitCode;
+    }
+    terminal.stderr.write(failureLine("ociw", await explained(failure, request, credentials)));
+    return exitCode ?? 1;
+  },
+};
+
+/** A build that runs a command. */
+interface Running {
+  readonly build: Build;
+  /** Identifies the step that is the command; undefined until it is known. */
+  command(): string | undefined;
+}
+
+async function credentialsOf(
+  { username, image: reference }: RunRequest,
+  { stdin, env }: Terminal,
+): Promise<CredentialSource> {
+  const stored = dockerConfig(dockerConfigDirectory(env));
+  if (username === undefined) {
+    return stored;
+  }
+  const password = await readPassword(stdin);
+  const given = credentialsFor(registryHost(reference), { kind: "password", username, password });
+  return firstOf([given, stored]);
+}
+
+function start(
+  client: BuildKitClient,
+  request: RunRequest,
+  credentials: CredentialSource,
+  signal: AbortSignal,
+): Running {
+  let command: string | undefined;
+  const { image: reference, platform, network, output } = request;
+  const build: BuildFunction = async (gateway) => {
+    const choice = platform === undefined ? {} : { platform };
+    const resolved = gateway.capabilities.has("resolveimage")
+      ? await gateway.resolveImage(reference, choice)
+      : { reference, config: unknownConfig };
+    const step = runIn({
+      root: image(resolved.reference, choice),
+      ...imageProcess(resolved.config, request.process),
+      network,
+      ignoreCache: true,
+    });
+    command = step.digest;
+    return await gateway.solve(definitionOf(step.root));
+  };
+  const options = {
+    credentials,
+    signal,
+    sessionName: "ociw",
+    entitlements: network === "host" ? ["network.host"] : [],
+    ...(output !== undefined && { output: { type: "local", directory: output } as const }),
+  };
+  return { build: client.build(build, options), command: () => command };
+}
+
+/** Shows how it goes. @returns what it failed with, or undefined. */
+async function show(running: Running, { image: reference, progress }: RunRequest, terminal: Terminal) {
+  const title = `running ${formatReference(reference)}`;
+  using display = openDisplay(chosenMode(progress, terminal), title, terminal);
+  // The status may break off with the daemon; the result then tells it, too.
+  await follow(running, display, terminal).catch(() => undefined);
+  const failure = await running.build.result.then(
+    () => undefined,
+    (error: unknown) => error,
+  );
+  display.end();
+  return failure;
+}
+
+async function follow({ build, command }: Running, display: Display, terminal: Terminal): Promise<void> {
+  for await (const update of build.status) {
+    display.update(update);
+    for (const { vertex, stream, data } of update.logs) {
+      if (vertex === command()) {
+        await display.passThrough(terminal[stream], data);
+      }
+    }
+  }
+}

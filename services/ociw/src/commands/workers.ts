@@ -1,0 +1,47 @@
+import { BuildKitClient, type WorkerInfo } from "@oci-worker/client";
+import { formatPlatform } from "@oci-worker/oci/platform";
+import { UsageError } from "../args/usage-error.ts";
+import { formatFlag, json } from "../output/format.ts";
+import { table } from "../output/table.ts";
+import type { Command } from "./command.ts";
+
+/** `ociw workers` */
+export const workers: Command = {
+  synopsis: "workers [flags]",
+  summary: "Lists the workers of the daemon.",
+  details: [],
+  flags: { format: formatFlag },
+
+  async run({ address, flags, words, rest, terminal }) {
+    if (words.length > 0 || rest !== undefined) {
+      throw new UsageError("Cannot list workers by name: want no more words after workers");
+    }
+    await using client = new BuildKitClient(address);
+    const list = await client.workers();
+    terminal.stdout.write(flags["format"]?.[0] === "json" ? asJson(list) : asTable(list));
+    return 0;
+  },
+};
+
+function asTable(list: readonly WorkerInfo[]): string {
+  const rows = list.map(({ id, platforms, labels }) => [
+    [id],
+    platforms.map(formatPlatform),
+    sorted(labels).map(([name, value]) => `${name}=${value}`),
+  ]);
+  return table(["ID", "PLATFORMS", "LABELS"], rows);
+}
+
+function asJson(list: readonly WorkerInfo[]): string {
+  return json(
+    list.map(({ id, platforms, labels }) => ({
+      id,
+      platforms: platforms.map(formatPlatform),
+      labels: Object.fromEntries(sorted(labels)),
+    })),
+  );
+}
+
+function sorted(labels: Readonly<Record<string, string>>): [name: string, value: string][] {
+  return Object.entries(labels).sort(([a], [b]) => (a < b ? -1 : 1));
+}
