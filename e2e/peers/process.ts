@@ -1,0 +1,69 @@
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { createInterface } from "node:readline";
+import { parentVariable } from "@oci-worker/daemon/run";
+
+export interface ProcessOptions {
+  readonly program: string;
+  readonly args: readonly string[];
+  /** Beside that of this process. */
+  readonly environment?: NodeJS.ProcessEnv;
+  /** A line that says that it is ready. */
+  readonly ready: RegExp;
+}
+
+/** A program of ours that runs. Disposing ends it, by SIGTERM. */
+export interface ProcessPeer extends AsyncDisposable {
+  readonly pid: number;
+  /** What it has written so far, on standard output and standard error. */
+  readonly log: readonly string[];
+  readonly hasEnded: boolean;
+  /** Ends it as a crash would. */
+  kill(): Promise<void>;
+  /** Asks it to end, and gives its exit code. */
+  stop(): Promise<number | null>;
+}
+
+/**
+ * Starts a program and waits until it says that it is ready. It ends with this process, however that ends.
+ *
+ * @throws with all that it has said, if it ends before.
+ */
+export async function startProcess(options: ProcessOptions): Promise<ProcessPeer> {
+  const { program, args, environment, ready } = options;
+  const child = spawn(program, args, {
+    stdio: ["ignore", "pipe", "pipe"],
+    env: { ...process.env, [parentVariable]: String(process.pid), ...environment },
+  });
+  const log: string[] = [];
+  const serving = Promise.withResolvers<void>();
+  const ended = once(child, "close");
+  child.on("error", serving.reject);
+  child.on("close", (code) => {
+    serving.reject(new Error(`${program} ended with code ${code} before it was ready:\n${log.join("\n")}`));
+  });
+  for (const stream of [child.stdout, child.stderr]) {
+    createInterface(stream).on("line", (line) => {
+      log.push(line);
+      if (ready.test(line)) {
+        serving.resolve();
+      }
+    });
+  }
+  const end = async (signal: NodeJS.Signals) => {
+    child.kill(signal);
+    await ended;
+    return child.exitCode;
+  };
+  await serving.promise;
+  return {
+    pid: child.pid ?? 0,
+    log,
+    get hasEnded() {
+      return child.exitCode !== null || child.signalCode !== null;
+    },
+    kill: async () => void (await end("SIGKILL")),
+    stop: () => end("SIGTERM"),
+    [Symbol.asyncDispose]: async () => void (await end("SIGTERM")),
+  };
+}

@@ -1,0 +1,51 @@
+import { mkdtempDisposable } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { openProxy } from "@oci-worker/snapshots/proxy";
+import type { Snapshotter } from "@oci-worker/snapshots/snapshotter";
+import { type ProcessPeer, startProcess } from "./process.ts";
+
+const program = join(import.meta.dirname, "../../services/snapshotter/bin/oci-snapshotter");
+
+/** The program oci-snapshotter on a root of its own, which outlives a restart. Disposing ends it and removes the root. */
+export interface SnapshotterPeer extends AsyncDisposable {
+  readonly root: string;
+  readonly address: string;
+  /** Speaks to it past all clients. */
+  readonly direct: Snapshotter;
+  /** What it has logged since it was started last. */
+  readonly log: readonly string[];
+  /** Ends it, by SIGTERM or as a crash would, and starts it again. */
+  restart(how: "stop" | "kill"): Promise<void>;
+}
+
+/** Starts a snapshotter and waits until it serves. */
+export async function startSnapshotter(backend: "native" | "overlayfs"): Promise<SnapshotterPeer> {
+  await using undo = new AsyncDisposableStack();
+  const directory = undo.use(await mkdtempDisposable(join(tmpdir(), "snapshotter-"))).path;
+  const root = join(directory, "root");
+  const address = join(directory, "snapshotter.sock");
+  const start = (): Promise<ProcessPeer> =>
+    startProcess({
+      program,
+      args: ["--root", root, "--address", address, "--snapshotter", backend, "--log-level", "debug"],
+      ready: /"msg":"serving"/,
+    });
+  let process = await start();
+  undo.defer(() => process[Symbol.asyncDispose]());
+  const direct = undo.use(openProxy(address, { snapshotter: "ours", patienceMs: 10_000 }));
+  const owned = undo.move();
+  return {
+    root,
+    address,
+    direct,
+    get log() {
+      return process.log;
+    },
+    restart: async (how) => {
+      await process[how]();
+      process = await start();
+    },
+    [Symbol.asyncDispose]: () => owned.disposeAsync(),
+  };
+}

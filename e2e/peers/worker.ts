@@ -1,0 +1,82 @@
+import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
+import { mkdtempDisposable, readdir } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { promisify } from "node:util";
+import { BuildKitClient } from "@oci-worker/client";
+import { mountPointsBeneath } from "@oci-worker/mounts/mountinfo";
+import { openProxy } from "@oci-worker/snapshots/proxy";
+import { type ProcessPeer, startProcess } from "./process.ts";
+
+const program = join(import.meta.dirname, "../../services/worker/bin/oci-worker");
+
+export interface WorkerOptions {
+  readonly args?: readonly string[];
+  readonly environment?: NodeJS.ProcessEnv;
+  /** Of a snapshotter that runs already; absent: the worker's own one. */
+  readonly snapshotterAddress?: string;
+  /** State of an earlier worker to go on with; absent: a directory of its own, which is gone afterwards. */
+  readonly directory?: string;
+}
+
+/** The program oci-worker with its two children, as processes. Disposing ends it and checks that it has left nothing. */
+export interface WorkerPeer extends AsyncDisposable {
+  readonly process: ProcessPeer;
+  readonly directory: string;
+  readonly root: string;
+  /** Of its Control API. */
+  readonly address: string;
+  readonly client: BuildKitClient;
+  /** Names and keys of the snapshots there are. */
+  snapshots(): Promise<string[]>;
+  /** Checks that no container, mount, bundle or snapshot of a build that has ended is left. */
+  assertClean(): Promise<void>;
+}
+
+/** Starts a worker and waits until it serves. It sees no docker config but its own empty one. */
+export async function startWorker(options: WorkerOptions = {}): Promise<WorkerPeer> {
+  await using undo = new AsyncDisposableStack();
+  const directory = options.directory ?? undo.use(await mkdtempDisposable(join(tmpdir(), "worker-"))).path;
+  const root = join(directory, "root");
+  const address = `unix://${join(directory, "worker.sock")}`;
+  const process = undo.use(
+    await startProcess({
+      program,
+      args: ["--root", root, "--addr", address, "--debug", ...(options.args ?? [])],
+      environment: { DOCKER_CONFIG: directory, ...options.environment },
+      ready: /"name":"worker".*"msg":"serving"/,
+    }),
+  );
+  const client = undo.use(new BuildKitClient(address));
+  const snapshotterAddress = options.snapshotterAddress ?? join(root, "snapshotter.sock");
+  const snapshotter = undo.use(openProxy(snapshotterAddress, { snapshotter: "auto" }));
+  const snapshots = async () => {
+    const infos = await Array.fromAsync(snapshotter.walk([]));
+    return infos.map(({ kind, name }) => `${kind} ${name}`);
+  };
+  const assertClean = async () => {
+    const { stdout } = await promisify(execFile)("runc", ["--root", join(root, "runc"), "list", "--quiet"]);
+    assert.equal(stdout.trim(), "", "a container is left");
+    assert.deepEqual(await mountPointsBeneath(root), [], "a mount is left");
+    assert.deepEqual(await readdir(join(root, "executor")), [], "a bundle is left");
+    assert.deepEqual(await readdir(join(root, "mounts")), [], "a mount point is left");
+    if (process.hasEnded) {
+      return;
+    }
+    const unfinished = (await snapshots()).filter((snapshot) => !snapshot.startsWith("committed "));
+    assert.deepEqual(unfinished, [], "a snapshot is left that nobody works on");
+  };
+  undo.defer(assertClean);
+  const owned = undo.move();
+  return {
+    process,
+    directory,
+    root,
+    address,
+    client,
+    snapshots,
+    assertClean,
+    [Symbol.asyncDispose]: () => owned.disposeAsync(),
+  };
+}

@@ -1,0 +1,260 @@
+import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
+import { access, mkdtempDisposable, readdir, readFile, rm, symlink } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { describe, test } from "node:test";
+import { promisify } from "node:util";
+import { createClient } from "@connectrpc/connect";
+import { Health, HealthCheckResponse_ServingStatus as ServingStatus } from "@oci-worker/api/grpc/health";
+import { BuildError } from "@oci-worker/client/build-error";
+import { unixChannel } from "@oci-worker/grpc/channel";
+import { definitionOf, image, run } from "@oci-worker/llb/build";
+import { createImage } from "./peers/image.ts";
+import { startProcess } from "./peers/process.ts";
+import { pushTo } from "./peers/pushed-image.ts";
+import { startRegistry } from "./peers/registry.ts";
+import { startWorker } from "./peers/worker.ts";
+
+const services = join(import.meta.dirname, "../services");
+const workerProgram = join(services, "worker/bin/oci-worker");
+const snapshotterProgram = join(services, "snapshotter/bin/oci-snapshotter");
+
+/** What a program says that ends at once with an error, and that it did end so. */
+async function failure(args: readonly string[], environment: NodeJS.ProcessEnv = {}): Promise<string> {
+  const running = promisify(execFile)(workerProgram, args, { env: { ...process.env, ...environment } });
+  const error = await running.then(
+    () => assert.fail("the worker has started and ended well"),
+    (thrown: { readonly code: number; readonly stderr: string }) => thrown,
+  );
+  assert.equal(error.code, 1);
+  assert.doesNotMatch(error.stderr, /\n\s+at /, "a stack trace is no message for an operator");
+  return error.stderr;
+}
+
+/** The processes that `pid` has started: all tasks of it, /proc knows them. */
+async function childrenOf(pid: number): Promise<number[]> {
+  const text = await readFile(`/proc/${pid}/task/${pid}/children`, "utf8");
+  return text.split(" ").filter(Boolean).map(Number);
+}
+
+/** Waits until `pid` is no process any more. */
+async function untilGone(pid: number): Promise<void> {
+  for (;;) {
+    try {
+      await access(`/proc/${pid}`);
+    } catch {
+      return;
+    }
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+}
+
+describe("a worker that cannot start", () => {
+  test("says that its root is in use, and by whom", async () => {
+    await using worker = await startWorker();
+    const message = await failure(["--root", worker.root, "--addr", "unix:///nowhere/x.sock"]);
+    assert.match(message, /could not lock buildkitd\.lock, another instance running\?/);
+    assert.match(message, new RegExp(`Its pid is ${worker.process.pid}`));
+  });
+
+  test("says that its socket is in use", async () => {
+    await using worker = await startWorker();
+    await using directory = await mkdtempDisposable(join(tmpdir(), "worker-"));
+    const message = await failure(["--root", join(directory.path, "root"), "--addr", worker.address]);
+    assert.match(message, /another process serves this socket/);
+    assert.equal((await worker.client.workers()).length, 1);
+  });
+
+  test("says that there is no runtime", async () => {
+    await using directory = await mkdtempDisposable(join(tmpdir(), "worker-"));
+    await symlink(process.execPath, join(directory.path, "node"));
+    for (const tool of ["dirname", "readlink", "sh"]) {
+      await symlink(join("/bin", tool), join(directory.path, tool));
+    }
+    const args = ["--root", join(directory.path, "root"), "--addr", `unix://${directory.path}/x.sock`];
+    assert.match(
+      await failure(args, { PATH: directory.path }),
+      /no buildkit-runc or runc on PATH, want runc installed/,
+    );
+    assert.match(await failure([...args, "--oci-worker-binary", "crunch"]), /no crunch on PATH/);
+    assert.match(await failure([...args, "--oci-worker=false"]), /no worker found/);
+    assert(!(await readdir(directory.path)).includes("root"), "it has left a root behind");
+  });
+
+  test("says what is wrong with its command line and its config", async () => {
+    await using directory = await mkdtempDisposable(join(tmpdir(), "worker-"));
+    assert.match(
+      await failure(["--oci-worker-snapshoter=x"]),
+      /--oci-worker-snapshoter: there is none of that name/,
+    );
+    assert.match(
+      await failure(["--config", join(directory.path, "absent.toml")]),
+      /absent\.toml: there is no such file/,
+    );
+    const proxy = ["--oci-worker-proxy-snapshotter-path", join(directory.path, "absent.sock")];
+    assert.match(
+      await failure([
+        "--root",
+        join(directory.path, "root"),
+        "--addr",
+        `unix://${directory.path}/x.sock`,
+        ...proxy,
+      ]),
+      /snapshotter doesn't exist on ".*absent\.sock" \(Do not include 'unix:\/\/' prefix\)/,
+    );
+  });
+
+  test("says that its snapshotter cannot run, and stops what it has started", async () => {
+    await using directory = await mkdtempDisposable(join(tmpdir(), "worker-"));
+    const args = ["--root", join(directory.path, "root"), "--addr", `unix://${directory.path}/x.sock`];
+    const message = await failure([...args, "--oci-worker-snapshotter", "stargz"]);
+    assert.match(message, /Cannot start snapshotter: it ended with code 1 before it served/);
+    await assert.rejects(access(join(directory.path, "root/resolver.sock")), { code: "ENOENT" });
+  });
+});
+
+describe("a worker that has started", () => {
+  test("says who it is, the same after a restart, and that it is well", async () => {
+    await using directory = await mkdtempDisposable(join(tmpdir(), "worker-"));
+    const ids: string[] = [];
+    for (const round of [1, 2]) {
+      await using worker = await startWorker({
+        directory: directory.path,
+        args: ["--oci-worker-labels=round=yes"],
+      });
+      const [only, ...others] = await worker.client.workers();
+      assert(only !== undefined && others.length === 0, `round ${round}`);
+      ids.push(only.id);
+      assert.equal(only.labels["org.mobyproject.buildkit.worker.executor"], "oci");
+      assert.equal(only.labels["round"], "yes");
+      assert.equal((await worker.client.info()).package, "oci-worker");
+      using channel = unixChannel(worker.address);
+      const { status } = await createClient(Health, channel).check({ service: "moby.buildkit.v1.Control" });
+      assert.equal(status, ServingStatus.SERVING);
+    }
+    assert.equal(ids[0], ids[1]);
+  });
+
+  test("ends with code 0 when it is asked to, and its children with it", async () => {
+    await using worker = await startWorker();
+    const children = await childrenOf(worker.process.pid);
+    assert.equal(children.length, 2);
+    assert.equal(await worker.process.stop(), 0);
+    for (const pid of children) {
+      await assert.rejects(access(`/proc/${pid}`), { code: "ENOENT" });
+    }
+    const left = await readdir(worker.root);
+    assert.deepEqual(
+      left.filter((name) => name.endsWith(".sock")),
+      [],
+    );
+  });
+
+  test("is followed by its children also when it is killed, and the next one cleans up after it", async () => {
+    await using registry = await startRegistry();
+    const reference = await pushTo(registry, await createImage());
+    const tree = (script: string) =>
+      run({ root: image(reference), args: ["sh", "-c", script], env: ["PATH=/bin"] }).root;
+    await using directory = await mkdtempDisposable(join(tmpdir(), "worker-"));
+    {
+      const worker = await startWorker({ directory: directory.path });
+      const children = await childrenOf(worker.process.pid);
+      const build = worker.client.solve(definitionOf(tree("echo started; sleep 3000")));
+      build.result.catch(() => undefined);
+      await assert.rejects(async () => {
+        for await (const { logs } of build.status) {
+          if (logs.length > 0) {
+            await worker.process.kill();
+          }
+        }
+        await build.result;
+      });
+      await Promise.all(children.map(untilGone));
+    }
+    await using worker = await startWorker({ directory: directory.path });
+    await worker.assertClean();
+    await worker.client.solve(definitionOf(tree("echo again"))).result;
+  });
+
+  test("starts a child again that has died, and builds on", async () => {
+    await using registry = await startRegistry();
+    const reference = await pushTo(registry, await createImage());
+    await using worker = await startWorker();
+    const build = (text: string) => {
+      const { root } = run({ root: image(reference), args: ["echo", text], env: ["PATH=/bin"] });
+      return worker.client.solve(definitionOf(root)).result;
+    };
+    await build("before");
+    for (const [index, pid] of (await childrenOf(worker.process.pid)).entries()) {
+      process.kill(pid, "SIGKILL");
+      await untilGone(pid);
+      await build(`after ${index}`);
+    }
+    assert.equal((await childrenOf(worker.process.pid)).length, 2);
+  });
+
+  test("uses a snapshotter that runs already, and leaves it running", async () => {
+    await using registry = await startRegistry();
+    const reference = await pushTo(registry, await createImage());
+    await using directory = await mkdtempDisposable(join(tmpdir(), "snapshotter-"));
+    const address = join(directory.path, "s.sock");
+    await using snapshotter = await startProcess({
+      program: snapshotterProgram,
+      args: ["--root", join(directory.path, "root"), "--address", address, "--snapshotter", "native"],
+      ready: /"msg":"serving"/,
+    });
+    {
+      const args = ["--oci-worker-proxy-snapshotter-path", address, "--oci-worker-snapshotter", "native"];
+      await using worker = await startWorker({ args, snapshotterAddress: address });
+      assert.equal((await childrenOf(worker.process.pid)).length, 1);
+      const { root } = run({ root: image(reference), args: ["touch", "/x"], env: ["PATH=/bin"] });
+      await worker.client.solve(definitionOf(root)).result;
+    }
+    await access(`/proc/${snapshotter.pid}`);
+  });
+
+  test("says that a registry is down", async () => {
+    await using registry = await startRegistry();
+    const reference = await pushTo(registry, await createImage());
+    await registry.stop();
+    await using worker = await startWorker();
+    await assert.rejects(worker.client.solve(definitionOf(image(reference))).result, (error) => {
+      assert(error instanceof BuildError);
+      assert.equal(error.reason, "UNAVAILABLE");
+      assert.match(error.message, new RegExp(`${registry.host.replaceAll(".", "\\.")}.*ECONNREFUSED`));
+      return true;
+    });
+  });
+
+  test("waits for the steps of its builds to be killed when it is asked to end", async () => {
+    await using registry = await startRegistry();
+    const reference = await pushTo(registry, await createImage());
+    const worker = await startWorker();
+    const { root } = run({
+      root: image(reference),
+      args: ["sh", "-c", "echo started; sleep 3000"],
+      env: ["PATH=/bin"],
+    });
+    const build = worker.client.solve(definitionOf(root));
+    build.result.catch(() => undefined);
+    let stopped: Promise<number | null> | undefined;
+    await assert.rejects(async () => {
+      for await (const { logs } of build.status) {
+        if (logs.length > 0) {
+          stopped ??= worker.process.stop();
+        }
+      }
+      await build.result;
+    });
+    assert.equal(await stopped, 0);
+    const { stdout } = await promisify(execFile)("runc", [
+      "--root",
+      join(worker.root, "runc"),
+      "list",
+      "--quiet",
+    ]);
+    assert.equal(stdout, "");
+    await rm(worker.directory, { recursive: true });
+  });
+});
