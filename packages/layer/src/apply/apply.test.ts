@@ -246,11 +246,9 @@ describe("a layer that is large enough for a program to decompress", () => {
     { name: "zstd", compress: zstdCompressSync },
   ];
   for (const { name, compress } of programs) {
-    const isMissing = spawnSync(name, ["--version"]).error !== undefined;
-    const skip = isMissing ? `${name} is not installed` : false;
     const large = async () => archiveOf([{ ...file("large"), content }, file("last", "last")]);
 
-    test(`${name}: is applied like any other`, { skip }, async () => {
+    test(`${name}: is applied like any other`, async () => {
       await using scene = await makeScene();
       const archive = await large();
       const progress: number[] = [];
@@ -276,14 +274,14 @@ describe("a layer that is large enough for a program to decompress", () => {
       { what: "is followed by zeros", damage: (blob: Buffer) => Buffer.concat([blob, Buffer.alloc(512)]) },
     ];
     for (const { what, damage } of malformed) {
-      test(`${name}: is refused if it ${what}`, { skip }, async () => {
+      test(`${name}: is refused if it ${what}`, async () => {
         await using scene = await makeScene();
         const layer = await layerOf(scene, await large(), (archive) => damage(compress(archive)));
         await rejectsWith(layer, InvalidArgumentError, /Cannot decompress/);
       });
     }
 
-    test(`${name}: is applied if it has several members or frames`, { skip }, async () => {
+    test(`${name}: is applied if it has several members or frames`, async () => {
       await using scene = await makeScene();
       const archive = await large();
       const halves = (whole: Buffer) => [whole.subarray(0, 3_000_001), whole.subarray(3_000_001)];
@@ -296,13 +294,13 @@ describe("a layer that is large enough for a program to decompress", () => {
       await rejectsWith(await layerOf(scene, archive, garbage), InvalidArgumentError, /Cannot decompress/);
     });
 
-    test(`${name}: is refused as data loss if the blob is not what its digest says`, { skip }, async () => {
+    test(`${name}: is refused as data loss if the blob is not what its digest says`, async () => {
       await using scene = await makeScene();
       const layer = await layerOf(scene, await large(), (archive) => compress(archive).subarray(0, -100));
       await rejectsWith({ ...layer, digest: digestOf("") }, DataLossError, /its blob has digest/);
     });
 
-    test(`${name}: is applied where no process may become nobody`, { skip }, async () => {
+    test(`${name}: is applied where no process may become nobody`, async () => {
       await using scene = await makeScene();
       const layer = await layerOf(scene, await large(), compress);
       const script = `
@@ -318,9 +316,7 @@ describe("a layer that is large enough for a program to decompress", () => {
       assert(readFileSync(join(scene.root, "large")).equals(content));
     });
 
-    test(`${name}: can be canceled, refused or unpacked without leaving anything behind`, {
-      skip,
-    }, async () => {
+    test(`${name}: can be canceled, refused or unpacked without leaving anything behind`, async () => {
       await using scene = await makeScene();
       const layer = await layerOf(scene, await large(), compress);
       const bad = await layerOf(

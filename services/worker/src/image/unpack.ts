@@ -1,6 +1,7 @@
+import { availableParallelism } from "node:os";
 import { AlreadyExistsError, NotFoundError, UnimplementedError } from "@oci-worker/errdefs";
 import { Flights } from "@oci-worker/flights";
-import { applyLayer } from "@oci-worker/layer/apply";
+import { applyLayer, type Progress } from "@oci-worker/layer/apply";
 import { mountTemporarily } from "@oci-worker/mounts/mount";
 import type { ChainID } from "@oci-worker/oci/chain-id";
 import type { ImageLayer } from "@oci-worker/oci/manifest";
@@ -11,6 +12,7 @@ import type { ContentStore } from "../content/store.ts";
 import { newId } from "../new-id.ts";
 import type { VertexReport } from "../solver/vertex-report.ts";
 import type { Image } from "./image.ts";
+import { Slots } from "./slots.ts";
 
 /** Names the layer that a snapshot is to become (containerd, core/snapshots, LabelSnapshotRef). */
 const targetLabel = "containerd.io/snapshot.ref";
@@ -35,6 +37,8 @@ export class Unpacker {
   readonly #content: ContentStore;
   readonly #mountDirectory: string;
   readonly #unpacking = new Flights<void>();
+  /** Each layer is unpacked by a thread of its own; more of them than cores only get in each other's way. */
+  readonly #threads = new Slots(availableParallelism());
 
   constructor({ snapshotter, content, mountDirectory }: UnpackerOptions) {
     this.#snapshotter = snapshotter;
@@ -141,17 +145,15 @@ export class Unpacker {
       const mounts = await this.#snapshotter.prepare(key, parent, labels, signal);
       {
         await using directory = await mountTemporarily(mounts, this.#mountDirectory);
-        await applyLayer(
-          {
-            blobPath: this.#content.path(blob.digest),
-            digest: blob.digest,
-            sizeBytes: blob.size,
-            diffId: diffID,
-            directory: directory.path,
-            onProgress: ({ readBytes }) => row.update(readBytes, blob.size),
-          },
-          signal,
-        );
+        const filled = {
+          blobPath: this.#content.path(blob.digest),
+          digest: blob.digest,
+          sizeBytes: blob.size,
+          diffId: diffID,
+          directory: directory.path,
+          onProgress: ({ readBytes }: Progress) => row.update(readBytes, blob.size),
+        };
+        await this.#threads.run(() => applyLayer(filled, signal), signal);
       }
       await this.#snapshotter.commit(name, key, labels, undefined, signal);
     } catch (error) {
