@@ -54,10 +54,10 @@ describe("parseConfig", () => {
 
 describe("parseFlags", () => {
   test("lays what is set over the file", () => {
-    const flags = parseFlags(["--address", "/a", "--session-address=/b", "--log-level", "debug"]);
+    const flags = parseFlags(["--address", "/a", "--session-address=/b", "--log-level", "debug"], {});
     assert.deepEqual(flags.settings, { address: "/a", sessionAddress: "/b", logLevel: "debug" });
     assert.equal(flags.configFileNamed, false);
-    assert.deepEqual(parseFlags(["--config", "/c"]), {
+    assert.deepEqual(parseFlags(["--config", "/c"], {}), {
       help: false,
       configFile: "/c",
       configFileNamed: true,
@@ -67,7 +67,7 @@ describe("parseFlags", () => {
 
   test("refuses what it does not know", () => {
     for (const args of [["--adress", "/a"], ["--address"], ["serve"]]) {
-      assert.throws(() => parseFlags(args), InvalidArgumentError);
+      assert.throws(() => parseFlags(args, {}), InvalidArgumentError);
     }
   });
 });

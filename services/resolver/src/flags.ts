@@ -1,7 +1,6 @@
 import { homedir } from "node:os";
 import { join, resolve } from "node:path";
-import { parseArgs } from "node:util";
-import { InvalidArgumentError } from "@oci-worker/errdefs";
+import { type Flags, parseFlags as parse } from "@oci-worker/daemon/flags";
 
 const defaultConfigFile = "/etc/oci-worker/resolver.toml";
 
@@ -14,56 +13,43 @@ Tells where images and layers are served, and finds the credentials for them, on
   --config FILE             settings; default ${defaultConfigFile}, if it is there
   --log-level LEVEL         trace, debug, info, warn, error, fatal or silent
   --help                    print this
+
+Variables of the environment stand in for the config file's keys: OCI_WORKER_RESOLVER_LOG_LEVEL for logLevel.
 `;
 
-export interface Flags {
-  readonly help: boolean;
-  readonly configFile: string;
-  /** Whether the operator named the file, so that it has to be there. */
-  readonly configFileNamed: boolean;
-  /** What was set, under the keys of the config file, over which it takes precedence. */
-  readonly settings: Readonly<Record<string, string>>;
-}
+/** Keys that hold one value. */
+const environmentKeys = [
+  "address",
+  "sessionAddress",
+  "dockerConfig",
+  "tokenTimeoutMs",
+  "drainTimeoutMs",
+  "logLevel",
+];
 
-/** @throws {InvalidArgumentError} for a flag that does not exist or lacks its value. */
-export function parseFlags(args: readonly string[]): Flags {
-  const values = parse(args);
-  const settings = {
-    address: values.address,
-    sessionAddress: values["session-address"],
-    logLevel: values["log-level"],
-  };
-  return {
-    help: values.help ?? false,
-    configFile: values.config ?? defaultConfigFile,
-    configFileNamed: values.config !== undefined,
-    settings: Object.fromEntries(
-      Object.entries(settings).filter((pair): pair is [string, string] => pair[1] !== undefined),
-    ),
-  };
+/**
+ * What the command line and the environment say; their settings take precedence over the config file's.
+ *
+ * @throws {InvalidArgumentError} for a flag or a variable that does not exist, and for a flag without its value.
+ */
+export function parseFlags(args: readonly string[], environment: NodeJS.ProcessEnv): Flags {
+  return parse(
+    {
+      settingsByFlag: {
+        address: "address",
+        "session-address": "sessionAddress",
+        "log-level": "logLevel",
+      },
+      environmentKeys,
+      environmentPrefix: "OCI_WORKER_RESOLVER_",
+      defaultConfigFile,
+    },
+    args,
+    environment,
+  );
 }
 
 /** Where docker keeps its configuration, for whoever does not say otherwise. */
 export function defaultDockerConfig(environment: NodeJS.ProcessEnv): string {
   return resolve(environment["DOCKER_CONFIG"] || join(homedir(), ".docker"), "config.json");
-}
-
-function parse(args: readonly string[]) {
-  try {
-    return parseArgs({
-      args: [...args],
-      options: {
-        address: { type: "string" },
-        "session-address": { type: "string" },
-        config: { type: "string" },
-        "log-level": { type: "string" },
-        help: { type: "boolean", short: "h" },
-      },
-    }).values;
-  } catch (cause) {
-    throw new InvalidArgumentError(
-      `Cannot read flags: ${cause instanceof Error ? cause.message : String(cause)}`,
-      { cause },
-    );
-  }
 }

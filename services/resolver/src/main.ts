@@ -8,7 +8,7 @@ import { defaultDockerConfig, parseFlags, usage } from "./flags.ts";
 import { serveResolver } from "./server.ts";
 
 await runProgram("oci-resolver", async () => {
-  const flags = parseFlags(process.argv.slice(2));
+  const flags = parseFlags(process.argv.slice(2), process.env);
   if (flags.help) {
     process.stdout.write(usage);
     return;

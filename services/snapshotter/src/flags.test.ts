@@ -8,7 +8,7 @@ describe("parseFlags", () => {
     const args = "--root /r --address=/a --snapshotter native --resolver-address /x --log-level debug".split(
       " ",
     );
-    assert.deepEqual(parseFlags(args).settings, {
+    assert.deepEqual(parseFlags(args, {}).settings, {
       root: "/r",
       address: "/a",
       snapshotter: "native",
@@ -18,7 +18,7 @@ describe("parseFlags", () => {
   });
 
   test("sets nothing that was not given", () => {
-    assert.deepEqual(parseFlags([]), {
+    assert.deepEqual(parseFlags([], {}), {
       help: false,
       configFile: "/etc/oci-worker/snapshotter.toml",
       configFileNamed: false,
@@ -27,13 +27,13 @@ describe("parseFlags", () => {
   });
 
   test("tells a config file that was named from the default one", () => {
-    const { configFile, configFileNamed } = parseFlags(["--config", "/c.toml"]);
+    const { configFile, configFileNamed } = parseFlags(["--config", "/c.toml"], {});
     assert.deepEqual([configFile, configFileNamed], ["/c.toml", true]);
   });
 
   for (const args of [["--nosuch"], ["positional"], ["--root"], ["--help=1"]]) {
     test(`refuses ${args.join(" ")}`, () => {
-      assert.throws(() => parseFlags(args), InvalidArgumentError);
+      assert.throws(() => parseFlags(args, {}), InvalidArgumentError);
     });
   }
 

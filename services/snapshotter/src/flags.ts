@@ -1,5 +1,5 @@
-import { parseArgs } from "node:util";
-import { InvalidArgumentError } from "@oci-worker/errdefs";
+import { type Flags, parseFlags as parse } from "@oci-worker/daemon/flags";
+import { defaults } from "./config.ts";
 
 const defaultConfigFile = "/etc/oci-worker/snapshotter.toml";
 
@@ -14,55 +14,30 @@ Serves containerd's Snapshots API on a unix socket.
   --resolver-address SOCKET  the resolver, for stargz
   --log-level LEVEL          trace, debug, info, warn, error, fatal or silent
   --help                     print this
+
+Variables of the environment stand in for the config file's keys: OCI_WORKER_SNAPSHOTTER_SYNC_ON_COMMIT for syncOnCommit.
 `;
 
-export interface Flags {
-  readonly help: boolean;
-  readonly configFile: string;
-  /** Whether the operator named the file, so that it has to be there. */
-  readonly configFileNamed: boolean;
-  /** What was set, under the keys of the config file, over which it takes precedence. */
-  readonly settings: Readonly<Record<string, string>>;
-}
-
-/** @throws {InvalidArgumentError} for a flag that does not exist or lacks its value. */
-export function parseFlags(args: readonly string[]): Flags {
-  const values = parse(args);
-  const settings = {
-    root: values.root,
-    address: values.address,
-    snapshotter: values.snapshotter,
-    resolverAddress: values["resolver-address"],
-    logLevel: values["log-level"],
-  };
-  return {
-    help: values.help ?? false,
-    configFile: values.config ?? defaultConfigFile,
-    configFileNamed: values.config !== undefined,
-    settings: Object.fromEntries(
-      Object.entries(settings).filter((pair): pair is [string, string] => pair[1] !== undefined),
-    ),
-  };
-}
-
-function parse(args: readonly string[]) {
-  try {
-    return parseArgs({
-      args: [...args],
-      options: {
-        root: { type: "string" },
-        address: { type: "string" },
-        snapshotter: { type: "string" },
-        config: { type: "string" },
-        "resolver-address": { type: "string" },
-        "log-level": { type: "string" },
-        help: { type: "boolean", short: "h" },
+/**
+ * What the command line and the environment say; their settings take precedence over the config file's.
+ *
+ * @throws {InvalidArgumentError} for a flag or a variable that does not exist, and for a flag without its value.
+ */
+export function parseFlags(args: readonly string[], environment: NodeJS.ProcessEnv): Flags {
+  return parse(
+    {
+      settingsByFlag: {
+        root: "root",
+        address: "address",
+        snapshotter: "snapshotter",
+        "resolver-address": "resolverAddress",
+        "log-level": "logLevel",
       },
-    }).values;
-  } catch (cause) {
-    throw new InvalidArgumentError(
-      `Cannot read flags: ${cause instanceof Error ? cause.message : String(cause)}`,
-      { cause },
-    );
-  }
+      environmentKeys: Object.keys(defaults),
+      environmentPrefix: "OCI_WORKER_SNAPSHOTTER_",
+      defaultConfigFile,
+    },
+    args,
+    environment,
+  );
 }

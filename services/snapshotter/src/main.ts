@@ -10,7 +10,7 @@ import { parseFlags, usage } from "./flags.ts";
 import { serveSnapshotter } from "./server.ts";
 
 await runProgram("oci-snapshotter", async () => {
-  const flags = parseFlags(process.argv.slice(2));
+  const flags = parseFlags(process.argv.slice(2), process.env);
   if (flags.help) {
     process.stdout.write(usage);
     return;

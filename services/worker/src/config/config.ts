@@ -1,4 +1,5 @@
 import { isAbsolute, join } from "node:path";
+import { maxSocketPathBytes } from "@oci-worker/daemon/setting";
 import { InvalidArgumentError } from "@oci-worker/errdefs";
 import { type Platform, parsePlatform } from "@oci-worker/oci/platform";
 import { parseTruth } from "./flags.ts";
@@ -39,9 +40,6 @@ export type SnapshotterName = (typeof snapshotterNames)[number];
 
 const entitlementNames = ["network.host"] as const;
 export type Entitlement = (typeof entitlementNames)[number];
-
-/** The bytes of sun_path, its NUL left out (unix(7)). */
-const maxSocketPathBytes = 107;
 
 /**
  * Puts together what flags and file say, and checks it.

@@ -1,0 +1,102 @@
+import { parseArgs } from "node:util";
+import { InvalidArgumentError } from "@oci-worker/errdefs";
+
+/** What Kubernetes says of a service with the name of ours (kubernetes.io, service environment variables). */
+const serviceLink = /^(SERVICE_HOST|SERVICE_PORT|PORT)(_|$)/;
+
+/** What an operator has said on the command line and in the environment. */
+export interface Flags {
+  readonly help: boolean;
+  readonly configFile: string;
+  /** Whether the operator named the file, so that it has to be there. */
+  readonly configFileNamed: boolean;
+  /** What was set, under the keys of the config file, over which it takes precedence. */
+  readonly settings: Readonly<Record<string, string>>;
+}
+
+/** What a program takes. */
+export interface FlagsDescription {
+  /** Flags without their dashes, each with the key of the config file that it sets. */
+  readonly settingsByFlag: Readonly<Record<string, string>>;
+  /** Keys that the environment can set, as `rootDir` by `<prefix>ROOT_DIR`. */
+  readonly environmentKeys: readonly string[];
+  readonly environmentPrefix: string;
+  readonly defaultConfigFile: string;
+}
+
+/**
+ * Reads `args` and `environment`: a flag takes precedence over a variable, and an empty variable counts as none.
+ * `--config FILE` and `--help` are there always.
+ *
+ * @throws {InvalidArgumentError} for a flag that does not exist or lacks its value, and for a variable with the prefix
+ * that sets nothing.
+ */
+export function parseFlags(
+  description: FlagsDescription,
+  args: readonly string[],
+  environment: NodeJS.ProcessEnv,
+): Flags {
+  const { settingsByFlag, defaultConfigFile } = description;
+  const values = parse(args, Object.keys(settingsByFlag));
+  const settings = settingsOfEnvironment(description, environment);
+  for (const [flag, key] of Object.entries(settingsByFlag)) {
+    const value = values[flag];
+    if (typeof value === "string") {
+      settings[key] = value;
+    }
+  }
+  const config = values["config"];
+  return {
+    help: values["help"] === true,
+    configFile: typeof config === "string" ? config : defaultConfigFile,
+    configFileNamed: config !== undefined,
+    settings,
+  };
+}
+
+function settingsOfEnvironment(
+  { environmentKeys, environmentPrefix }: FlagsDescription,
+  environment: NodeJS.ProcessEnv,
+): Record<string, string> {
+  const keys = new Map(environmentKeys.map((key) => [`${environmentPrefix}${constantCase(key)}`, key]));
+  const settings: Record<string, string> = {};
+  for (const [name, value] of Object.entries(environment)) {
+    if (!name.startsWith(environmentPrefix) || !value) {
+      continue;
+    }
+    if (serviceLink.test(name.slice(environmentPrefix.length))) {
+      continue;
+    }
+    const key = keys.get(name);
+    if (key === undefined) {
+      throw new InvalidArgumentError(
+        `Cannot read environment: ${name} sets nothing, want one of ${[...keys.keys()].join(", ")}`,
+      );
+    }
+    settings[key] = value;
+  }
+  return settings;
+}
+
+function constantCase(key: string): string {
+  return key.replace(/[A-Z]+/g, (letters) => `_${letters}`).toUpperCase();
+}
+
+function parse(args: readonly string[], flags: readonly string[]): Record<string, unknown> {
+  const text = { type: "string" } as const;
+  try {
+    return parseArgs({
+      args: [...args],
+      options: {
+        ...Object.fromEntries(flags.map((flag) => [flag, text])),
+        config: text,
+        help: { type: "boolean", short: "h" },
+      },
+    }).values;
+  } catch (cause) {
+    throw new InvalidArgumentError(
+      `Cannot read flags: ${cause instanceof Error ? cause.message : String(cause)}`,
+      { cause },
+    );
+  }
+}
