@@ -151,6 +151,14 @@ describe("a worker that has started", () => {
     );
   });
 
+  test("has a snapshotter of its own wait for the disk when it commits", async () => {
+    await using worker = await startWorker();
+    const commandLines = await Promise.all(
+      (await childrenOf(worker.process.pid)).map((pid) => readFile(`/proc/${pid}/cmdline`, "utf8")),
+    );
+    assert.equal(commandLines.filter((line) => line.includes("\0--sync-on-commit\0")).length, 1);
+  });
+
   test("is followed by its children also when it is killed, and the next one cleans up after it", async () => {
     await using registry = await startRegistry();
     const reference = await pushTo(registry, await createImage());

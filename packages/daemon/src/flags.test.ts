@@ -5,6 +5,8 @@ import { parseFlags } from "./flags.ts";
 
 const description = {
   settingsByFlag: { root: "root", "log-level": "logLevel" },
+  switchesByFlag: { "sync-on-commit": "syncOnCommit" },
+  questions: ["check"],
   environmentKeys: ["root", "logLevel", "syncOnCommit"],
   environmentPrefix: "OCI_WORKER_TEST_",
   defaultConfigFile: "/etc/test.toml",
@@ -17,12 +19,26 @@ describe("flags", () => {
       configFile: "/etc/test.toml",
       configFileNamed: false,
       settings: {},
+      questions: new Set(),
     });
   });
 
   test("name the config file, and ask for help", () => {
     const flags = parseFlags(description, ["--config", "/c.toml", "-h"], {});
     assert.deepEqual([flags.configFile, flags.configFileNamed, flags.help], ["/c.toml", true, true]);
+  });
+
+  test("set a switch without a value, either way, above the environment", () => {
+    const environment = { OCI_WORKER_TEST_SYNC_ON_COMMIT: "true" };
+    assert.equal(parseFlags(description, ["--sync-on-commit"], {}).settings["syncOnCommit"], "true");
+    const off = parseFlags(description, ["--no-sync-on-commit"], environment);
+    assert.equal(off.settings["syncOnCommit"], "false");
+    assert.throws(() => parseFlags(description, ["--sync-on-commit=yes"], {}), InvalidArgumentError);
+  });
+
+  test("ask questions", () => {
+    assert.deepEqual([...parseFlags(description, ["--check"], {}).questions], ["check"]);
+    assert.deepEqual([...parseFlags(description, ["--no-check"], {}).questions], []);
   });
 
   test("take precedence over the environment, and the environment over nothing", () => {

@@ -12,12 +12,18 @@ export interface Flags {
   readonly configFileNamed: boolean;
   /** What was set, under the keys of the config file, over which it takes precedence. */
   readonly settings: Readonly<Record<string, string>>;
+  /** Which of {@link FlagsDescription.questions} were asked. */
+  readonly questions: ReadonlySet<string>;
 }
 
 /** What a program takes. */
 export interface FlagsDescription {
   /** Flags without their dashes, each with the key of the config file that it sets. */
   readonly settingsByFlag: Readonly<Record<string, string>>;
+  /** The same of flags that take no value: `--NAME` sets the key to true, `--no-NAME` to false. */
+  readonly switchesByFlag?: Readonly<Record<string, string>>;
+  /** Flags without a value that ask for something else than to run, such as "check". */
+  readonly questions?: readonly string[];
   /** Keys that the environment can set, as `rootDir` by `<prefix>ROOT_DIR`. */
   readonly environmentKeys: readonly string[];
   readonly environmentPrefix: string;
@@ -36,13 +42,13 @@ export function parseFlags(
   args: readonly string[],
   environment: NodeJS.ProcessEnv,
 ): Flags {
-  const { settingsByFlag, defaultConfigFile } = description;
-  const values = parse(args, Object.keys(settingsByFlag));
+  const { settingsByFlag, switchesByFlag = {}, questions = [], defaultConfigFile } = description;
+  const values = parse(args, Object.keys(settingsByFlag), [...Object.keys(switchesByFlag), ...questions]);
   const settings = settingsOfEnvironment(description, environment);
-  for (const [flag, key] of Object.entries(settingsByFlag)) {
+  for (const [flag, key] of Object.entries({ ...settingsByFlag, ...switchesByFlag })) {
     const value = values[flag];
-    if (typeof value === "string") {
-      settings[key] = value;
+    if (value !== undefined) {
+      settings[key] = String(value);
     }
   }
   const config = values["config"];
@@ -51,6 +57,7 @@ export function parseFlags(
     configFile: typeof config === "string" ? config : defaultConfigFile,
     configFileNamed: config !== undefined,
     settings,
+    questions: new Set(questions.filter((question) => values[question] === true)),
   };
 }
 
@@ -82,13 +89,20 @@ function constantCase(key: string): string {
   return key.replace(/[A-Z]+/g, (letters) => `_${letters}`).toUpperCase();
 }
 
-function parse(args: readonly string[], flags: readonly string[]): Record<string, unknown> {
+function parse(
+  args: readonly string[],
+  flags: readonly string[],
+  switches: readonly string[],
+): Record<string, unknown> {
   const text = { type: "string" } as const;
+  const bare = { type: "boolean" } as const;
   try {
     return parseArgs({
       args: [...args],
+      allowNegative: true,
       options: {
         ...Object.fromEntries(flags.map((flag) => [flag, text])),
+        ...Object.fromEntries(switches.map((flag) => [flag, bare])),
         config: text,
         help: { type: "boolean", short: "h" },
       },

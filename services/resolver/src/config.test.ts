@@ -61,6 +61,7 @@ describe("parseFlags", () => {
       help: false,
       configFile: "/c",
       configFileNamed: true,
+      questions: new Set(),
       settings: {},
     });
   });

@@ -5,15 +5,17 @@ import { parseFlags, usage } from "./flags.ts";
 
 describe("parseFlags", () => {
   test("puts settings under the keys of the config file", () => {
-    const args = "--root /r --address=/a --snapshotter native --resolver-address /x --log-level debug".split(
-      " ",
-    );
+    const args =
+      "--root /r --address=/a --snapshotter native --resolver-address /x --log-level debug --sync-on-commit".split(
+        " ",
+      );
     assert.deepEqual(parseFlags(args, {}).settings, {
       root: "/r",
       address: "/a",
       snapshotter: "native",
       resolverAddress: "/x",
       logLevel: "debug",
+      syncOnCommit: "true",
     });
   });
 
@@ -23,6 +25,7 @@ describe("parseFlags", () => {
       configFile: "/etc/oci-worker/snapshotter.toml",
       configFileNamed: false,
       settings: {},
+      questions: new Set(),
     });
   });
 
@@ -45,6 +48,7 @@ describe("parseFlags", () => {
       "config",
       "resolver-address",
       "log-level",
+      "sync-on-commit",
       "help",
     ]) {
       assert(usage.includes(`--${flag}`), flag);

@@ -12,6 +12,7 @@ Serves containerd's Snapshots API on a unix socket.
   --snapshotter NAME         auto, native, overlayfs, fuse-overlayfs or stargz
   --config FILE              settings; default ${defaultConfigFile}, if it is there
   --resolver-address SOCKET  the resolver, for stargz
+  --sync-on-commit           a commit waits until the snapshot's files are on disk
   --log-level LEVEL          trace, debug, info, warn, error, fatal or silent
   --help                     print this
 
@@ -33,6 +34,7 @@ export function parseFlags(args: readonly string[], environment: NodeJS.ProcessE
         "resolver-address": "resolverAddress",
         "log-level": "logLevel",
       },
+      switchesByFlag: { "sync-on-commit": "syncOnCommit" },
       environmentKeys: Object.keys(defaults),
       environmentPrefix: "OCI_WORKER_SNAPSHOTTER_",
       defaultConfigFile,

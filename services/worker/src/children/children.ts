@@ -59,6 +59,8 @@ async function snapshotterPeer(config: Config, log: Logger): Promise<Peer> {
     ...["--root", join(config.root, "snapshotter")],
     ...["--snapshotter", config.snapshotter],
     ...["--log-level", config.logLevel],
+    // What the solver's cache says is there is used without another look: a power cut must leave no empty files in it.
+    "--sync-on-commit",
   ]);
 }
 
