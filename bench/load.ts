@@ -47,7 +47,7 @@ export async function measure(
 }
 
 /** CPU time that the process has used so far, its threads included (proc(5), utime and stime). */
-async function cpuSeconds(pid: number): Promise<number> {
+export async function cpuSeconds(pid: number): Promise<number> {
   const text = await readFile(`/proc/${pid}/stat`, "utf8");
   // The second field is the program's name in parentheses, which may have spaces in it.
   const fields = text.slice(text.lastIndexOf(")") + 2).split(" ");
