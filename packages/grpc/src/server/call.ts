@@ -17,7 +17,13 @@ import { headersFromRaw, outgoingHeaders, rawValues } from "../metadata.ts";
 import { errorTrailers, okTrailers } from "../status.ts";
 import { timerMs } from "../timeout.ts";
 
+/** gRPC has no use for the date. */
+const respondOptions = { waitForTrailers: true, sendDate: false } as const;
+
 const responseHeaders = { ":status": 200, "content-type": "application/grpc+proto" } as const;
+
+/** The same as a list, which Node has less to do with. */
+const responseHeaderList: string[] = Object.entries(responseHeaders).flat().map(String);
 
 /** Told of every call when it has ended; `thrown` is what failed it, as the handler threw it. */
 export type CallObserver = (call: CallSummary, thrown: unknown) => void;
@@ -140,8 +146,8 @@ export class ServerCall implements HandlerContext {
     if (this.stream.headersSent || this.stream.destroyed) {
       return;
     }
-    const headers = this.#responseHeader === undefined ? responseHeaders : this.#withResponseHeaders();
-    this.stream.respond(headers, { waitForTrailers: true });
+    const headers = this.#responseHeader === undefined ? responseHeaderList : this.#withResponseHeaders();
+    this.stream.respond(headers, respondOptions);
     this.stream.on("wantTrailers", () => this.stream.sendTrailers(this.#trailers));
   }
 

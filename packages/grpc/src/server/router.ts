@@ -11,6 +11,7 @@ import type { HandlerContext, ServiceImpl } from "@connectrpc/connect";
 import { InvalidArgumentError, UnimplementedError } from "@oci-worker/errdefs";
 import { EnvelopeReader, envelope, type ReadLimits } from "../envelope.ts";
 import { IncomingMessages } from "../incoming.ts";
+import { keptEnvelope } from "../kept-response.ts";
 import { errorTrailers } from "../status.ts";
 import { parseTimeout } from "../timeout.ts";
 import { type CallObserver, ServerCall } from "./call.ts";
@@ -172,7 +173,10 @@ export class Router {
 
   #encode(call: ServerCall, response: Response): Buffer {
     const { output } = call.method;
-    return envelope(toBinary(output, create(output, response)), this.#options.maxMessageBytes);
+    return (
+      keptEnvelope(response) ??
+      envelope(toBinary(output, create(output, response)), this.#options.maxMessageBytes)
+    );
   }
 }
 
@@ -263,7 +267,7 @@ function decode(method: DescMethod, bytes: Uint8Array): Request {
 
 /** `application/grpc`, also with `+proto` or parameters: what gRPC clients send. */
 function isGrpc(contentType: string): boolean {
-  return /^application\/grpc(\+proto)?(;|$)/.test(contentType);
+  return contentType === "application/grpc" || /^application\/grpc(\+proto)?(;|$)/.test(contentType);
 }
 
 function encodingOf(headers: IncomingHttpHeaders): string | undefined {
