@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { UnavailableError } from "@oci-worker/errdefs";
 import { TransientError } from "./http/errors.ts";
-import { Retries, type Retry, realDelay, retryAfterMs } from "./retry.ts";
+import { Retries, type Retry, realDelay } from "./retry.ts";
 
 /** Retries that do not wait, and what they were told to wait. */
 function recorded() {
@@ -66,14 +66,4 @@ describe("Retries", () => {
     abort.abort();
     await assert.rejects(waiting, { name: "AbortError" });
   });
-});
-
-test("Retry-After is seconds or a moment", () => {
-  const now = Date.parse("Fri, 01 Jan 2027 00:00:00 GMT");
-  assert.equal(retryAfterMs("3", now), 3000);
-  assert.equal(retryAfterMs("Fri, 01 Jan 2027 00:00:05 GMT", now), 5000);
-  assert.equal(retryAfterMs("Thu, 31 Dec 2026 00:00:00 GMT", now), 0);
-  for (const header of [undefined, "", "soon", "-1", "99999999999"]) {
-    assert.equal(retryAfterMs(header, now), undefined, String(header));
-  }
 });

@@ -11,7 +11,7 @@ import {
 } from "@oci-worker/errdefs";
 import { TransientError } from "./http/errors.ts";
 import type { HttpResponse } from "./http/response.ts";
-import { retryAfterMs } from "./retry.ts";
+import { retryAfterMs } from "./retry-after.ts";
 
 /** What is read of an error's body, and what of it is shown. */
 const maxErrorBytes = 64 * 1024;

@@ -146,18 +146,17 @@ export class Authorizer {
     if ("obstacle" in found) {
       return found.obstacle;
     }
-    if (this.#refusals.has(found.key, search.target)) {
-      return refused();
+    const earlier = this.#refusals.get(found.key, search.target);
+    if (earlier !== undefined) {
+      return earlier;
     }
     try {
-      const shown = await this.#show(found, search, signal);
-      if (shown === "refused") {
-        this.#refusals.add(found.key, search.target);
-        return refused();
-      }
-      return shown;
+      return await this.#show(found, search, signal);
     } catch (error) {
       signal.throwIfAborted();
+      if (error instanceof PermissionDeniedError) {
+        this.#refusals.add(found.key, search.target, error);
+      }
       if (error instanceof ServiceError) {
         return error;
       }
@@ -165,19 +164,26 @@ export class Authorizer {
     }
   }
 
+  /** @throws {PermissionDeniedError} if the registry has just refused it, or the token server does. */
   async #show(
     identity: Identity,
     { tokenRequest, demand, refusedSha256 }: Search,
     signal: AbortSignal,
-  ): Promise<Shown | "refused" | undefined> {
+  ): Promise<Shown | undefined> {
     if (tokenRequest === undefined) {
       const { basic } = identity;
-      return basic && (sha256Of(basic.reveal()) === refusedSha256 ? "refused" : { value: basic });
+      if (basic !== undefined && sha256Of(basic.reveal()) === refusedSha256) {
+        throw refused();
+      }
+      return basic && { value: basic };
     }
     const isInsufficient = demand.scheme === "bearer" && demand.isInsufficient;
     const query = { identity, request: tokenRequest, refusedSha256, isInsufficient };
     const token = await this.#parts.tokens.get(query, signal);
-    return token === undefined ? "refused" : { value: bearerValue(token), renewAtMs: token.renewAtMs };
+    if (token === undefined) {
+      throw refused();
+    }
+    return { value: bearerValue(token), renewAtMs: token.renewAtMs };
   }
 
   #remember(search: Search, { keychain }: Grant): void {

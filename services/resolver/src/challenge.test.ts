@@ -36,7 +36,23 @@ describe("demandOf", () => {
     const insecure = 'Bearer realm="http://auth.example/token"';
     assert.throws(() => demandOf([insecure], host), InvalidArgumentError);
     assert.equal(demandOf([insecure], plainHost).scheme, "bearer");
-    assert.equal(demandOf(['Bearer realm="http://127.0.0.1:5001/token"'], host).scheme, "bearer");
+    const here = 'Bearer realm="http://127.0.0.1:5001/token"';
+    assert.equal(demandOf([here], { ...host, host: "localhost:5000" }).scheme, "bearer");
+  });
+
+  test("lets no registry elsewhere have us ask around on this machine", () => {
+    for (const name of ["127.0.0.1:5001", "localhost", "[::1]:80", "127.9.9.9"]) {
+      for (const scheme of ["http", "https"]) {
+        const challenge = `Bearer realm="${scheme}://${name}/token"`;
+        assert.throws(() => demandOf([challenge], plainHost), InvalidArgumentError, challenge);
+      }
+    }
+  });
+
+  test("reads as many challenges as an honest registry sends", () => {
+    const many = Array.from({ length: 16 }, () => "Negotiate");
+    assert.throws(() => demandOf([...many, "Basic"], host), PermissionDeniedError);
+    assert.deepEqual(demandOf([...many.slice(1), "Basic"], host), { scheme: "basic" });
   });
 
   test("refuses a challenge that makes no sense, and shows it", () => {

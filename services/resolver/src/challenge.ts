@@ -3,6 +3,9 @@ import { type Challenge, parseChallenges } from "@oci-worker/registry/challenge"
 import { isLoopback, type RegistryHost } from "@oci-worker/registry/host";
 import { splitScopes } from "./token/scopes.ts";
 
+/** Headers of one answer that are read; each may hold several challenges. */
+const maxHeaders = 16;
+
 /** What a registry wants to see. */
 export type Demand = BasicDemand | BearerDemand;
 
@@ -26,7 +29,7 @@ export interface BearerDemand {
  * @throws {PermissionDeniedError} if they are, and none is of a kind that we know.
  */
 export function demandOf(headers: readonly string[], host: RegistryHost): Demand {
-  const challenges = parseChallenges(headers);
+  const challenges = parseChallenges(headers.slice(0, maxHeaders));
   const bearer = challenges.find(({ scheme }) => scheme === "bearer");
   const basic = challenges.find(({ scheme }) => scheme === "basic");
   if (bearer !== undefined) {
@@ -44,10 +47,10 @@ export function demandOf(headers: readonly string[], host: RegistryHost): Demand
   if (basic !== undefined) {
     return { scheme: "basic" };
   }
-  const shown = JSON.stringify(headers.join(", ").slice(0, 300));
+  const shown = JSON.stringify(headers.slice(0, maxHeaders).join(", ").slice(0, 300));
   if (bearer !== undefined || challenges.length === 0) {
     throw new InvalidArgumentError(
-      `Cannot authorize at ${host.host}: its challenge is ${shown}, want Basic, or Bearer with the URL of a token server as its realm, with https if the registry has it`,
+      `Cannot authorize at ${host.host}: its challenge is ${shown}, want Basic, or Bearer with the URL of a token server as its realm, with https if the registry has it, and not on this machine unless the registry is`,
     );
   }
   throw new PermissionDeniedError(
@@ -56,13 +59,18 @@ export function demandOf(headers: readonly string[], host: RegistryHost): Demand
 }
 
 /** The token server; undefined if the challenge names none that credentials may be sent to. */
-function realmOf({ parameters }: Challenge, { scheme }: RegistryHost): URL | undefined {
+function realmOf({ parameters }: Challenge, { scheme, host }: RegistryHost): URL | undefined {
   const text = parameters.get("realm") ?? "";
   const realm = URL.canParse(text) ? new URL(text) : undefined;
   if (realm === undefined || realm.username !== "" || realm.password !== "") {
     return undefined;
   }
+  // A registry elsewhere has no token server on this machine; what it names there is somebody else's.
+  const isHere = isLoopback(realm.host);
+  if (isHere && !isLoopback(host)) {
+    return undefined;
+  }
   // A registry with https does not get our credentials sent in the clear to somewhere else.
-  const isSafe = realm.protocol === "https:" || scheme === "http" || isLoopback(realm.host);
+  const isSafe = realm.protocol === "https:" || scheme === "http" || isHere;
   return isSafe && /^https?:$/.test(realm.protocol) ? realm : undefined;
 }

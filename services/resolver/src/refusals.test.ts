@@ -1,15 +1,17 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { PermissionDeniedError } from "@oci-worker/errdefs";
 import { Refusals } from "./refusals.ts";
 
 test("a refusal counts for its identity and target, and for a while", () => {
   let now = 0;
   const refusals = new Refusals(() => now);
-  refusals.add("who", "what");
+  const why = new PermissionDeniedError("no");
+  refusals.add("who", "what", why);
   assert.deepEqual(
-    [refusals.has("who", "what"), refusals.has("who", "other"), refusals.has("other", "what")],
-    [true, false, false],
+    [refusals.get("who", "what"), refusals.get("who", "other"), refusals.get("other", "what")],
+    [why, undefined, undefined],
   );
   now = 30_000;
-  assert.equal(refusals.has("who", "what"), false);
+  assert.equal(refusals.get("who", "what"), undefined);
 });

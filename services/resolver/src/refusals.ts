@@ -1,3 +1,4 @@
+import type { PermissionDeniedError } from "@oci-worker/errdefs";
 import { BoundedMap } from "./bounded-map.ts";
 
 /** For how long a refusal counts: a caller comes back at once after each, and is through before that has passed. */
@@ -6,9 +7,15 @@ const memoryMs = 30_000;
 /** Refusals that are remembered. */
 const maxRefusals = 10_000;
 
-/** Identities that a registry has refused a short while ago. */
+/**
+ * Identities that a registry, or its token server, has refused a short while ago. A password that is wrong is not shown
+ * for each read of a layer: accounts get locked by that.
+ */
 export class Refusals {
-  readonly #until = new BoundedMap<string, number>(maxRefusals);
+  readonly #refusals = new BoundedMap<
+    string,
+    { readonly untilMs: number; readonly why: PermissionDeniedError }
+  >(maxRefusals);
   readonly #now: () => number;
 
   constructor(now: () => number = Date.now) {
@@ -16,12 +23,14 @@ export class Refusals {
   }
 
   /** @param target what was refused to `identity`, such as to pull a repository from a host. */
-  add(identity: string, target: string): void {
-    this.#until.set(keyOf(identity, target), this.#now() + memoryMs);
+  add(identity: string, target: string, why: PermissionDeniedError): void {
+    this.#refusals.set(keyOf(identity, target), { untilMs: this.#now() + memoryMs, why });
   }
 
-  has(identity: string, target: string): boolean {
-    return (this.#until.get(keyOf(identity, target)) ?? 0) > this.#now();
+  /** Why `identity` was refused; undefined if it was not, or long ago. */
+  get(identity: string, target: string): PermissionDeniedError | undefined {
+    const refusal = this.#refusals.get(keyOf(identity, target));
+    return refusal !== undefined && refusal.untilMs > this.#now() ? refusal.why : undefined;
   }
 }
 

@@ -25,6 +25,8 @@ export interface Token {
   readonly value: Secret;
   /** Milliseconds since 1970 at which to get another one, some time before it expires. */
   readonly renewAtMs: number;
+  /** Milliseconds since 1970 up to which it may still do where there is no other one. */
+  readonly expiresAtMs: number;
 }
 
 /** Someone as whom a registry can be asked. */

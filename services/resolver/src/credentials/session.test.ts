@@ -12,7 +12,7 @@ import {
 import { HttpClient } from "@oci-worker/registry/http";
 import { Secret } from "../token/secret.ts";
 import type { Identity, Obstacle, Scheme, TokenRequest } from "./identity.ts";
-import { SessionKeychain } from "./session.ts";
+import { SessionKeychain, type SessionTimes } from "./session.ts";
 import type { AuthMethod, LiveSession, SessionAuth } from "./session-auth.ts";
 
 const allMethods: readonly AuthMethod[] = [
@@ -36,7 +36,11 @@ function session(id: string, methods: readonly AuthMethod[] = allMethods, attach
 }
 
 /** Clients that all are the same user, but for what `changes` says; and what they were asked. */
-function sessionsWith(live: readonly LiveSession[], changes: Partial<SessionAuth> = {}) {
+function sessionsWith(
+  live: readonly LiveSession[],
+  changes: Partial<SessionAuth> = {},
+  times: Partial<SessionTimes> = { patienceMs: 60_000 },
+) {
   const calls: string[] = [];
   const counted = <A extends readonly unknown[], R>(name: string, method: (...parameters: A) => R) => {
     return (...parameters: A): R => {
@@ -60,7 +64,7 @@ function sessionsWith(live: readonly LiveSession[], changes: Partial<SessionAuth
     proveTokenAuthority: counted("proveTokenAuthority", base.proveTokenAuthority),
     fetchToken: counted("fetchToken", base.fetchToken),
   };
-  return { calls, keychain: new SessionKeychain(sessions, { http: new HttpClient() }) };
+  return { calls, keychain: new SessionKeychain(sessions, { http: new HttpClient() }, times) };
 }
 
 async function identities(keychain: SessionKeychain, scheme: Scheme = "bearer", sessionIDs = ["one"]) {
@@ -72,6 +76,13 @@ async function identities(keychain: SessionKeychain, scheme: Scheme = "bearer", 
   return found;
 }
 
+/** A client, or a worker, that says nothing until it is not listened to any more. */
+function never(limit: AbortSignal): Promise<never> {
+  return new Promise<never>((_, reject) => {
+    limit.addEventListener("abort", () => reject(limit.reason));
+  });
+}
+
 /** The keys of identities, and the messages of obstacles. */
 function told(found: readonly (Identity | Obstacle)[]): string[] {
   return found.map((each) => ("obstacle" in each ? each.obstacle.message : each.key.replace(/:.*/, "")));
@@ -80,9 +91,7 @@ function told(found: readonly (Identity | Obstacle)[]): string[] {
 describe("SessionKeychain", () => {
   test("takes a client's proved key for its identity, and has it proved once a session", async () => {
     const { keychain, calls } = sessionsWith([session("one"), session("two")]);
-    const [first, second] = await identities(keychain);
-    assert.ok(first !== undefined && "key" in first && second !== undefined && "key" in second);
-    assert.equal(first.key, second.key);
+    assert.deepEqual(told(await identities(keychain)), ["authority"]);
     assert.deepEqual(calls, [
       "one tokenAuthority",
       "one proveTokenAuthority",
@@ -196,5 +205,140 @@ describe("SessionKeychain", () => {
     const [identity] = await identities(keychain);
     assert.ok(identity !== undefined && "key" in identity);
     await assert.rejects(identity.fetchToken(request, signal), UnavailableError);
+  });
+
+  test("asks the next client when one does not answer, and that one last from then on", async () => {
+    const silence = Promise.withResolvers<undefined>();
+    const { keychain, calls } = sessionsWith(
+      [session("mute"), session("good")],
+      {
+        credentials: (id) =>
+          id === "mute" ? silence.promise : Promise.resolve({ username: "user", secret: new Secret("pass") }),
+      },
+      { patienceMs: 1 },
+    );
+    const query = {
+      host: "h",
+      scheme: "basic",
+      reference: "r",
+      sessionIDs: ["x"],
+      anySession: false,
+    } as const;
+    for (const want of [
+      ["mute credentials", "good credentials"],
+      ["mute credentials", "good credentials", "good credentials"],
+    ]) {
+      for await (const found of keychain.identities(query, signal)) {
+        assert.ok("key" in found);
+        break;
+      }
+      assert.deepEqual(calls, want);
+    }
+    silence.resolve(undefined);
+  });
+
+  test("hears a client that answers late, after the others", async () => {
+    const late = Promise.withResolvers<{ username: string; secret: Secret }>();
+    const { keychain } = sessionsWith(
+      [session("late"), session("empty")],
+      {
+        credentials: (id) => {
+          if (id === "late") {
+            return late.promise;
+          }
+          late.resolve({ username: "user", secret: new Secret("pass") });
+          return Promise.resolve(undefined);
+        },
+      },
+      { patienceMs: 1 },
+    );
+    assert.deepEqual(told(await identities(keychain, "basic")), ["credentials"]);
+  });
+
+  test("gives up on a client that never answers, and does not ask it again at once", async () => {
+    for (const [scheme, asked] of [
+      ["basic", "one credentials"],
+      ["bearer", "one tokenAuthority"],
+    ] as const) {
+      const { keychain, calls } = sessionsWith(
+        [session("one")],
+        {
+          credentials: (_id, _host, limit) => never(limit),
+          tokenAuthority: (_id, _host, _salt, limit) => never(limit),
+        },
+        { timeoutMs: 5, patienceMs: 1 },
+      );
+      assert.deepEqual(told(await identities(keychain, scheme)), [
+        "the client of the session has not answered within 5 ms",
+      ]);
+      assert.deepEqual(told(await identities(keychain, scheme)), [
+        "the client of the session does not answer",
+      ]);
+      assert.deepEqual(calls, [asked]);
+    }
+  });
+
+  test("has another client of the same user fetch the token when one fails or does not answer", async () => {
+    const failures = [
+      () => Promise.reject(new NotFoundError("no active session")),
+      () => Promise.resolve({ value: new Secret("gar\nbage"), lifetime: { seconds: 60 } }),
+      () => new Promise<never>(() => undefined),
+    ];
+    for (const failure of failures) {
+      const { keychain, calls } = sessionsWith(
+        [session("one"), session("stranger"), session("two")],
+        {
+          fetchToken: (id) =>
+            id === "one" ? failure() : Promise.resolve({ value: new Secret(id), lifetime: { seconds: 60 } }),
+          proveTokenAuthority: (id, { payload }) => {
+            const signature = sign(null, payload, privateKey);
+            return Promise.resolve(
+              Buffer.concat([id === "stranger" ? Buffer.alloc(64) : signature, payload]),
+            );
+          },
+        },
+        { patienceMs: 1 },
+      );
+      const [identity] = await identities(keychain);
+      assert.ok(identity !== undefined && "key" in identity);
+      const token = await identity.fetchToken(request, signal);
+      assert.equal(token.value.reveal(), "two");
+      assert.ok(!calls.includes("stranger fetchToken"));
+    }
+  });
+
+  test("gives up on a worker that does not say which sessions there are", async () => {
+    const { keychain } = sessionsWith(
+      [],
+      { liveSessions: (_query, limit) => never(limit) },
+      { listTimeoutMs: 1 },
+    );
+    await assert.rejects(identities(keychain), (error) => {
+      assert.ok(error instanceof UnavailableError);
+      assert.match(error.message, /the worker has not said within 1 ms/);
+      return true;
+    });
+  });
+
+  test("does not ask more clients than would be of use", async () => {
+    const many = Array.from({ length: 1000 }, (_, index) => session(String(index), ["credentials"]));
+    const { keychain, calls } = sessionsWith(many, { credentials: () => Promise.resolve(undefined) });
+    await identities(keychain, "basic");
+    assert.equal(calls.length, 32);
+  });
+
+  test("gets past clients that answer nonsense", async () => {
+    const garbage: Partial<SessionAuth>[] = [
+      { tokenAuthority: () => Promise.resolve(new Uint8Array(0)) },
+      { tokenAuthority: () => Promise.resolve(new Uint8Array(1_000_000)) },
+      { proveTokenAuthority: () => Promise.resolve(new Uint8Array(96)) },
+      { proveTokenAuthority: () => Promise.resolve(new Uint8Array(0)) },
+    ];
+    for (const changes of garbage) {
+      const { keychain } = sessionsWith([session("one"), session("two", ["credentials"])], changes);
+      const [first, second] = told(await identities(keychain));
+      assert.match(first ?? "", /has not proved that it holds the key/);
+      assert.equal(second, "credentials");
+    }
   });
 });

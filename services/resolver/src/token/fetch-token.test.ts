@@ -6,7 +6,7 @@ import { describe, test } from "node:test";
 import { PermissionDeniedError, ServiceError, UnavailableError } from "@oci-worker/errdefs";
 import { HttpClient } from "@oci-worker/registry/http";
 import type { Credentials } from "../credentials/identity.ts";
-import { fetchToken } from "./fetch-token.ts";
+import { fetchToken, TokenServerFailure } from "./fetch-token.ts";
 import { Secret } from "./secret.ts";
 
 const password: Credentials = { username: "us:er", secret: new Secret("c4n4ry &=") };
@@ -19,7 +19,10 @@ interface Seen {
 }
 
 /** A token server that answers as the test says. */
-async function tokenServer(answer: (response: ServerResponse, seen: Seen) => void) {
+async function tokenServer(
+  answer: (response: ServerResponse, seen: Seen) => void,
+  attemptTimeoutMs = 30_000,
+) {
   const requests: Seen[] = [];
   const server = createServer((incoming, response) => {
     const chunks: Buffer[] = [];
@@ -55,7 +58,12 @@ async function tokenServer(answer: (response: ServerResponse, seen: Seen) => voi
         service: "the registry",
         scopes: ["a:b:c", "d:e:f"],
       };
-      const token = await fetchToken({ http, delay }, request, credentials, new AbortController().signal);
+      const token = await fetchToken(
+        { http, delay, attemptTimeoutMs },
+        request,
+        credentials,
+        new AbortController().signal,
+      );
       return token.value.reveal();
     },
     async [Symbol.asyncDispose]() {
@@ -159,7 +167,57 @@ describe("fetchToken", () => {
       }
     });
     assert.equal(await server.get(), "t");
-    assert.deepEqual(server.waits, [500, 1500]);
+    const [first = 0, second = 0, ...others] = server.waits;
+    assert.ok(first >= 400 && first <= 600 && second >= 1200 && second <= 1800, server.waits.join());
+    assert.deepEqual(others, []);
+  });
+
+  test("waits for as long as a server with too many callers asks, and for longer not at all", async () => {
+    let retryAfter = "3";
+    await using server = await tokenServer((response) => {
+      if (server.requests.length % 2 === 1) {
+        response.writeHead(429, { "retry-after": retryAfter }).end();
+      } else {
+        sendToken(response);
+      }
+    });
+    assert.equal(await server.get(password), "t");
+    assert.deepEqual(server.waits, [3000]);
+    retryAfter = "3600";
+    await assert.rejects(server.get(password), (error) => {
+      assert.ok(error instanceof TokenServerFailure, String(error));
+      assert.equal(error.retryAfterMs, 3_600_000);
+      return true;
+    });
+    assert.equal(server.waits.length, 1);
+  });
+
+  test("asks again when the server does not answer, or so slowly that it never ends", async () => {
+    const trickle = (response: ServerResponse) => {
+      const timer = setInterval(() => response.write(" "), 5);
+      response.on("close", () => clearInterval(timer));
+    };
+    for (const hang of [() => undefined, trickle]) {
+      let asked = 0;
+      await using server = await tokenServer((response) => {
+        asked += 1;
+        if (asked < 3) {
+          hang(response);
+        } else {
+          sendToken(response);
+        }
+      }, 200);
+      assert.equal(await server.get(password), "t");
+      asked = -1;
+      await fails(server.get(password), TokenServerFailure, /it did not answer within 200 ms$/);
+    }
+  });
+
+  test("lets no token through that would be a header of its own", async () => {
+    for (const token of ["c4n4ry\r\nX-Evil: 1", "c4n4ry\n", "c4n4ry a", "c4n4ry\0", "x".repeat(65_537)]) {
+      await using server = await tokenServer((response) => sendToken(response, token));
+      await fails(server.get(), UnavailableError, /its answer has no token in it$/);
+    }
   });
 
   test("gives up in the end", async () => {

@@ -2,6 +2,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { PermissionDeniedError, UnavailableError } from "@oci-worker/errdefs";
 import type { HttpClient } from "@oci-worker/registry/http";
 import { bytesBody, type HttpRequest } from "@oci-worker/registry/request";
+import { retryAfterMs } from "@oci-worker/registry/retry-after";
 import type { Credentials, Token, TokenRequest } from "../credentials/identity.ts";
 import { maxAnswerBytes, parseTokenAnswer } from "./token-answer.ts";
 
@@ -10,6 +11,8 @@ export interface TokenFetcher {
   readonly http: HttpClient;
   /** Waits before a retry; tests pass one that does not. */
   readonly delay?: (ms: number, signal: AbortSignal) => Promise<void>;
+  /** How long one request may take, from its start to the last byte of the answer; tests pass less. */
+  readonly attemptTimeoutMs?: number;
 }
 
 /** Name by which we introduce ourselves to OAuth2 endpoints. */
@@ -17,6 +20,15 @@ export const clientID = "oci-worker";
 
 /** Pauses before a token server that failed is asked again. A build waits meanwhile. */
 const pausesMs: readonly number[] = [500, 1500];
+
+/** Pauses differ by up to this share, so that those who failed together do not come back together. */
+const jitter = 0.2;
+
+/** Longest wait that a server may ask of a caller; where it asks for more, the caller is told. */
+const maxRetryAfterMs = 5000;
+
+/** Three times this, and the pauses, fit into the default of `tokenTimeoutMs`: one that hangs is tried again. */
+const defaultAttemptTimeoutMs = 8000;
 
 /** Statuses of a GET with a password after which the OAuth2 endpoint is tried: containerd's, with its reasons. */
 const triesOAuth: ReadonlySet<number> = new Set([401, 404, 405]);
@@ -41,17 +53,26 @@ export async function fetchToken(
       return await fetchOnce(fetcher, request, credentials, signal);
     } catch (error) {
       signal.throwIfAborted();
-      if (!(error instanceof ServerFailure)) {
+      if (!(error instanceof TokenServerFailure) || error.retryAfterMs > maxRetryAfterMs) {
         throw error;
       }
+      const waitMs = Math.max(error.retryAfterMs, pauseMs * (1 - jitter + 2 * jitter * Math.random()));
+      await (fetcher.delay ?? pause)(waitMs, signal);
     }
-    await (fetcher.delay ?? pause)(pauseMs, signal);
   }
   return await fetchOnce(fetcher, request, credentials, signal);
 }
 
-/** A failure of the server that may pass. */
-class ServerFailure extends UnavailableError {}
+/** A failure of a token server that may pass. */
+export class TokenServerFailure extends UnavailableError {
+  /** How long the server wants to be left alone; 0 if it does not say. */
+  readonly retryAfterMs: number;
+
+  constructor(message: string, options?: ErrorOptions & { readonly retryAfterMs?: number | undefined }) {
+    super(message, options);
+    this.retryAfterMs = options?.retryAfterMs ?? 0;
+  }
+}
 
 function pause(ms: number, signal: AbortSignal): Promise<void> {
   return sleep(ms, undefined, { signal });
@@ -65,7 +86,7 @@ async function fetchOnce(
 ): Promise<Token> {
   const { tls } = request;
   const send = (parts: Omit<HttpRequest, "purpose" | "tls">) =>
-    ask(fetcher.http, { ...parts, purpose: "get token", ...(tls && { tls }) }, signal);
+    ask(fetcher, { ...parts, purpose: "get token", ...(tls && { tls }) }, signal);
   if (credentials === undefined) {
     return tokenIn(await send({ method: "GET", url: tokenUrl(request) }));
   }
@@ -91,20 +112,36 @@ interface Answer {
   readonly status: number;
   readonly body: Buffer;
   readonly server: string;
+  readonly retryAfterMs: number | undefined;
 }
 
-async function ask(http: HttpClient, request: HttpRequest, signal: AbortSignal): Promise<Answer> {
+async function ask(
+  { http, attemptTimeoutMs = defaultAttemptTimeoutMs }: TokenFetcher,
+  request: HttpRequest,
+  signal: AbortSignal,
+): Promise<Answer> {
   const server = request.url.host;
+  const limit = AbortSignal.any([signal, AbortSignal.timeout(attemptTimeoutMs)]);
   try {
-    using response = await http.send(request, signal);
-    return { status: response.status, body: await response.bytes(maxAnswerBytes), server };
+    using response = await http.send(request, limit);
+    return {
+      status: response.status,
+      body: await response.bytes(maxAnswerBytes),
+      server,
+      retryAfterMs: retryAfterMs(response.header("retry-after"), Date.now()),
+    };
   } catch (cause) {
     signal.throwIfAborted();
-    throw cause instanceof UnavailableError ? new ServerFailure(cause.message, { cause }) : cause;
+    if (limit.aborted) {
+      throw new TokenServerFailure(
+        `Cannot get token from ${server}: it did not answer within ${attemptTimeoutMs} ms`,
+      );
+    }
+    throw cause instanceof UnavailableError ? new TokenServerFailure(cause.message, { cause }) : cause;
   }
 }
 
-function tokenIn({ status, body, server }: Answer): Token {
+function tokenIn({ status, body, server, retryAfterMs: askedMs }: Answer): Token {
   if (status === 200) {
     return parseTokenAnswer(body, server, Date.now());
   }
@@ -114,7 +151,7 @@ function tokenIn({ status, body, server }: Answer): Token {
     throw new PermissionDeniedError(message);
   }
   throw status >= 500 || status === 429 || status === 408
-    ? new ServerFailure(message)
+    ? new TokenServerFailure(message, { retryAfterMs: askedMs })
     : new UnavailableError(message);
 }
 

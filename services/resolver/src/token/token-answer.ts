@@ -18,6 +18,9 @@ const renewalShare = 0.9;
 /** What may stand in a header after "Bearer ". */
 const headerText = /^[\x21-\x7e]+$/;
 
+/** Longest token, in characters. The largest that are seen are some 10 KiB; no registry takes a header of this. */
+const maxTokenLength = 64 * 1024;
+
 export interface Lifetime {
   /** 0 if nobody says. */
   readonly seconds: number;
@@ -49,13 +52,20 @@ export function parseTokenAnswer(bytes: Uint8Array, server: string, nowMs: numbe
  * @throws {UnavailableError} if `text` cannot be a token.
  */
 export function tokenOf(text: string, { seconds, issuedAtMs }: Lifetime, nowMs: number): Token {
-  if (!headerText.test(text)) {
-    throw new UnavailableError("Cannot use token: it is empty or has characters that no header may have");
+  if (text.length > maxTokenLength || !headerText.test(text)) {
+    throw new UnavailableError(
+      "Cannot use token: it is empty, too long, or has characters that no header may have",
+    );
   }
   const lifetimeSeconds = seconds > 0 ? Math.min(seconds, maxLifetimeSeconds) : defaultLifetimeSeconds;
   const usableMs = lifetimeSeconds * 1000 * renewalShare;
   // A token that was kept by the server has been growing old there. One that comes from the future, or would be dead on
   // arrival, comes from another clock: then its life begins now.
   const isPlausible = issuedAtMs !== undefined && issuedAtMs <= nowMs && issuedAtMs + usableMs > nowMs;
-  return { value: new Secret(text), renewAtMs: (isPlausible ? issuedAtMs : nowMs) + usableMs };
+  const bornAtMs = isPlausible ? issuedAtMs : nowMs;
+  return {
+    value: new Secret(text),
+    renewAtMs: bornAtMs + usableMs,
+    expiresAtMs: bornAtMs + lifetimeSeconds * 1000,
+  };
 }

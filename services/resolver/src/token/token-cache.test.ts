@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { PermissionDeniedError, UnavailableError } from "@oci-worker/errdefs";
 import type { Identity, Token, TokenRequest } from "../credentials/identity.ts";
+import { TokenServerFailure } from "./fetch-token.ts";
 import { Secret } from "./secret.ts";
 import { bearerValue, sha256Of, TokenCache } from "./token-cache.ts";
 
@@ -13,15 +14,19 @@ const request: TokenRequest = {
 };
 
 /** A cache with a clock of the test, and an identity that counts the tokens it has fetched. */
-function setUp() {
+function setUp(patienceMs?: number) {
   let now = 1_000_000;
   let fetched = 0;
-  const tokens = new TokenCache(10_000, () => now);
+  const tokens = new TokenCache(10_000, () => now, patienceMs);
   const identityOf = (key: string, lifetimeMs = 100_000): Identity => ({
     key,
     fetchToken: () => {
       fetched += 1;
-      return Promise.resolve({ value: new Secret(`${key}-${fetched}`), renewAtMs: now + lifetimeMs });
+      return Promise.resolve({
+        value: new Secret(`${key}-${fetched}`),
+        renewAtMs: now + lifetimeMs,
+        expiresAtMs: now + lifetimeMs / 0.9,
+      });
     },
   });
   const get = async (identity: Identity, refused?: Token, rest: object = {}) => {
@@ -49,6 +54,68 @@ describe("TokenCache", () => {
     pass(1);
     assert.notEqual(await get(identityOf("a")), first);
     assert.equal(fetched(), 2);
+  });
+
+  test("goes on with a token that is still good while no other can be had", async () => {
+    const { get, identityOf, fetched, pass } = setUp();
+    const first = await get(identityOf("a", 90_000));
+    const failing: Identity = { key: "a", fetchToken: () => Promise.reject(new UnavailableError("down")) };
+    pass(90_000);
+    const again = await get(failing);
+    assert.equal(again?.value, first?.value);
+    // Its user is to ask again soon.
+    assert.equal((again?.renewAtMs ?? 0) - (first?.renewAtMs ?? 0), 1000);
+    pass(9_500);
+    assert.equal((await get(failing))?.renewAtMs, first?.expiresAtMs);
+    assert.notEqual((await get(identityOf("a")))?.value, first?.value);
+    assert.equal(fetched(), 2);
+  });
+
+  test("goes on with no token that has expired, and with none of an identity that is refused now", async () => {
+    const { get, identityOf, pass } = setUp();
+    const failing = (error: Error): Identity => ({ key: "a", fetchToken: () => Promise.reject(error) });
+    await get(identityOf("a", 90_000));
+    pass(90_000);
+    await assert.rejects(get(failing(new PermissionDeniedError("no"))), PermissionDeniedError);
+    pass(10_000);
+    await assert.rejects(get(failing(new UnavailableError("down"))), UnavailableError);
+  });
+
+  test("goes on with a token that is still good while another one is slow to come", async () => {
+    const { get, identityOf, pass } = setUp(1);
+    const first = await get(identityOf("a", 90_000));
+    const coming = Promise.withResolvers<Token>();
+    const slow: Identity = { key: "a", fetchToken: () => coming.promise };
+    pass(90_000);
+    assert.equal((await get(slow))?.value, first?.value);
+    const second = { value: new Secret("second"), renewAtMs: 9_999_999, expiresAtMs: 9_999_999 };
+    coming.resolve(second);
+    await coming.promise;
+    assert.equal(await get(slow), second);
+  });
+
+  test("leaves a server alone that asks for it, for one identity and as long as it asks", async () => {
+    const { get, identityOf, fetched, pass } = setUp();
+    const failure = new TokenServerFailure("busy", { retryAfterMs: 20_000 });
+    const limited: Identity = { key: "a", fetchToken: () => Promise.reject(failure) };
+    const other = { request: { ...request, scopes: [] } };
+    await assert.rejects(get(limited), failure);
+    pass(19_999);
+    await assert.rejects(get(identityOf("a"), undefined, other), failure);
+    await get(identityOf("b"));
+    assert.equal(fetched(), 1);
+    pass(1);
+    await get(identityOf("a"), undefined, other);
+    assert.equal(fetched(), 2);
+  });
+
+  test("fetches anew when a token of a few seconds is refused late in its life", async () => {
+    const { get, identityOf, pass } = setUp();
+    const first = await get(identityOf("a", 4500));
+    pass(1499);
+    assert.equal(await get(identityOf("a", 4500), first), undefined);
+    pass(1);
+    assert.ok((await get(identityOf("a", 4500), first)) !== undefined);
   });
 
   test("keeps the tokens of identities, hosts, servers, services and scopes apart", async () => {
@@ -87,7 +154,7 @@ describe("TokenCache", () => {
     const others = Array.from({ length: 100 }, () => tokens.get(query, new AbortController().signal));
     impatient.abort(new Error("enough"));
     await assert.rejects(first, /enough/);
-    const token = { value: new Secret("t"), renewAtMs: Date.now() + 1000 };
+    const token = { value: new Secret("t"), renewAtMs: Date.now() + 1000, expiresAtMs: Date.now() + 2000 };
     release.resolve(token);
     assert.ok((await Promise.all(others)).every((each) => each === token));
     assert.equal(fetches, 1);
@@ -144,7 +211,8 @@ describe("TokenCache", () => {
     const { get, pass } = setUp();
     const stubborn: Identity = {
       key: "a",
-      fetchToken: () => Promise.resolve({ value: new Secret("same"), renewAtMs: 9_999_999_999 }),
+      fetchToken: () =>
+        Promise.resolve({ value: new Secret("same"), renewAtMs: 9_999_999_999, expiresAtMs: 9_999_999_999 }),
     };
     const first = await get(stubborn);
     pass(60_000);
