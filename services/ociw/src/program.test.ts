@@ -418,12 +418,35 @@ describe("ociw", () => {
     }
   });
 
+  test("shows help for a group of commands and for each of them", async () => {
+    await using dir = await mkdtempDisposable(join(tmpdir(), "ociw-"));
+    const place = new Place(dir.path);
+    const group = await place.ociw(["snapshots", "--help"]);
+    assert.equal(group.exitCode, 0);
+    assert.match(
+      group.stdout.toString(),
+      /^Usage: ociw snapshots .*^ {2}tree .*--snapshotter-address SOCKET/ms,
+    );
+    assert.deepEqual((await place.ociw(["help", "snapshots"])).stdout, group.stdout);
+    const one = await place.ociw(["snapshots", "--namespace", "x", "tree", "--help"]);
+    assert.match(one.stdout.toString(), /^Usage: ociw snapshots tree .*--no-trunc.*--namespace NAMESPACE/s);
+    assert.deepEqual((await place.ociw(["help", "snapshots", "tree"])).stdout, one.stdout);
+  });
+
   const wrong: [args: string[], text: RegExp][] = [
     [["wokers"], /there is no such command, did you mean workers\?/],
     [["help", "rnu"], /did you mean run\?/],
     [["workers", "--fromat", "json"], /unknown flag --fromat, did you mean --format\?/],
     [["--adr", "x", "workers"], /unknown flag --adr, did you mean --addr\?/],
     [["workers", "w1"], /Cannot list workers by name/],
+    [["snapshots"], /^Usage: ociw snapshots \[flags\] COMMAND/],
+    [["snapshots", "tre"], /there is no such command, did you mean tree\?/],
+    [["snapshots", "ls", "key"], /want --filter, or info KEY/],
+    [["snapshots", "--namspace", "x", "ls"], /unknown flag --namspace, did you mean --namespace\?/],
+    [["snapshots", "info"], /want its key/],
+    [["snapshots", "rm", "--recursive"], /want its key/],
+    [["snapshots", "usage", "--filter", "kind==view", "key"], /want one of the two/],
+    [["snapshots", "ls", "--snapshotter-address", "tcp://x"], /want a path, with or without unix:/],
     [["run", "--progress", "tty", "busybox"], /standard error is no terminal/],
     [[], /^Usage: ociw/],
   ];

@@ -1,17 +1,18 @@
 import { addressOf, globalFlags } from "./args/address.ts";
-import { commandIndex, parseFlags } from "./args/flags.ts";
-import { commandHelp, programHelp } from "./args/help.ts";
+import { commandIndex, type FlagSpecs, parseFlags } from "./args/flags.ts";
+import { commandHelp, groupHelp, programHelp } from "./args/help.ts";
 import { nearest } from "./args/nearest.ts";
 import { UsageError } from "./args/usage-error.ts";
-import type { Command } from "./commands/command.ts";
+import type { Command, CommandGroup } from "./commands/command.ts";
 import { info } from "./commands/info.ts";
 import { run } from "./commands/run.ts";
+import { snapshots } from "./commands/snapshots/snapshots.ts";
 import { workers } from "./commands/workers.ts";
 import { failureLine } from "./output/failure.ts";
 import type { Terminal } from "./terminal.ts";
 
 const name = "ociw";
-const commands: Readonly<Record<string, Command>> = { run, workers, info };
+const commands: Readonly<Record<string, Command | CommandGroup>> = { run, workers, info, snapshots };
 const usageExitCode = 2;
 
 /**
@@ -49,27 +50,73 @@ async function dispatch(args: readonly string[], terminal: Terminal): Promise<nu
     terminal.stderr.write(help);
     return usageExitCode;
   }
-  const command = commandNamed(word);
-  const parsed = parseFlags(after, { ...command.flags, ...globalFlags });
+  const addr = before.flags["addr"]?.[0];
+  const entry = named(word, commands);
+  return "commands" in entry
+    ? await dispatchInGroup(entry, after, addr, terminal)
+    : await runCommand(entry, entry.flags, after, addr, terminal);
+}
+
+/** Runs the command that the first word of `args` names. Flags of the group may stand before that. */
+async function dispatchInGroup(
+  group: CommandGroup,
+  args: readonly string[],
+  addr: string | undefined,
+  terminal: Terminal,
+): Promise<number> {
+  const flags = { ...group.flags, ...globalFlags };
+  const at = commandIndex(args, flags);
+  const before = parseFlags(args.slice(0, at), flags);
+  const word = args[at];
+  if (word === undefined) {
+    const wanted = before.flags["help"] !== undefined;
+    const stream = wanted ? terminal.stdout : terminal.stderr;
+    stream.write(groupHelp(name, group, globalFlags));
+    return wanted ? 0 : usageExitCode;
+  }
+  const command = named(word, group.commands);
+  const others = [...args.slice(0, at), ...args.slice(at + 1)];
+  return await runCommand(command, { ...command.flags, ...group.flags }, others, addr, terminal);
+}
+
+async function runCommand(
+  command: Command,
+  flags: FlagSpecs,
+  args: readonly string[],
+  addr: string | undefined,
+  terminal: Terminal,
+): Promise<number> {
+  const parsed = parseFlags(args, { ...flags, ...globalFlags });
   if (parsed.flags["help"] !== undefined) {
-    terminal.stdout.write(commandHelp(name, command, globalFlags));
+    terminal.stdout.write(commandHelp(name, { ...command, flags }, globalFlags));
     return 0;
   }
-  const address = addressOf(parsed.flags["addr"]?.[0] ?? before.flags["addr"]?.[0], terminal.env);
+  const address = addressOf(parsed.flags["addr"]?.[0] ?? addr, terminal.env);
   return await command.run({ ...parsed, address, terminal });
 }
 
-function helpFor([word]: readonly string[], help: string): string {
-  return word === undefined ? help : commandHelp(name, commandNamed(word), globalFlags);
+function helpFor([word, second]: readonly string[], help: string): string {
+  if (word === undefined) {
+    return help;
+  }
+  const entry = named(word, commands);
+  if (!("commands" in entry)) {
+    return commandHelp(name, entry, globalFlags);
+  }
+  if (second === undefined) {
+    return groupHelp(name, entry, globalFlags);
+  }
+  const command = named(second, entry.commands);
+  return commandHelp(name, { ...command, flags: { ...command.flags, ...entry.flags } }, globalFlags);
 }
 
-function commandNamed(word: string): Command {
-  const command = Object.hasOwn(commands, word) ? commands[word] : undefined;
-  if (command === undefined) {
-    const meant = nearest(word, [...Object.keys(commands), "help"]);
+function named<T>(word: string, known: Readonly<Record<string, T>>): T {
+  const entry = Object.hasOwn(known, word) ? known[word] : undefined;
+  if (entry === undefined) {
+    const meant = nearest(word, [...Object.keys(known), ...(known === commands ? ["help"] : [])]);
     const hint =
-      meant === undefined ? `want one of ${Object.keys(commands).join(", ")}` : `did you mean ${meant}?`;
+      meant === undefined ? `want one of ${Object.keys(known).join(", ")}` : `did you mean ${meant}?`;
     throw new UsageError(`Cannot do ${JSON.stringify(word)}: there is no such command, ${hint}`);
   }
-  return command;
+  return entry;
 }

@@ -12,7 +12,7 @@ export interface OutputStream {
 
 /** What this program asks of the process that it is. */
 export interface Terminal {
-  readonly stdin: AsyncIterable<Uint8Array | string>;
+  readonly stdin: AsyncIterable<Uint8Array | string> & { readonly isTTY?: boolean };
   readonly stdout: OutputStream;
   readonly stderr: OutputStream;
   readonly env: NodeJS.ProcessEnv;

@@ -24,20 +24,39 @@ export function commandHelp(program: string, command: Described, globals: FlagSp
   ]);
 }
 
+/** The help of a group of commands. */
+export function groupHelp(
+  program: string,
+  group: Described & { readonly commands: Readonly<Record<string, Described>> },
+  globals: FlagSpecs,
+): string {
+  return paragraphs([
+    `Usage: ${program} ${group.synopsis}`,
+    group.summary,
+    section("Commands", commandLines(group.commands)),
+    section("Flags of each of them", flagLines(group.flags)),
+    section("Flags of every command", flagLines(globals)),
+    ...group.details,
+  ]);
+}
+
 /** The help of the program. */
 export function programHelp(
   program: string,
   commands: Readonly<Record<string, Described>>,
   globals: FlagSpecs,
 ): string {
-  const lines = Object.entries(commands).map(([name, { summary }]) => line(name, summary));
   return paragraphs([
     `Usage: ${program} [--addr ADDRESS] COMMAND [flags]`,
-    "Runs and inspects on a BuildKit daemon, oci-worker or buildkitd.",
-    section("Commands", lines),
+    "Runs and inspects on a BuildKit daemon, oci-worker or buildkitd, and on a snapshotter.",
+    section("Commands", commandLines(commands)),
     section("Flags", flagLines(globals)),
     `"${program} help COMMAND" tells more about a command.`,
   ]);
+}
+
+function commandLines(commands: Readonly<Record<string, Described>>): string[] {
+  return Object.entries(commands).map(([name, { summary }]) => line(name, summary));
 }
 
 function flagLines(flags: FlagSpecs): string[] {

@@ -1,4 +1,4 @@
-import type { ParsedArgs } from "../args/flags.ts";
+import type { FlagSpecs, ParsedArgs } from "../args/flags.ts";
 import type { Described } from "../args/help.ts";
 import type { Terminal } from "../terminal.ts";
 
@@ -19,4 +19,11 @@ export interface Command extends Described {
    * @throws any other error is told in one line and makes the exit code 1.
    */
   run(invocation: Invocation): Promise<number>;
+}
+
+/** Commands about one thing, each named by a second word: `snapshots ls`. */
+export interface CommandGroup extends Described {
+  /** Flags that each of them takes, before its name or after it. */
+  readonly flags: FlagSpecs;
+  readonly commands: Readonly<Record<string, Command>>;
 }

@@ -1,6 +1,6 @@
 import { BuildKitClient } from "@oci-worker/client";
 import { UsageError } from "../args/usage-error.ts";
-import { formatFlag, json } from "../output/format.ts";
+import { formatFlags, json, wantsJSON } from "../output/format.ts";
 import { table } from "../output/table.ts";
 import type { Command } from "./command.ts";
 
@@ -9,7 +9,7 @@ export const info: Command = {
   synopsis: "info [flags]",
   summary: "Tells which program the daemon is.",
   details: [],
-  flags: { format: formatFlag },
+  flags: formatFlags,
 
   async run({ address, flags, words, rest, terminal }) {
     if (words.length > 0 || rest !== undefined) {
@@ -18,10 +18,7 @@ export const info: Command = {
     await using client = new BuildKitClient(address);
     const daemon = { address, ...(await client.info()) };
     const rows = [[[daemon.address], [daemon.package], [daemon.version], [daemon.revision]]];
-    const text =
-      flags["format"]?.[0] === "json"
-        ? json(daemon)
-        : table(["ADDRESS", "PACKAGE", "VERSION", "REVISION"], rows);
+    const text = wantsJSON(flags) ? json(daemon) : table(["ADDRESS", "PACKAGE", "VERSION", "REVISION"], rows);
     terminal.stdout.write(text);
     return 0;
   },

@@ -1,7 +1,7 @@
 import { BuildKitClient, type WorkerInfo } from "@oci-worker/client";
 import { formatPlatform } from "@oci-worker/oci/platform";
 import { UsageError } from "../args/usage-error.ts";
-import { formatFlag, json } from "../output/format.ts";
+import { formatFlags, json, wantsJSON } from "../output/format.ts";
 import { table } from "../output/table.ts";
 import type { Command } from "./command.ts";
 
@@ -10,7 +10,7 @@ export const workers: Command = {
   synopsis: "workers [flags]",
   summary: "Lists the workers of the daemon.",
   details: [],
-  flags: { format: formatFlag },
+  flags: formatFlags,
 
   async run({ address, flags, words, rest, terminal }) {
     if (words.length > 0 || rest !== undefined) {
@@ -18,7 +18,7 @@ export const workers: Command = {
     }
     await using client = new BuildKitClient(address);
     const list = await client.workers();
-    terminal.stdout.write(flags["format"]?.[0] === "json" ? asJson(list) : asTable(list));
+    terminal.stdout.write(wantsJSON(flags) ? asJson(list) : asTable(list));
     return 0;
   },
 };

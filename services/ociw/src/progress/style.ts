@@ -8,6 +8,8 @@ export interface Symbols {
   readonly barEmpty: string;
   readonly branch: string;
   readonly lastBranch: string;
+  /** Leads past a branch to the next one. */
+  readonly trunk: string;
   readonly ellipsis: string;
 }
 
@@ -20,6 +22,7 @@ const unicode: Symbols = {
   barEmpty: "─",
   branch: "├",
   lastBranch: "└",
+  trunk: "│",
   ellipsis: "…",
 };
 
@@ -32,6 +35,7 @@ const ascii: Symbols = {
   barEmpty: ".",
   branch: "|",
   lastBranch: "`",
+  trunk: "|",
   ellipsis: "..",
 };
 

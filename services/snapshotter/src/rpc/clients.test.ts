@@ -29,8 +29,12 @@ describe("watchClients", () => {
     );
   });
 
-  test("takes a client without a name", async () => {
-    assert.equal((await linesFor([""]))[0]?.["snapshotter"], "");
+  test("takes one without a name for somebody who only looks", async () => {
+    const lines = await linesFor(["", "a", ""]);
+    assert.deepEqual(
+      lines.map(({ level, snapshotter }) => [level, snapshotter]),
+      [[30, "a"]],
+    );
   });
 
   test("warns of a second name, with the first", async () => {

@@ -20,7 +20,8 @@ export function watchClients(
 
   const note = (requested: string): void => {
     const snapshotter = requested.slice(0, maxNameChars);
-    if (names.has(snapshotter) || names.size === maxNames) {
+    // Who names none, such as `ociw snapshots`, only looks.
+    if (snapshotter === "" || names.has(snapshotter) || names.size === maxNames) {
       return;
     }
     names.add(snapshotter);
