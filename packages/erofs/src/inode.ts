@@ -1,0 +1,76 @@
+import type { Placed } from "./layout.ts";
+import type { Node } from "./node.ts";
+import { xattrCount } from "./xattrs.ts";
+
+/** Size of the long form, which has 32 bits for owners and times to the nanosecond. */
+export const inodeBytes = 64;
+
+/** Bit 0 of the format says that it is the long form. */
+const longForm = 1;
+
+/** Where the content is, in bits 1 to 3 (Linux, fs/erofs/erofs_fs.h, EROFS_INODE_*). */
+const flatPlain = 0 << 1;
+const flatInline = 2 << 1;
+
+/** Says that there is no first block. */
+const noBlock = 0xffffffff;
+
+const nanosPerSecond = 1_000_000_000n;
+
+/** File types of st_mode (inode(7)). */
+const typeBits = {
+  file: 0o100000,
+  directory: 0o040000,
+  "character-device": 0o020000,
+  "block-device": 0o060000,
+  fifo: 0o010000,
+  socket: 0o140000,
+  "symbolic-link": 0o120000,
+} as const satisfies Record<Node["kind"], number>;
+
+/**
+ * Writes the inode and its attributes at `offset` of `target`, which is all zeros there.
+ *
+ * @param dataStart the block at which the data device begins in the one row of blocks that image and device make.
+ */
+export function writeInode(inode: Placed, dataStart: number, target: Buffer, offset: number): void {
+  const { node, xattrs, sizeBytes } = inode;
+  const seconds = floorDivide(node.modifiedNs, nanosPerSecond);
+  target.writeUInt16LE(longForm | (inode.inlineBytes > 0 ? flatInline : flatPlain), offset);
+  target.writeUInt16LE(xattrCount(xattrs), offset + 2);
+  target.writeUInt16LE(typeBits[node.kind] | node.permissions, offset + 4);
+  target.writeUInt32LE(sizeBytes % 2 ** 32, offset + 8);
+  target.writeUInt32LE(Math.floor(sizeBytes / 2 ** 32), offset + 12);
+  target.writeUInt32LE(startOf(inode, dataStart), offset + 16);
+  target.writeUInt32LE(inode.ordinal, offset + 20);
+  target.writeUInt32LE(node.uid, offset + 24);
+  target.writeUInt32LE(node.gid, offset + 28);
+  target.writeBigInt64LE(seconds, offset + 32);
+  target.writeUInt32LE(Number(node.modifiedNs - seconds * nanosPerSecond), offset + 40);
+  target.writeUInt32LE(inode.links, offset + 44);
+  target.set(xattrs, offset + inodeBytes);
+}
+
+/** First block of the content, or the number of a device. */
+function startOf({ node, sizeBytes, blocks, firstBlock }: Placed, dataStart: number): number {
+  switch (node.kind) {
+    case "file":
+      return sizeBytes === 0 ? noBlock : dataStart + node.dataBlock;
+    case "character-device":
+    case "block-device":
+      return encodeDevice(node.major, node.minor);
+    default:
+      return blocks === 0 ? noBlock : firstBlock;
+  }
+}
+
+/** As Linux stores device numbers on disk (include/linux/kdev_t.h, new_encode_dev): 12 bits and 20. */
+function encodeDevice(major: number, minor: number): number {
+  return ((minor & 0xff) | (major << 8) | ((minor & ~0xff) << 12)) >>> 0;
+}
+
+/** Seconds of times before 1970 round down, so that their nanoseconds stay positive. */
+function floorDivide(value: bigint, by: bigint): bigint {
+  const quotient = value / by;
+  return value % by < 0n ? quotient - 1n : quotient;
+}
