@@ -1,11 +1,13 @@
 import { InvalidArgumentError } from "@oci-worker/errdefs";
 import type { Authorizer } from "./authorizer.ts";
-import { Endpoint } from "./endpoint.ts";
+import { Endpoint, type OutcomeObserver } from "./endpoint.ts";
 import { HostGates } from "./gate.ts";
 import type { RegistryHost } from "./host.ts";
 import { HttpClient, type HttpClientOptions } from "./http/client.ts";
 import { Repository } from "./repository.ts";
 import { type Delay, type Retry, realDelay } from "./retry.ts";
+
+export type { OutcomeObserver };
 
 export interface RegistryClientOptions extends HttpClientOptions {
   /** Blobs that are moved at a time between us and one host; one more request is let in for documents. */
@@ -23,6 +25,8 @@ export interface RepositoryOptions {
   readonly authorizer?: Authorizer;
   /** Told before each wait, for whoever watches. */
   readonly onRetry?: (retry: Retry) => void;
+  /** Told how a host did with each request. */
+  readonly onOutcome?: OutcomeObserver;
 }
 
 /** BuildKit's number (util/resolver/limited). */
@@ -52,7 +56,7 @@ export class RegistryClient implements Disposable {
    *
    * @throws {InvalidArgumentError} if the path is no path of a repository.
    */
-  repository({ hosts, repository, authorizer, onRetry }: RepositoryOptions): Repository {
+  repository({ hosts, repository, authorizer, onRetry, onOutcome }: RepositoryOptions): Repository {
     if (!repositoryPath.test(repository)) {
       throw new InvalidArgumentError(
         `Cannot use ${JSON.stringify(repository.slice(0, 300))} as the path of a repository`,
@@ -60,7 +64,7 @@ export class RegistryClient implements Disposable {
     }
     const client = this.#http;
     const endpoints = hosts.map(
-      (host) => new Endpoint({ client, host, repository, authorizer, gates: this.#gatesOf(host) }),
+      (host) => new Endpoint({ client, host, repository, authorizer, onOutcome, gates: this.#gatesOf(host) }),
     );
     return new Repository({ name: repository, endpoints, client, delay: this.#delay, onRetry });
   }

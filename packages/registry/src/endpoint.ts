@@ -1,3 +1,4 @@
+import { ServiceError, UnavailableError } from "@oci-worker/errdefs";
 import type { Authorization, AuthorizationQuery, Authorizer } from "./authorizer.ts";
 import type { HostGates, Load } from "./gate.ts";
 import type { RegistryHost } from "./host.ts";
@@ -29,7 +30,11 @@ export interface EndpointOptions {
   readonly authorizer: Authorizer | undefined;
   /** Those of the host, which all its repositories share. */
   readonly gates: HostGates;
+  readonly onOutcome?: OutcomeObserver | undefined;
 }
+
+/** Told how a host did with a request: `failure` says why it was of no use; undefined if it was. */
+export type OutcomeObserver = (host: RegistryHost, failure: string | undefined) => void;
 
 /** One repository at one host: where its things are, and requests for them with the authorization they need. */
 export class Endpoint {
@@ -69,9 +74,23 @@ export class Endpoint {
   async send(request: EndpointRequest, signal: AbortSignal | undefined): Promise<HttpResponse> {
     using place = new DisposableStack();
     place.use(await this.#options.gates.enter(request.load, signal));
-    const response = await this.#sendAuthorized(request, signal);
+    const response = await this.#observed(request, signal);
     response.hold(place.move());
     return response;
+  }
+
+  async #observed(request: EndpointRequest, signal: AbortSignal | undefined): Promise<HttpResponse> {
+    const { onOutcome } = this.#options;
+    try {
+      const response = await this.#sendAuthorized(request, signal);
+      onOutcome?.(this.host, response.status < 400 ? undefined : `HTTP ${response.status}`);
+      return response;
+    } catch (error) {
+      if (error instanceof ServiceError) {
+        onOutcome?.(this.host, error.message);
+      }
+      throw error;
+    }
   }
 
   async #sendAuthorized(request: EndpointRequest, signal: AbortSignal | undefined): Promise<HttpResponse> {
@@ -112,8 +131,18 @@ export class Endpoint {
     signal: AbortSignal | undefined,
   ): Promise<string | undefined> {
     const known = this.#authorizations.get(keyOf(query));
-    const isFresh = known !== undefined && (known.expiresAtMs ?? Number.POSITIVE_INFINITY) > Date.now();
-    return isFresh ? known.value : await this.#ask({ ...query, challenges: [] }, signal);
+    if (known !== undefined && (known.expiresAtMs ?? Number.POSITIVE_INFINITY) > Date.now()) {
+      return known.value;
+    }
+    try {
+      return await this.#ask({ ...query, challenges: [] }, signal);
+    } catch (error) {
+      // It is asked again before the old value expires, so that may do; if it does not, the host will say so.
+      if (error instanceof UnavailableError && known?.value !== undefined) {
+        return known.value;
+      }
+      throw error;
+    }
   }
 
   #sendWith(

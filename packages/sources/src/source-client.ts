@@ -2,12 +2,18 @@ import { createHash } from "node:crypto";
 import { timestampMs } from "@bufbuild/protobuf/wkt";
 import { type Client, createClient, type Transport } from "@connectrpc/connect";
 import { Access, type Source as SourceProto, SourceService } from "@oci-worker/api/ociworker/source";
-import { NotFoundError } from "@oci-worker/errdefs";
+import { NotFoundError, UnavailableError } from "@oci-worker/errdefs";
 import { fromConnectError } from "@oci-worker/errdefs/connect";
 import { formatReference, type Reference } from "@oci-worker/oci/reference";
 import type { Authorization, AuthorizationQuery, Authorizer } from "@oci-worker/registry/authorizer";
+import type { OutcomeObserver } from "@oci-worker/registry/client";
+import { TransientError } from "@oci-worker/registry/errors";
 import type { RegistryHost } from "@oci-worker/registry/host";
 import { hostFromProto } from "./host.ts";
+
+/** Longest reason that is told, in characters, and how long that may take. */
+const maxFailureLength = 300;
+const reportTimeoutMs = 5000;
 
 /** Where the images of one repository are, and who authorizes requests for them. */
 export interface Source {
@@ -16,6 +22,8 @@ export interface Source {
   /** Path of the repository at every one of them. */
   readonly repository: string;
   readonly authorizer: Authorizer;
+  /** Tells the resolver how a host did, so that it can explain afterwards where an image came from. */
+  readonly onOutcome: OutcomeObserver;
 }
 
 /**
@@ -32,15 +40,39 @@ export class SourceClient {
   /**
    * Where the image `reference` is.
    *
-   * @param sessionIDs attached clients whose credentials may be used.
+   * @param sessionIDs attached clients whose credentials may be used. Asked again for each authorization: clients that
+   * want the same image join and leave while it is being pulled.
    * @throws {NotFoundError} if no host is known.
    */
   async sourceOf(
     reference: Reference,
-    sessionIDs: readonly string[],
+    sessionIDs: () => readonly string[],
     access: "pull" | "push",
     signal?: AbortSignal,
   ): Promise<Source> {
+    const handles = new Handles(sessionIDs(), (ids, limit) => this.#resolve(reference, ids, access, limit));
+    const source = this.open(await handles.first(signal));
+    const authorize: Authorizer["authorize"] = async (query, limit) =>
+      await this.#authorize(await handles.current(sessionIDs(), limit), query, limit);
+    return { ...source, authorizer: { authorize } };
+  }
+
+  /** Makes an answer of the resolver usable. It stays so when the resolver restarts. */
+  open({ handle, hosts, repository }: SourceProto): Source {
+    return {
+      hosts: hosts.map(hostFromProto),
+      repository,
+      authorizer: { authorize: (query, signal) => this.#authorize(handle, query, signal) },
+      onOutcome: this.#reporter(handle),
+    };
+  }
+
+  async #resolve(
+    reference: Reference,
+    sessionIDs: readonly string[],
+    access: "pull" | "push",
+    signal: AbortSignal | undefined,
+  ): Promise<SourceProto> {
     const query = { reference: formatReference(reference), sessionIds: [...sessionIDs] };
     const request = {
       query: { case: "reference", value: query },
@@ -51,18 +83,10 @@ export class SourceClient {
     if (source === undefined) {
       throw new NotFoundError(`Cannot find ${query.reference}: the resolver knows no host that serves it`);
     }
-    return this.open(source);
+    return source;
   }
 
-  /** Makes an answer of the resolver usable. It stays so when the resolver restarts. */
-  open({ handle, hosts, repository }: SourceProto): Source {
-    return {
-      hosts: hosts.map(hostFromProto),
-      repository,
-      authorizer: { authorize: (query, signal) => this.#authorize(handle, query, signal) },
-    };
-  }
-
+  /** @throws TransientError if a token server or a client could not be asked now: the request may be tried again. */
   async #authorize(
     handle: string,
     { host, challenges, refused, extraScopes = [] }: AuthorizationQuery,
@@ -75,12 +99,60 @@ export class SourceClient {
       refusedAuthorizationSha256: refused === undefined ? "" : hashOf(refused),
       extraScopes: [...extraScopes],
     };
-    const response = await answer(this.#client.authorize(request, { ...(signal && { signal }) }));
-    const { authorization, expiresAt } = response;
-    return {
-      ...(authorization !== "" && { value: authorization }),
-      ...(expiresAt && { expiresAtMs: timestampMs(expiresAt) }),
+    try {
+      const response = await answer(this.#client.authorize(request, { ...(signal && { signal }) }));
+      const { authorization, expiresAt } = response;
+      return {
+        ...(authorization !== "" && { value: authorization }),
+        ...(expiresAt && { expiresAtMs: timestampMs(expiresAt) }),
+      };
+    } catch (error) {
+      throw error instanceof UnavailableError ? new TransientError(error.message, { cause: error }) : error;
+    }
+  }
+
+  /** Tells the resolver of each change. Nobody waits for that, and nothing depends on it. */
+  #reporter(handle: string): OutcomeObserver {
+    const told = new Map<string, string>();
+    return ({ host }, failure = "") => {
+      if (told.get(host) === failure) {
+        return;
+      }
+      told.set(host, failure);
+      const report = { handle, host, failure: failure.slice(0, maxFailureLength) };
+      this.#client.reportOutcome(report, { timeoutMs: reportTimeoutMs }).catch(() => undefined);
     };
+  }
+}
+
+/** The handle of an image for the clients that want it now. */
+class Handles {
+  #sessionIDs: readonly string[];
+  readonly #resolve: (sessionIDs: readonly string[], signal: AbortSignal | undefined) => Promise<SourceProto>;
+  #handle = "";
+
+  constructor(
+    sessionIDs: readonly string[],
+    resolve: (sessionIDs: readonly string[], signal: AbortSignal | undefined) => Promise<SourceProto>,
+  ) {
+    this.#sessionIDs = sessionIDs;
+    this.#resolve = resolve;
+  }
+
+  async first(signal: AbortSignal | undefined): Promise<SourceProto> {
+    const source = await this.#resolve(this.#sessionIDs, signal);
+    this.#handle = source.handle;
+    return source;
+  }
+
+  /** When all clients have gone, nobody wants the image any more, or somebody does who needs no client: it stays. */
+  async current(sessionIDs: readonly string[], signal: AbortSignal | undefined): Promise<string> {
+    if (sessionIDs.length > 0 && sessionIDs.join() !== this.#sessionIDs.join()) {
+      const { handle } = await this.#resolve(sessionIDs, signal);
+      this.#sessionIDs = sessionIDs;
+      this.#handle = handle;
+    }
+    return this.#handle;
   }
 }
 

@@ -6,6 +6,7 @@ import type { Identity, Keychain, KeychainQuery, Obstacle, TokenRequest } from "
 import { tokenServerTls } from "./hosts/hosts.ts";
 import type { RegistryTable } from "./hosts/registry-table.ts";
 import { type AuthorizationRequest, type Inquiry, understand } from "./inquiry.ts";
+import type { Ledger, Tried } from "./ledger.ts";
 import { Refusals } from "./refusals.ts";
 import { mergeScopes, repositoryScope } from "./token/scopes.ts";
 import type { Secret } from "./token/secret.ts";
@@ -32,6 +33,8 @@ export interface AuthorizerParts {
   /** In the order in which to try them. */
   readonly keychains: readonly Keychain[];
   readonly tokens: TokenCache;
+  /** Told what came of each search. */
+  readonly ledger: Ledger;
   readonly log: Logger;
 }
 
@@ -83,16 +86,22 @@ export class Authorizer {
     const inquiry = await understand(this.#parts.table, request);
     if (request.challenges.length === 0) {
       const memory = this.#memories.get(inquiry.target);
-      if (memory === undefined) {
-        return undefined;
-      }
       // With no identity the request goes without: what the registry says to that comes back to us.
-      return await this.#find(await this.#search(inquiry, memory.demand), [], signal);
+      const grant = memory && (await this.#find(await this.#search(inquiry, memory.demand), [], signal));
+      if (grant === undefined) {
+        this.#parts.ledger.asked(wishOf(inquiry), inquiry.host);
+      }
+      return grant;
     }
     const search = await this.#search(inquiry, demandOf(request.challenges, inquiry.host));
     const failures: Failure[] = [];
     const grant = await this.#find(search, failures, signal);
     if (grant === undefined) {
+      const { scheme } = search.demand;
+      this.#parts.ledger.refused(wishOf(search), search.host, {
+        challenge: scheme,
+        tried: triedIn(failures),
+      });
       this.#parts.log.info(
         { ...explained(search), tried: failures.map(({ keychain }) => keychain) },
         "no authorization found",
@@ -129,7 +138,7 @@ export class Authorizer {
           failures.push({ keychain: keychain.name, error: outcome });
         } else if (outcome !== undefined) {
           const grant = { ...outcome, keychain: keychain.name };
-          this.#remember(search, grant);
+          this.#remember(search, grant, failures);
           return grant;
         }
       }
@@ -186,10 +195,13 @@ export class Authorizer {
     return { value: bearerValue(token), renewAtMs: token.renewAtMs };
   }
 
-  #remember(search: Search, { keychain }: Grant): void {
+  #remember(search: Search, { keychain }: Grant, failures: readonly Failure[]): void {
+    const { scheme } = search.demand;
+    const found = { keychain, challenge: scheme, tried: triedIn(failures) };
+    this.#parts.ledger.authorized(wishOf(search), search.host, found);
     const before = this.#memories.get(search.target);
     this.#memories.set(search.target, { demand: search.demand, keychain });
-    const fields = { ...explained(search), scheme: search.demand.scheme, keychain };
+    const fields = { ...explained(search), scheme, keychain };
     if (before?.keychain === keychain) {
       this.#parts.log.debug(fields, "authorization found");
     } else {
@@ -227,6 +239,14 @@ function queryOf({ host, reference, grantee, demand }: Search): KeychainQuery {
 
 function refused(): PermissionDeniedError {
   return new PermissionDeniedError("the registry refused these credentials");
+}
+
+function wishOf({ reference, grantee }: Inquiry) {
+  return { reference, access: grantee.access };
+}
+
+function triedIn(failures: readonly Failure[]): Tried[] {
+  return failures.map(({ keychain, error }) => ({ keychain, reason: error.message }));
 }
 
 function explained({ host, reference, grantee }: Search) {

@@ -27,6 +27,11 @@ export class BoundedMap<K, V> {
     }
   }
 
+  /** The one that was used longest ago comes first. */
+  values(): MapIterator<V> {
+    return this.#entries.values();
+  }
+
   delete(key: K): void {
     this.#entries.delete(key);
   }

@@ -60,7 +60,12 @@ export async function understand(table: RegistryTable, request: AuthorizationReq
   };
 }
 
-async function hostOf(
+/**
+ * The host `name` of what `grantee` may be asked for.
+ *
+ * @throws {InvalidArgumentError} if it is none of them.
+ */
+export async function hostOf(
   table: RegistryTable,
   { reference, access }: Grantee,
   name: string,

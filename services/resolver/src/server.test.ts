@@ -9,7 +9,7 @@ import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { Code, ConnectError, createClient } from "@connectrpc/connect";
 import { Health, HealthCheckResponse_ServingStatus as ServingStatus } from "@oci-worker/api/grpc/health";
 import { SessionAuthService } from "@oci-worker/api/ociworker/session";
-import { Access, Capability, SkipReason, SourceService } from "@oci-worker/api/ociworker/source";
+import { Access, Capability, HostOutcome, SkipReason, SourceService } from "@oci-worker/api/ociworker/source";
 import { unixChannel } from "@oci-worker/grpc/channel";
 import { implement } from "@oci-worker/grpc/router";
 import { serve } from "@oci-worker/grpc/serve";
@@ -219,6 +219,62 @@ describe("Authorize", () => {
       const request = { handle: sources[0]?.handle ?? "", host: "registry.example", challenges: ["Basic"] };
       await fails(resolver.sources.authorize(request), code, message);
     }
+  });
+});
+
+describe("ExplainSources", () => {
+  test("tells what became of images, the latest first, and of one alone", async () => {
+    await using resolver = await serving({
+      registry: { "registry.example": { mirrors: ["mirror.example"] } },
+    });
+    const { sources } = await resolver.sources.resolveSources(reference("registry.example/app"));
+    const { handle = "" } = sources[0] ?? {};
+    await resolver.sources.authorize({ handle, host: "mirror.example" });
+    await resolver.sources.reportOutcome({ handle, host: "mirror.example", failure: "HTTP 404" });
+    const refused = resolver.sources.authorize({ handle, host: "registry.example", challenges: ["Basic"] });
+    await fails(refused, Code.PermissionDenied, /no basic auth credentials/);
+    await resolver.sources.resolveSources(reference("alpine", [], Access.PUSH));
+
+    const { explanations } = await resolver.sources.explainSources({});
+    assert.deepEqual(
+      explanations.map(({ reference: name, access }) => [name, access]),
+      [
+        ["docker.io/library/alpine:latest", Access.PUSH],
+        ["registry.example/app:latest", Access.PULL],
+      ],
+    );
+    const { explanations: ofOne } = await resolver.sources.explainSources({
+      reference: "registry.example/app",
+    });
+    assert.equal(ofOne.length, 1);
+    assert.ok(ofOne[0]?.resolvedAt !== undefined);
+    assert.deepEqual(
+      ofOne[0]?.hosts.map(({ host, upstreamNamespace, outcome, failure, challenge }) => [
+        host,
+        upstreamNamespace,
+        outcome,
+        failure,
+        challenge,
+      ]),
+      [
+        ["mirror.example", "registry.example", HostOutcome.FAILED, "HTTP 404", ""],
+        ["registry.example", "", HostOutcome.FAILED, "no credential opens it", "basic"],
+      ],
+    );
+  });
+
+  test("refuses what makes no sense, and knows nothing of what nobody has asked for", async () => {
+    await using resolver = await serving();
+    assert.deepEqual((await resolver.sources.explainSources({ reference: "alpine" })).explanations, []);
+    const { sources } = await resolver.sources.resolveSources(reference("registry.example/app"));
+    const { handle = "" } = sources[0] ?? {};
+    for (const request of [
+      { handle: "x", host: "registry.example" },
+      { handle, host: "evil.example" },
+    ]) {
+      await fails(resolver.sources.reportOutcome(request), Code.InvalidArgument, /Cannot authorize/);
+    }
+    await fails(resolver.sources.explainSources({ reference: "Bad" }), Code.InvalidArgument, /upper-case/);
   });
 });
 

@@ -13,6 +13,8 @@ import { Authorizer } from "./authorize.ts";
 import type { Config } from "./config.ts";
 import { openKeychains } from "./credentials/open.ts";
 import type { SessionAuth } from "./credentials/session-auth.ts";
+import { Explainer } from "./explain.ts";
+import { Ledger } from "./ledger.ts";
 import { Resolver } from "./resolve.ts";
 import { sessionAuthClient } from "./rpc/session-auth.ts";
 import { sourceService } from "./rpc/source.ts";
@@ -42,18 +44,21 @@ export async function serveResolver(config: Config, log: Logger): Promise<AsyncD
     log,
     ...(sessions && { liveSessions: liveSessionsOf(sessions) }),
   });
+  const ledger = new Ledger();
   const authorizer = new Authorizer({
     table: config.registry,
     keychains: openKeychains(config, sessions, { http }),
     tokens: new TokenCache(config.tokenTimeoutMs),
+    ledger,
     log,
   });
 
   await mkdir(dirname(config.address), { recursive: true, mode: socketDirectoryMode });
+  const sources = sourceService({ resolver, authorizer, explainer: new Explainer(config.registry, ledger) });
   const health = new HealthService([SourceService.typeName]);
   parts.use(
     await serve({
-      implementations: [implement(SourceService, sourceService(resolver, authorizer)), health.implementation],
+      implementations: [implement(SourceService, sources), health.implementation],
       observe: logCalls(log),
       addresses: [{ path: config.address, mode: socketMode }],
       drainTimeoutMs: config.drainTimeoutMs,

@@ -77,6 +77,11 @@ export class ClientCall {
     return this.stream.rstCode === constants.NGHTTP2_REFUSED_STREAM;
   }
 
+  /** The connection has gone before the server could say how the call ended; it may have done it or not. */
+  get connectionLost(): boolean {
+    return this.#trailers === undefined && this.#session.destroyed;
+  }
+
   /** Takes the call back and ends it with `error`. */
   cancel(error: ConnectError): void {
     if (!this.#done) {

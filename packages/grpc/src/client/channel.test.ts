@@ -6,6 +6,7 @@ import { createServer, type Server, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, test } from "node:test";
+import { MethodOptions_IdempotencyLevel } from "@bufbuild/protobuf/wkt";
 import { Code, ConnectError, createClient } from "@connectrpc/connect";
 import { connectNodeAdapter } from "@connectrpc/connect-node";
 import { Echo } from "../echo/service.ts";
@@ -13,6 +14,8 @@ import { echoing, serving, texts, valuesOf } from "../echo/serving.ts";
 import { implement } from "../server/router.ts";
 import { serve } from "../server/serve.ts";
 import { unixChannel } from "./channel.ts";
+
+const { IDEMPOTENT, NO_SIDE_EFFECTS } = MethodOptions_IdempotencyLevel;
 
 async function listening<S extends Server | Http2Server>(
   server: S,
@@ -156,6 +159,27 @@ describe("a channel", () => {
     await started.promise;
     await server.server[Symbol.asyncDispose]();
     await call;
+  });
+
+  test("sends a unary call again whose connection was lost, if doing it twice is the same as once", async () => {
+    for (const idempotency of [undefined, IDEMPOTENT, NO_SIDE_EFFECTS]) {
+      await using directory = await mkdtempDisposable(join(tmpdir(), "grpc-"));
+      const path = join(directory.path, "s.sock");
+      let calls = 0;
+      await using _server = await answering(path, (stream) => {
+        calls += 1;
+        if (calls === 1) {
+          stream.session?.destroy();
+          return;
+        }
+        stream.respond({ ":status": 200, "grpc-status": "12", "grpc-message": "seen" }, { endStream: true });
+      });
+      using channel = unixChannel(path);
+      const method = { ...Echo.method.one, ...(idempotency && { idempotency }) };
+      const want = idempotency === undefined ? Code.Unavailable : Code.Unimplemented;
+      await assert.rejects(channel.unary(method, undefined, undefined, undefined, {}), { code: want });
+      assert.equal(calls, idempotency === undefined ? 1 : 2);
+    }
   });
 
   test("sends a unary call again that the server has refused unseen", async () => {

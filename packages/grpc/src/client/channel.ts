@@ -12,6 +12,7 @@ import {
   type MessageShape,
   toBinary,
 } from "@bufbuild/protobuf";
+import { MethodOptions_IdempotencyLevel } from "@bufbuild/protobuf/wkt";
 import {
   Code,
   ConnectError,
@@ -36,7 +37,10 @@ export interface ChannelOptions {
   readonly maxMessageBytes?: number;
 }
 
-/** How often a unary call is sent again that the server has refused unseen, as a restarting one does. */
+/**
+ * How often a unary call is sent again that the server has refused unseen, as a restarting one does; or that it may
+ * have seen before the connection was lost, if its method says that to do it twice is the same as once.
+ */
 const maxResends = 3;
 
 /**
@@ -110,7 +114,8 @@ export class Channel implements Transport, Disposable {
       if (error === undefined) {
         return unaryResponse(method, call, messages);
       }
-      if (!call.refusedUnseen || resends === maxResends) {
+      const mayResend = call.refusedUnseen || (call.connectionLost && isIdempotent(method));
+      if (!mayResend || resends === maxResends) {
         throw error;
       }
     }
@@ -250,6 +255,13 @@ function unaryResponse<I extends DescMessage, O extends DescMessage>(
       return call.trailer;
     },
   };
+}
+
+function isIdempotent({ idempotency }: DescMethod): boolean {
+  return (
+    idempotency === MethodOptions_IdempotencyLevel.IDEMPOTENT ||
+    idempotency === MethodOptions_IdempotencyLevel.NO_SIDE_EFFECTS
+  );
 }
 
 function deadline(timeoutMs: number | undefined): number | undefined {

@@ -10,17 +10,31 @@ import { InvalidArgumentError } from "@oci-worker/errdefs";
 import { formatReference } from "@oci-worker/oci/reference";
 import type { Capability, RegistryHost, TlsSettings } from "@oci-worker/registry/host";
 import type { Authorizer } from "../authorize.ts";
+import type { Explainer } from "../explain.ts";
 import type { Access } from "../handle.ts";
 import type { LayerName, SkipReason } from "../labels.ts";
 import type { Resolver, Source } from "../resolve.ts";
+import { explanationToProto } from "./explanation.ts";
+
+/** What answers the calls of {@link sourceService}. */
+export interface SourceServiceParts {
+  readonly resolver: Resolver;
+  readonly authorizer: Authorizer;
+  readonly explainer: Explainer;
+}
 
 /** Serves ociworker.source.v1.SourceService. */
-export function sourceService(resolver: Resolver, authorizer: Authorizer): ServiceImpl<typeof SourceService> {
+export function sourceService({
+  resolver,
+  authorizer,
+  explainer,
+}: SourceServiceParts): ServiceImpl<typeof SourceService> {
   return {
     async resolveSources({ query, access }, { signal }) {
       switch (query.case) {
         case "labels": {
           const { sources, skipped } = await resolver.layer(query.value.labels, accessOf(access), signal);
+          explainer.resolved(sources, accessOf(access));
           return {
             sources: sources.map(sourceToProto),
             skipped: skipped.map((skip) => ({ ...skip, reason: skipReasons[skip.reason] })),
@@ -28,7 +42,9 @@ export function sourceService(resolver: Resolver, authorizer: Authorizer): Servi
         }
         case "reference": {
           const { reference, sessionIds } = query.value;
-          return { sources: [sourceToProto(await resolver.image(reference, sessionIds, accessOf(access)))] };
+          const source = await resolver.image(reference, sessionIds, accessOf(access));
+          explainer.resolved([source], accessOf(access));
+          return { sources: [sourceToProto(source)] };
         }
         default:
           throw new InvalidArgumentError("Cannot resolve sources: want labels or a reference");
@@ -47,6 +63,15 @@ export function sourceService(resolver: Resolver, authorizer: Authorizer): Servi
         ...(grant.renewAtMs !== undefined && { expiresAt: timestampFromMs(grant.renewAtMs) }),
       };
     },
+
+    async reportOutcome({ handle, host, failure }) {
+      await explainer.reported(handle, host, failure);
+      return {};
+    },
+
+    explainSources: ({ reference }) => ({
+      explanations: explainer.explain(reference).map(explanationToProto),
+    }),
   };
 }
 

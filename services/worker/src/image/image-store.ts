@@ -34,19 +34,27 @@ export class ImageStore {
     this.#parts = parts;
   }
 
-  /** Finds out what `reference` stands for; see {@link resolveImage}. */
+  /**
+   * Finds out what `reference` stands for; see {@link resolveImage}.
+   *
+   * @param sessionIDs the clients that want it now, whose credentials may be used for it and for its layers.
+   */
   async resolve(
     reference: Reference,
     platform: Platform,
-    sessionIDs: readonly string[],
+    sessionIDs: () => readonly string[],
     signal: AbortSignal,
   ): Promise<PulledImage> {
     const { content, log, registry, sessions, sources } = this.#parts;
     const name = formatReference(reference);
-    sessions.noteReference(sessionIDs, name);
+    const noted = () => {
+      const ids = sessionIDs();
+      sessions.noteReference(ids, name);
+      return ids;
+    };
     const onRetry = ({ reason, delayMs }: Retry) =>
       log.warn({ reference: name, reason, delayMs }, "registry request is tried again");
-    const source = await sources.sourceOf(reference, sessionIDs, "pull", signal);
+    const source = await sources.sourceOf(reference, noted, "pull", signal);
     const repository = registry.repository({ ...source, onRetry });
     const image = await resolveImage(reference, platform, repository, content, signal);
     return { image, repository };

@@ -51,7 +51,7 @@ export class ImageSourceOperation implements Operation {
     this.#image ??= (async () => {
       report.begin();
       const row = report.row(`resolve ${formatReference(this.#reference)}`);
-      const image = await this.#images.resolve(this.#reference, this.#platform, sessionIDs(), signal);
+      const image = await this.#images.resolve(this.#reference, this.#platform, sessionIDs, signal);
       row.complete();
       return image;
     })();

@@ -88,7 +88,7 @@ export function llbBridgeService(parts: BridgeParts): Partial<ServiceImpl<typeof
       const job = await builds.jobOf(buildOf(context), context.signal);
       const signal = AbortSignal.any([context.signal, job.signal]);
       const { image } = await builds.report(job, LogName || `resolve image config for ${Ref}`, () =>
-        images.resolve(reference, platform, job.sessionIDs, signal),
+        images.resolve(reference, platform, () => job.sessionIDs, signal),
       );
       return { Digest: image.digest, Config: image.configBytes, Ref };
     },

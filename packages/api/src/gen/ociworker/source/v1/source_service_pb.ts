@@ -21,7 +21,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file ociworker/source/v1/source_service.proto.
  */
 export const file_ociworker_source_v1_source_service: GenFile = /*@__PURE__*/
-  fileDesc("CihvY2l3b3JrZXIvc291cmNlL3YxL3NvdXJjZV9zZXJ2aWNlLnByb3RvEhNvY2l3b3JrZXIuc291cmNlLnYxIr4BChVSZXNvbHZlU291cmNlc1JlcXVlc3QSNQoGbGFiZWxzGAEgASgLMiMub2Npd29ya2VyLnNvdXJjZS52MS5TbmFwc2hvdExhYmVsc0gAEjgKCXJlZmVyZW5jZRgCIAEoCzIjLm9jaXdvcmtlci5zb3VyY2UudjEuSW1hZ2VSZWZlcmVuY2VIABIrCgZhY2Nlc3MYAyABKA4yGy5vY2l3b3JrZXIuc291cmNlLnYxLkFjY2Vzc0IHCgVxdWVyeSKAAQoOU25hcHNob3RMYWJlbHMSPwoGbGFiZWxzGAEgAygLMi8ub2Npd29ya2VyLnNvdXJjZS52MS5TbmFwc2hvdExhYmVscy5MYWJlbHNFbnRyeRotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIjgKDkltYWdlUmVmZXJlbmNlEhEKCXJlZmVyZW5jZRgBIAEoCRITCgtzZXNzaW9uX2lkcxgCIAMoCSJ1ChZSZXNvbHZlU291cmNlc1Jlc3BvbnNlEiwKB3NvdXJjZXMYASADKAsyGy5vY2l3b3JrZXIuc291cmNlLnYxLlNvdXJjZRItCgdza2lwcGVkGAIgAygLMhwub2Npd29ya2VyLnNvdXJjZS52MS5Ta2lwcGVkIoACCgZTb3VyY2USCgoCaWQYASABKAkSEQoJcmVmZXJlbmNlGAIgASgJEi8KBnRhcmdldBgDIAEoCzIfLm9jaXdvcmtlci5zb3VyY2UudjEuRGVzY3JpcHRvchIvCgZsYXllcnMYBCADKAsyHy5vY2l3b3JrZXIuc291cmNlLnYxLkRlc2NyaXB0b3ISEgoKdG9jX2RpZ2VzdBgFIAEoCRIoCgVob3N0cxgGIAMoCzIZLm9jaXdvcmtlci5zb3VyY2UudjEuSG9zdBIOCgZoYW5kbGUYByABKAkSEwoLc2Vzc2lvbl9pZHMYCCADKAkSEgoKcmVwb3NpdG9yeRgJIAEoCSLHAQoKRGVzY3JpcHRvchISCgptZWRpYV90eXBlGAEgASgJEg4KBmRpZ2VzdBgCIAEoCRIMCgRzaXplGAMgASgDEkUKC2Fubm90YXRpb25zGAQgAygLMjAub2Npd29ya2VyLnNvdXJjZS52MS5EZXNjcmlwdG9yLkFubm90YXRpb25zRW50cnkSDAoEdXJscxgFIAMoCRoyChBBbm5vdGF0aW9uc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEi2gEKBEhvc3QSDgoGc2NoZW1lGAEgASgJEgwKBGhvc3QYAiABKAkSDAoEcGF0aBgDIAEoCRI1CgxjYXBhYmlsaXRpZXMYBCADKA4yHy5vY2l3b3JrZXIuc291cmNlLnYxLkNhcGFiaWxpdHkSLAoHaGVhZGVycxgFIAMoCzIbLm9jaXdvcmtlci5zb3VyY2UudjEuSGVhZGVyEiUKA3RscxgGIAEoCzIYLm9jaXdvcmtlci5zb3VyY2UudjEuVGxzEhoKEnVwc3RyZWFtX25hbWVzcGFjZRgHIAEoCSImCgZIZWFkZXISDAoEbmFtZRgBIAEoCRIOCgZ2YWx1ZXMYAiADKAkiZgoDVGxzEhwKFGluc2VjdXJlX3NraXBfdmVyaWZ5GAEgASgIEhAKCGNhX2ZpbGVzGAIgAygJEi8KCWtleV9wYWlycxgDIAMoCzIcLm9jaXdvcmtlci5zb3VyY2UudjEuS2V5UGFpciIuCgdLZXlQYWlyEhEKCWNlcnRfZmlsZRgBIAEoCRIQCghrZXlfZmlsZRgCIAEoCSJmCgdTa2lwcGVkEgoKAmlkGAEgASgJEg0KBWxhYmVsGAIgASgJEi8KBnJlYXNvbhgDIAEoDjIfLm9jaXdvcmtlci5zb3VyY2UudjEuU2tpcFJlYXNvbhIPCgdtZXNzYWdlGAQgASgJIoABChBBdXRob3JpemVSZXF1ZXN0Eg4KBmhhbmRsZRgBIAEoCRIMCgRob3N0GAIgASgJEhIKCmNoYWxsZW5nZXMYAyADKAkSJAoccmVmdXNlZF9hdXRob3JpemF0aW9uX3NoYTI1NhgEIAEoCRIUCgxleHRyYV9zY29wZXMYBSADKAkibAoRQXV0aG9yaXplUmVzcG9uc2USFQoNYXV0aG9yaXphdGlvbhgBIAEoCRIuCgpleHBpcmVzX2F0GAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIQCghrZXljaGFpbhgDIAEoCSpCCgZBY2Nlc3MSFgoSQUNDRVNTX1VOU1BFQ0lGSUVEEAASDwoLQUNDRVNTX1BVTEwQARIPCgtBQ0NFU1NfUFVTSBACKmoKCkNhcGFiaWxpdHkSGgoWQ0FQQUJJTElUWV9VTlNQRUNJRklFRBAAEhMKD0NBUEFCSUxJVFlfUFVMTBABEhYKEkNBUEFCSUxJVFlfUkVTT0xWRRACEhMKD0NBUEFCSUxJVFlfUFVTSBADKvIBCgpTa2lwUmVhc29uEhsKF1NLSVBfUkVBU09OX1VOU1BFQ0lGSUVEEAASHAoYU0tJUF9SRUFTT05fTk9fUkVGRVJFTkNFEAESHQoZU0tJUF9SRUFTT05fQkFEX1JFRkVSRU5DRRACEhkKFVNLSVBfUkVBU09OX05PX0RJR0VTVBADEhoKFlNLSVBfUkVBU09OX0JBRF9ESUdFU1QQBBIaChZTS0lQX1JFQVNPTl9CQURfTEFZRVJTEAUSHgoaU0tJUF9SRUFTT05fQkFEX1RPQ19ESUdFU1QQBhIXChNTS0lQX1JFQVNPTl9CQURfVVJMEAcy1gEKDVNvdXJjZVNlcnZpY2USaQoOUmVzb2x2ZVNvdXJjZXMSKi5vY2l3b3JrZXIuc291cmNlLnYxLlJlc29sdmVTb3VyY2VzUmVxdWVzdBorLm9jaXdvcmtlci5zb3VyY2UudjEuUmVzb2x2ZVNvdXJjZXNSZXNwb25zZRJaCglBdXRob3JpemUSJS5vY2l3b3JrZXIuc291cmNlLnYxLkF1dGhvcml6ZVJlcXVlc3QaJi5vY2l3b3JrZXIuc291cmNlLnYxLkF1dGhvcml6ZVJlc3BvbnNlYgZwcm90bzM", [file_google_protobuf_timestamp]);
+  fileDesc("CihvY2l3b3JrZXIvc291cmNlL3YxL3NvdXJjZV9zZXJ2aWNlLnByb3RvEhNvY2l3b3JrZXIuc291cmNlLnYxIr4BChVSZXNvbHZlU291cmNlc1JlcXVlc3QSNQoGbGFiZWxzGAEgASgLMiMub2Npd29ya2VyLnNvdXJjZS52MS5TbmFwc2hvdExhYmVsc0gAEjgKCXJlZmVyZW5jZRgCIAEoCzIjLm9jaXdvcmtlci5zb3VyY2UudjEuSW1hZ2VSZWZlcmVuY2VIABIrCgZhY2Nlc3MYAyABKA4yGy5vY2l3b3JrZXIuc291cmNlLnYxLkFjY2Vzc0IHCgVxdWVyeSKAAQoOU25hcHNob3RMYWJlbHMSPwoGbGFiZWxzGAEgAygLMi8ub2Npd29ya2VyLnNvdXJjZS52MS5TbmFwc2hvdExhYmVscy5MYWJlbHNFbnRyeRotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIjgKDkltYWdlUmVmZXJlbmNlEhEKCXJlZmVyZW5jZRgBIAEoCRITCgtzZXNzaW9uX2lkcxgCIAMoCSJ1ChZSZXNvbHZlU291cmNlc1Jlc3BvbnNlEiwKB3NvdXJjZXMYASADKAsyGy5vY2l3b3JrZXIuc291cmNlLnYxLlNvdXJjZRItCgdza2lwcGVkGAIgAygLMhwub2Npd29ya2VyLnNvdXJjZS52MS5Ta2lwcGVkIoACCgZTb3VyY2USCgoCaWQYASABKAkSEQoJcmVmZXJlbmNlGAIgASgJEi8KBnRhcmdldBgDIAEoCzIfLm9jaXdvcmtlci5zb3VyY2UudjEuRGVzY3JpcHRvchIvCgZsYXllcnMYBCADKAsyHy5vY2l3b3JrZXIuc291cmNlLnYxLkRlc2NyaXB0b3ISEgoKdG9jX2RpZ2VzdBgFIAEoCRIoCgVob3N0cxgGIAMoCzIZLm9jaXdvcmtlci5zb3VyY2UudjEuSG9zdBIOCgZoYW5kbGUYByABKAkSEwoLc2Vzc2lvbl9pZHMYCCADKAkSEgoKcmVwb3NpdG9yeRgJIAEoCSLHAQoKRGVzY3JpcHRvchISCgptZWRpYV90eXBlGAEgASgJEg4KBmRpZ2VzdBgCIAEoCRIMCgRzaXplGAMgASgDEkUKC2Fubm90YXRpb25zGAQgAygLMjAub2Npd29ya2VyLnNvdXJjZS52MS5EZXNjcmlwdG9yLkFubm90YXRpb25zRW50cnkSDAoEdXJscxgFIAMoCRoyChBBbm5vdGF0aW9uc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEi2gEKBEhvc3QSDgoGc2NoZW1lGAEgASgJEgwKBGhvc3QYAiABKAkSDAoEcGF0aBgDIAEoCRI1CgxjYXBhYmlsaXRpZXMYBCADKA4yHy5vY2l3b3JrZXIuc291cmNlLnYxLkNhcGFiaWxpdHkSLAoHaGVhZGVycxgFIAMoCzIbLm9jaXdvcmtlci5zb3VyY2UudjEuSGVhZGVyEiUKA3RscxgGIAEoCzIYLm9jaXdvcmtlci5zb3VyY2UudjEuVGxzEhoKEnVwc3RyZWFtX25hbWVzcGFjZRgHIAEoCSImCgZIZWFkZXISDAoEbmFtZRgBIAEoCRIOCgZ2YWx1ZXMYAiADKAkiZgoDVGxzEhwKFGluc2VjdXJlX3NraXBfdmVyaWZ5GAEgASgIEhAKCGNhX2ZpbGVzGAIgAygJEi8KCWtleV9wYWlycxgDIAMoCzIcLm9jaXdvcmtlci5zb3VyY2UudjEuS2V5UGFpciIuCgdLZXlQYWlyEhEKCWNlcnRfZmlsZRgBIAEoCRIQCghrZXlfZmlsZRgCIAEoCSJmCgdTa2lwcGVkEgoKAmlkGAEgASgJEg0KBWxhYmVsGAIgASgJEi8KBnJlYXNvbhgDIAEoDjIfLm9jaXdvcmtlci5zb3VyY2UudjEuU2tpcFJlYXNvbhIPCgdtZXNzYWdlGAQgASgJIoABChBBdXRob3JpemVSZXF1ZXN0Eg4KBmhhbmRsZRgBIAEoCRIMCgRob3N0GAIgASgJEhIKCmNoYWxsZW5nZXMYAyADKAkSJAoccmVmdXNlZF9hdXRob3JpemF0aW9uX3NoYTI1NhgEIAEoCRIUCgxleHRyYV9zY29wZXMYBSADKAkibAoRQXV0aG9yaXplUmVzcG9uc2USFQoNYXV0aG9yaXphdGlvbhgBIAEoCRIuCgpleHBpcmVzX2F0GAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIQCghrZXljaGFpbhgDIAEoCSJFChRSZXBvcnRPdXRjb21lUmVxdWVzdBIOCgZoYW5kbGUYASABKAkSDAoEaG9zdBgCIAEoCRIPCgdmYWlsdXJlGAMgASgJIhcKFVJlcG9ydE91dGNvbWVSZXNwb25zZSIqChVFeHBsYWluU291cmNlc1JlcXVlc3QSEQoJcmVmZXJlbmNlGAEgASgJIlAKFkV4cGxhaW5Tb3VyY2VzUmVzcG9uc2USNgoMZXhwbGFuYXRpb25zGAEgAygLMiAub2Npd29ya2VyLnNvdXJjZS52MS5FeHBsYW5hdGlvbiKzAQoLRXhwbGFuYXRpb24SEQoJcmVmZXJlbmNlGAEgASgJEisKBmFjY2VzcxgCIAEoDjIbLm9jaXdvcmtlci5zb3VyY2UudjEuQWNjZXNzEi8KC3Jlc29sdmVkX2F0GAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIzCgVob3N0cxgEIAMoCzIkLm9jaXdvcmtlci5zb3VyY2UudjEuSG9zdEV4cGxhbmF0aW9uIrECCg9Ib3N0RXhwbGFuYXRpb24SDgoGc2NoZW1lGAEgASgJEgwKBGhvc3QYAiABKAkSGgoSdXBzdHJlYW1fbmFtZXNwYWNlGAMgASgJEjEKB291dGNvbWUYBCABKA4yIC5vY2l3b3JrZXIuc291cmNlLnYxLkhvc3RPdXRjb21lEg8KB2ZhaWx1cmUYBSABKAkSEAoIa2V5Y2hhaW4YBiABKAkSEQoJY2hhbGxlbmdlGAcgASgJEjEKBXRyaWVkGAggAygLMiIub2Npd29ya2VyLnNvdXJjZS52MS5UcmllZEtleWNoYWluEjAKDGxhc3RfdXNlZF9hdBgJIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASFgoOYXV0aG9yaXphdGlvbnMYCiABKAMiMQoNVHJpZWRLZXljaGFpbhIQCghrZXljaGFpbhgBIAEoCRIOCgZyZWFzb24YAiABKAkqQgoGQWNjZXNzEhYKEkFDQ0VTU19VTlNQRUNJRklFRBAAEg8KC0FDQ0VTU19QVUxMEAESDwoLQUNDRVNTX1BVU0gQAipqCgpDYXBhYmlsaXR5EhoKFkNBUEFCSUxJVFlfVU5TUEVDSUZJRUQQABITCg9DQVBBQklMSVRZX1BVTEwQARIWChJDQVBBQklMSVRZX1JFU09MVkUQAhITCg9DQVBBQklMSVRZX1BVU0gQAyryAQoKU2tpcFJlYXNvbhIbChdTS0lQX1JFQVNPTl9VTlNQRUNJRklFRBAAEhwKGFNLSVBfUkVBU09OX05PX1JFRkVSRU5DRRABEh0KGVNLSVBfUkVBU09OX0JBRF9SRUZFUkVOQ0UQAhIZChVTS0lQX1JFQVNPTl9OT19ESUdFU1QQAxIaChZTS0lQX1JFQVNPTl9CQURfRElHRVNUEAQSGgoWU0tJUF9SRUFTT05fQkFEX0xBWUVSUxAFEh4KGlNLSVBfUkVBU09OX0JBRF9UT0NfRElHRVNUEAYSFwoTU0tJUF9SRUFTT05fQkFEX1VSTBAHKnUKC0hvc3RPdXRjb21lEhwKGEhPU1RfT1VUQ09NRV9VTlNQRUNJRklFRBAAEhYKEkhPU1RfT1VUQ09NRV9BU0tFRBABEhcKE0hPU1RfT1VUQ09NRV9TRVJWRUQQAhIXChNIT1NUX09VVENPTUVfRkFJTEVEEAMyvQMKDVNvdXJjZVNlcnZpY2USbgoOUmVzb2x2ZVNvdXJjZXMSKi5vY2l3b3JrZXIuc291cmNlLnYxLlJlc29sdmVTb3VyY2VzUmVxdWVzdBorLm9jaXdvcmtlci5zb3VyY2UudjEuUmVzb2x2ZVNvdXJjZXNSZXNwb25zZSIDkAIBEl8KCUF1dGhvcml6ZRIlLm9jaXdvcmtlci5zb3VyY2UudjEuQXV0aG9yaXplUmVxdWVzdBomLm9jaXdvcmtlci5zb3VyY2UudjEuQXV0aG9yaXplUmVzcG9uc2UiA5ACAhJrCg1SZXBvcnRPdXRjb21lEikub2Npd29ya2VyLnNvdXJjZS52MS5SZXBvcnRPdXRjb21lUmVxdWVzdBoqLm9jaXdvcmtlci5zb3VyY2UudjEuUmVwb3J0T3V0Y29tZVJlc3BvbnNlIgOQAgISbgoORXhwbGFpblNvdXJjZXMSKi5vY2l3b3JrZXIuc291cmNlLnYxLkV4cGxhaW5Tb3VyY2VzUmVxdWVzdBorLm9jaXdvcmtlci5zb3VyY2UudjEuRXhwbGFpblNvdXJjZXNSZXNwb25zZSIDkAIBYgZwcm90bzM", [file_google_protobuf_timestamp]);
 
 /**
  * What somebody wants to read or write.
@@ -563,6 +563,252 @@ export const AuthorizeResponseSchema: GenMessage<AuthorizeResponse> = /*@__PURE_
   messageDesc(file_ociworker_source_v1_source_service, 12);
 
 /**
+ * How a host did.
+ *
+ * @generated from message ociworker.source.v1.ReportOutcomeRequest
+ */
+export type ReportOutcomeRequest = Message<"ociworker.source.v1.ReportOutcomeRequest"> & {
+  /**
+   * Source.handle, as it came.
+   *
+   * @generated from field: string handle = 1;
+   */
+  handle: string;
+
+  /**
+   * Host.host that was asked.
+   *
+   * @generated from field: string host = 2;
+   */
+  host: string;
+
+  /**
+   * Why it was of no use, such as "HTTP 404"; empty if it served what was asked for.
+   *
+   * @generated from field: string failure = 3;
+   */
+  failure: string;
+};
+
+/**
+ * Describes the message ociworker.source.v1.ReportOutcomeRequest.
+ * Use `create(ReportOutcomeRequestSchema)` to create a new message.
+ */
+export const ReportOutcomeRequestSchema: GenMessage<ReportOutcomeRequest> = /*@__PURE__*/
+  messageDesc(file_ociworker_source_v1_source_service, 13);
+
+/**
+ * Nothing.
+ *
+ * @generated from message ociworker.source.v1.ReportOutcomeResponse
+ */
+export type ReportOutcomeResponse = Message<"ociworker.source.v1.ReportOutcomeResponse"> & {
+};
+
+/**
+ * Describes the message ociworker.source.v1.ReportOutcomeResponse.
+ * Use `create(ReportOutcomeResponseSchema)` to create a new message.
+ */
+export const ReportOutcomeResponseSchema: GenMessage<ReportOutcomeResponse> = /*@__PURE__*/
+  messageDesc(file_ociworker_source_v1_source_service, 14);
+
+/**
+ * Which images.
+ *
+ * @generated from message ociworker.source.v1.ExplainSourcesRequest
+ */
+export type ExplainSourcesRequest = Message<"ociworker.source.v1.ExplainSourcesRequest"> & {
+  /**
+   * Only this one, with or without registry, tag and digest; empty for all.
+   *
+   * @generated from field: string reference = 1;
+   */
+  reference: string;
+};
+
+/**
+ * Describes the message ociworker.source.v1.ExplainSourcesRequest.
+ * Use `create(ExplainSourcesRequestSchema)` to create a new message.
+ */
+export const ExplainSourcesRequestSchema: GenMessage<ExplainSourcesRequest> = /*@__PURE__*/
+  messageDesc(file_ociworker_source_v1_source_service, 15);
+
+/**
+ * What became of them.
+ *
+ * @generated from message ociworker.source.v1.ExplainSourcesResponse
+ */
+export type ExplainSourcesResponse = Message<"ociworker.source.v1.ExplainSourcesResponse"> & {
+  /**
+   * Those that were asked for last come first.
+   *
+   * @generated from field: repeated ociworker.source.v1.Explanation explanations = 1;
+   */
+  explanations: Explanation[];
+};
+
+/**
+ * Describes the message ociworker.source.v1.ExplainSourcesResponse.
+ * Use `create(ExplainSourcesResponseSchema)` to create a new message.
+ */
+export const ExplainSourcesResponseSchema: GenMessage<ExplainSourcesResponse> = /*@__PURE__*/
+  messageDesc(file_ociworker_source_v1_source_service, 16);
+
+/**
+ * What became of one image.
+ *
+ * @generated from message ociworker.source.v1.Explanation
+ */
+export type Explanation = Message<"ociworker.source.v1.Explanation"> & {
+  /**
+   * The image with everything filled in.
+   *
+   * @generated from field: string reference = 1;
+   */
+  reference: string;
+
+  /**
+   * What for.
+   *
+   * @generated from field: ociworker.source.v1.Access access = 2;
+   */
+  access: Access;
+
+  /**
+   * When somebody last asked where it is; absent if that was before the resolver started.
+   *
+   * @generated from field: google.protobuf.Timestamp resolved_at = 3;
+   */
+  resolvedAt?: Timestamp | undefined;
+
+  /**
+   * Hosts in the order in which they are tried.
+   *
+   * @generated from field: repeated ociworker.source.v1.HostExplanation hosts = 4;
+   */
+  hosts: HostExplanation[];
+};
+
+/**
+ * Describes the message ociworker.source.v1.Explanation.
+ * Use `create(ExplanationSchema)` to create a new message.
+ */
+export const ExplanationSchema: GenMessage<Explanation> = /*@__PURE__*/
+  messageDesc(file_ociworker_source_v1_source_service, 17);
+
+/**
+ * What became of one image at one host.
+ *
+ * @generated from message ociworker.source.v1.HostExplanation
+ */
+export type HostExplanation = Message<"ociworker.source.v1.HostExplanation"> & {
+  /**
+   * "https" or "http".
+   *
+   * @generated from field: string scheme = 1;
+   */
+  scheme: string;
+
+  /**
+   * Host name or address, with ":port" if it has one.
+   *
+   * @generated from field: string host = 2;
+   */
+  host: string;
+
+  /**
+   * If this is a mirror: the registry that it stands in for. Else empty.
+   *
+   * @generated from field: string upstream_namespace = 3;
+   */
+  upstreamNamespace: string;
+
+  /**
+   * How far it got.
+   *
+   * @generated from field: ociworker.source.v1.HostOutcome outcome = 4;
+   */
+  outcome: HostOutcome;
+
+  /**
+   * Why it was of no use; empty unless the outcome is HOST_OUTCOME_FAILED.
+   *
+   * @generated from field: string failure = 5;
+   */
+  failure: string;
+
+  /**
+   * Keychain that opened it; empty if none did, or none was needed.
+   *
+   * @generated from field: string keychain = 6;
+   */
+  keychain: string;
+
+  /**
+   * What it wanted to see: "basic", "bearer", or empty for nothing.
+   *
+   * @generated from field: string challenge = 7;
+   */
+  challenge: string;
+
+  /**
+   * Keychains that were of no use to it, when it last asked for something.
+   *
+   * @generated from field: repeated ociworker.source.v1.TriedKeychain tried = 8;
+   */
+  tried: TriedKeychain[];
+
+  /**
+   * When something was last asked or told of it; absent for never.
+   *
+   * @generated from field: google.protobuf.Timestamp last_used_at = 9;
+   */
+  lastUsedAt?: Timestamp | undefined;
+
+  /**
+   * How often it was opened.
+   *
+   * @generated from field: int64 authorizations = 10;
+   */
+  authorizations: bigint;
+};
+
+/**
+ * Describes the message ociworker.source.v1.HostExplanation.
+ * Use `create(HostExplanationSchema)` to create a new message.
+ */
+export const HostExplanationSchema: GenMessage<HostExplanation> = /*@__PURE__*/
+  messageDesc(file_ociworker_source_v1_source_service, 18);
+
+/**
+ * A keychain that was of no use.
+ *
+ * @generated from message ociworker.source.v1.TriedKeychain
+ */
+export type TriedKeychain = Message<"ociworker.source.v1.TriedKeychain"> & {
+  /**
+   * Its name.
+   *
+   * @generated from field: string keychain = 1;
+   */
+  keychain: string;
+
+  /**
+   * Why not.
+   *
+   * @generated from field: string reason = 2;
+   */
+  reason: string;
+};
+
+/**
+ * Describes the message ociworker.source.v1.TriedKeychain.
+ * Use `create(TriedKeychainSchema)` to create a new message.
+ */
+export const TriedKeychainSchema: GenMessage<TriedKeychain> = /*@__PURE__*/
+  messageDesc(file_ociworker_source_v1_source_service, 19);
+
+/**
  * What somebody wants to do with a repository.
  *
  * @generated from enum ociworker.source.v1.Access
@@ -730,6 +976,54 @@ export const SkipReasonSchema: GenEnum<SkipReason> = /*@__PURE__*/
   enumDesc(file_ociworker_source_v1_source_service, 2);
 
 /**
+ * How far a host got with an image.
+ *
+ * @generated from enum ociworker.source.v1.HostOutcome
+ */
+export const HostOutcome = {
+  /**
+   * Nobody has asked it.
+   *
+   * @generated from enum value: HOST_OUTCOME_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED: 0,
+
+  /**
+   * It was about to be asked. Whoever asked has not told what came of it.
+   *
+   * @generated from enum value: HOST_OUTCOME_ASKED = 1;
+   */
+  ASKED: 1,
+
+  /**
+   * It has served what was asked for.
+   *
+   * @generated from enum value: HOST_OUTCOME_SERVED = 2;
+   */
+  SERVED: 2,
+
+  /**
+   * It was of no use.
+   *
+   * @generated from enum value: HOST_OUTCOME_FAILED = 3;
+   */
+  FAILED: 3,
+} as const;
+
+/**
+ * How far a host got with an image.
+ *
+ * @generated from enum ociworker.source.v1.HostOutcome
+ */
+export type HostOutcome = (typeof HostOutcome)[keyof typeof HostOutcome] | UnknownEnum;
+
+/**
+ * Describes the enum ociworker.source.v1.HostOutcome.
+ */
+export const HostOutcomeSchema: GenEnum<HostOutcome> = /*@__PURE__*/
+  enumDesc(file_ociworker_source_v1_source_service, 3);
+
+/**
  * Served by the resolver on a socket that only its own user can open; called by the snapshotter for layers that
  * are read lazily, and by the worker for every pull and push.
  *
@@ -772,6 +1066,33 @@ export const SourceService: GenService<{
     methodKind: "unary";
     input: typeof AuthorizeRequestSchema;
     output: typeof AuthorizeResponseSchema;
+  },
+  /**
+   * Tells how a host did, for ExplainSources alone: a client that reports nothing is served the same.
+   *
+   * InvalidArgument for a handle that is not this resolver's or a host that is not among the source's.
+   *
+   * @generated from rpc ociworker.source.v1.SourceService.ReportOutcome
+   */
+  reportOutcome: {
+    methodKind: "unary";
+    input: typeof ReportOutcomeRequestSchema;
+    output: typeof ReportOutcomeResponseSchema;
+  },
+  /**
+   * Says what became of the images that were asked for lately: which host, mirror and keychain served each of them, what
+   * was tried before, and why that was of no use. Never a secret.
+   *
+   * What is remembered is bounded, and gone when the resolver restarts.
+   *
+   * InvalidArgument for a reference that does not parse.
+   *
+   * @generated from rpc ociworker.source.v1.SourceService.ExplainSources
+   */
+  explainSources: {
+    methodKind: "unary";
+    input: typeof ExplainSourcesRequestSchema;
+    output: typeof ExplainSourcesResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_ociworker_source_v1_source_service, 0);
