@@ -1,14 +1,11 @@
-import { spawn } from "node:child_process";
-import { once } from "node:events";
 import { mkdtempDisposable, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { createInterface } from "node:readline";
 import { type Client, createClient } from "@connectrpc/connect";
 import { SourceService } from "@oci-worker/api/ociworker/source";
-import { parentVariable } from "@oci-worker/daemon/run";
 import { unixChannel } from "@oci-worker/grpc/channel";
 import { SourceClient } from "@oci-worker/sources/source-client";
+import { type ProcessPeer, startProcess } from "./process.ts";
 
 export interface ResolverOptions {
   readonly sessionAddress?: string;
@@ -29,6 +26,7 @@ export interface ResolverPeer extends AsyncDisposable {
   readonly address: string;
   /** What it has written so far, on standard output and standard error. */
   readonly log: readonly string[];
+  readonly process: ProcessPeer;
 }
 
 const program = join(import.meta.dirname, "../../services/resolver/bin/oci-resolver");
@@ -42,43 +40,22 @@ export async function startResolver(options: ResolverOptions = {}): Promise<Reso
   await writeFile(configFile, options.config ?? "");
   const session = options.sessionAddress === undefined ? [] : ["--session-address", options.sessionAddress];
   const flags = ["--address", address, "--config", configFile, "--log-level", "trace", ...session];
-  const environment = {
-    ...process.env,
-    DOCKER_CONFIG: directory.path,
-    // It ends with this process, however that ends.
-    [parentVariable]: String(process.pid),
-    ...options.environment,
-  };
-  const child = spawn(program, flags, { stdio: ["ignore", "pipe", "pipe"], env: environment });
-  undo.defer(async () => {
-    if (child.exitCode === null && child.signalCode === null) {
-      const exited = once(child, "exit");
-      child.kill("SIGTERM");
-      await exited;
-    }
-  });
-  const log: string[] = [];
-  const serving = Promise.withResolvers<void>();
-  child.on("error", serving.reject);
-  child.on("exit", (code) => {
-    serving.reject(new Error(`oci-resolver ended with code ${code}:\n${log.join("\n")}`));
-  });
-  for (const stream of [child.stdout, child.stderr]) {
-    createInterface(stream).on("line", (line) => {
-      log.push(line);
-      if (line.includes('"msg":"serving"')) {
-        serving.resolve();
-      }
-    });
-  }
-  await serving.promise;
+  const process = undo.use(
+    await startProcess({
+      program,
+      args: flags,
+      environment: { DOCKER_CONFIG: directory.path, ...options.environment },
+      ready: /"msg":"serving"/,
+    }),
+  );
   const channel = undo.use(unixChannel(address));
   const owned = undo.move();
   return {
     client: createClient(SourceService, channel),
     sources: new SourceClient(channel),
     address,
-    log,
+    log: process.log,
+    process,
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
   };
 }

@@ -49,6 +49,8 @@ export interface TokenServer extends AsyncDisposable {
   /** What a registry has to know to trust it. */
   readonly access: TokenAccess;
   readonly requests: readonly SeenTokenRequest[];
+  /** All tokens that it has given out. */
+  readonly issued: readonly string[];
   /** Set to make it fail, hang or lie. */
   interfere: Interference | undefined;
   /** How far its clock is ahead of ours. With one that is far behind, a token has expired when it comes. */
@@ -67,9 +69,10 @@ export async function startTokenServer(options: TokenServerOptions = {}): Promis
   const directory = undo.use(await mkdtempDisposable(join(tmpdir(), "token-server-")));
   const signer = await createSigner(directory.path);
   const requests: SeenTokenRequest[] = [];
+  const issued: string[] = [];
   const conduct: Conduct = { interfere: undefined, skewSeconds: 0 };
   const server = createServer((incoming, response) => {
-    answer(incoming, response, options, signer, conduct, requests).catch(() => response.destroy());
+    answer(incoming, response, options, signer, conduct, requests, issued).catch(() => response.destroy());
   });
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
@@ -84,6 +87,7 @@ export async function startTokenServer(options: TokenServerOptions = {}): Promis
   return Object.assign(conduct, {
     access: { kind: "token" as const, realm, service, issuer, certFile: signer.certFile },
     requests,
+    issued,
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
   });
 }
@@ -115,6 +119,7 @@ async function answer(
   signer: Signer,
   conduct: Conduct,
   requests: SeenTokenRequest[],
+  issued: string[],
 ): Promise<void> {
   const method = incoming.method ?? "";
   const parameters = await parametersOf(incoming);
@@ -133,6 +138,7 @@ async function answer(
     const lifetimeSeconds = options.lifetimeSeconds ?? 300;
     const nowSeconds = Math.floor(Date.now() / 1000) + conduct.skewSeconds;
     const token = tokenFor(request, options, signer, { nowSeconds, lifetimeSeconds });
+    issued.push(token);
     const body = { [method === "POST" ? "access_token" : "token"]: token, expires_in: lifetimeSeconds };
     response.writeHead(200, { "content-type": "application/json" }).end(JSON.stringify(body));
   }

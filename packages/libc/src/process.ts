@@ -3,13 +3,19 @@ import { bind, check } from "./libc.ts";
 /** CLONE_FS of unshare(2): a root and a working directory of the calling thread's own. */
 const CLONE_FS = 0x200;
 
-/** PR_SET_PDEATHSIG of prctl(2). */
+// Operations of prctl(2).
 const PR_SET_PDEATHSIG = 1;
+const PR_GET_DUMPABLE = 3;
+const PR_SET_DUMPABLE = 4;
+
+/** RLIMIT_CORE of setrlimit(2). */
+const RLIMIT_CORE = 4;
 
 const libc = {
   chroot: bind("int chroot(const char *path)"),
   chdir: bind("int chdir(const char *path)"),
   prctl: bind("int prctl(int option, unsigned long a, unsigned long b, unsigned long c, unsigned long d)"),
+  setrlimit: bind("int setrlimit(int resource, const void *limit)"),
   unshare: bind("int unshare(int flags)"),
 };
 
@@ -30,4 +36,20 @@ export function confineThread(root: string): void {
 /** Has the kernel send `signal` to this process when its parent dies: prctl(PR_SET_PDEATHSIG). */
 export function signalOnParentDeath(signal: number): void {
   check("prctl", libc.prctl(PR_SET_PDEATHSIG, signal, 0, 0, 0));
+}
+
+/**
+ * Keeps the memory of this process out of core files, and from other processes of its user, for good: setrlimit(2) of
+ * RLIMIT_CORE to nothing, which programs that it starts inherit and cannot raise again unless they are privileged, and
+ * prctl(PR_SET_DUMPABLE), which they do not, but which holds also where cores are piped to a program (core(5)).
+ */
+export function forbidCoreDumps(): void {
+  // struct rlimit: the soft and the hard limit, both of them zero.
+  check("setrlimit", libc.setrlimit(RLIMIT_CORE, Buffer.alloc(16)));
+  check("prctl", libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0));
+}
+
+/** Whether this process may leave a core file: prctl(PR_GET_DUMPABLE). */
+export function isDumpable(): boolean {
+  return check("prctl", libc.prctl(PR_GET_DUMPABLE, 0, 0, 0, 0)) !== 0;
 }

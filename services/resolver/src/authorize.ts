@@ -164,7 +164,8 @@ export class Authorizer {
     } catch (error) {
       signal.throwIfAborted();
       if (error instanceof PermissionDeniedError) {
-        this.#refusals.add(found.key, search.target, error);
+        const by = error instanceof RegistryRefusal ? "registry" : "token server";
+        this.#refusals.add(found.key, search.target, error, by);
       }
       if (error instanceof ServiceError) {
         return error;
@@ -182,7 +183,7 @@ export class Authorizer {
     if (tokenRequest === undefined) {
       const { basic } = identity;
       if (basic !== undefined && sha256Of(basic.reveal()) === refusedSha256) {
-        throw refused();
+        throw new RegistryRefusal();
       }
       return basic && { value: basic };
     }
@@ -190,7 +191,7 @@ export class Authorizer {
     const query = { identity, request: tokenRequest, refusedSha256, isInsufficient };
     const token = await this.#parts.tokens.get(query, signal);
     if (token === undefined) {
-      throw refused();
+      throw new RegistryRefusal();
     }
     return { value: bearerValue(token), renewAtMs: token.renewAtMs };
   }
@@ -237,8 +238,11 @@ function queryOf({ host, reference, grantee, demand }: Search): KeychainQuery {
   };
 }
 
-function refused(): PermissionDeniedError {
-  return new PermissionDeniedError("the registry refused these credentials");
+/** The registry has not taken what an identity had to show. */
+class RegistryRefusal extends PermissionDeniedError {
+  constructor() {
+    super("the registry refused these credentials");
+  }
 }
 
 function wishOf({ reference, grantee }: Inquiry) {

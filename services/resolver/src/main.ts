@@ -3,11 +3,14 @@ import { createLog } from "@oci-worker/daemon/log";
 import { notifyManager } from "@oci-worker/daemon/notify";
 import { runProgram } from "@oci-worker/daemon/run";
 import { untilSignal } from "@oci-worker/daemon/until-signal";
+import { forbidCoreDumps } from "@oci-worker/libc/process";
 import { parseConfig } from "./config.ts";
 import { defaultDockerConfig, parseFlags, usage } from "./flags.ts";
 import { serveResolver } from "./server.ts";
 
 await runProgram("oci-resolver", async () => {
+  // Passwords and tokens are in our memory, and in that of the credential helpers that we start.
+  forbidCoreDumps();
   const flags = parseFlags(process.argv.slice(2), process.env);
   if (flags.help) {
     process.stdout.write(usage);

@@ -2,7 +2,10 @@ import type { PermissionDeniedError } from "@oci-worker/errdefs";
 import { BoundedMap } from "./bounded-map.ts";
 
 /** For how long a refusal counts: a caller comes back at once after each, and is through before that has passed. */
-const memoryMs = 30_000;
+const registryMemoryMs = 30_000;
+
+/** For how long one of a token server counts: not for each read of a layer, and no longer than a person needs to retry. */
+const tokenServerMemoryMs = 5000;
 
 /** Refusals that are remembered. */
 const maxRefusals = 10_000;
@@ -22,8 +25,12 @@ export class Refusals {
     this.#now = now;
   }
 
-  /** @param target what was refused to `identity`, such as to pull a repository from a host. */
-  add(identity: string, target: string, why: PermissionDeniedError): void {
+  /**
+   * @param target what was refused to `identity`, such as to pull a repository from a host.
+   * @param by who has refused it.
+   */
+  add(identity: string, target: string, why: PermissionDeniedError, by: "registry" | "token server"): void {
+    const memoryMs = by === "registry" ? registryMemoryMs : tokenServerMemoryMs;
     this.#refusals.set(keyOf(identity, target), { untilMs: this.#now() + memoryMs, why });
   }
 
