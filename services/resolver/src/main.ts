@@ -1,7 +1,7 @@
 import { loadConfig } from "@oci-worker/daemon/load-config";
 import { createLog } from "@oci-worker/daemon/log";
-import { notifyManager } from "@oci-worker/daemon/notify";
 import { runProgram } from "@oci-worker/daemon/run";
+import { notifyManager, passedSockets } from "@oci-worker/daemon/service-manager";
 import { untilSignal } from "@oci-worker/daemon/until-signal";
 import { forbidCoreDumps } from "@oci-worker/libc/process";
 import { parseConfig } from "./config.ts";
@@ -19,13 +19,15 @@ await runProgram("oci-resolver", async () => {
   const file = await loadConfig(flags.configFile, flags.configFileNamed);
   const config = parseConfig({ dockerConfig: defaultDockerConfig(process.env), ...file, ...flags.settings });
   const log = createLog("resolver", config.logLevel);
-  const stopped = untilSignal();
+  const stopped = untilSignal(log);
+  const sockets = passedSockets(process.env);
 
-  await using _server = await serveResolver(config, log);
-  const { address, sessionAddress, dockerConfig, keychains } = config;
+  await using _server = await serveResolver(config, sockets, log);
+  const { sessionAddress, dockerConfig, keychains } = config;
+  const address = sockets.map(({ boundTo }) => boundTo).join(" ") || config.address;
   log.info({ address, sessionAddress, dockerConfig, keychains }, "serving");
-  notifyManager("READY=1");
+  notifyManager("READY=1", log);
 
   log.info({ signal: await stopped }, "stopping");
-  notifyManager("STOPPING=1");
+  notifyManager("STOPPING=1", log);
 });

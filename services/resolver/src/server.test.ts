@@ -32,7 +32,7 @@ async function serving(settings: Readonly<Record<string, unknown>> = {}) {
     dockerConfig: join(directory.path, "config.json"),
     ...settings,
   });
-  undo.use(await serveResolver(config, log));
+  undo.use(await serveResolver(config, [], log));
   const channel = undo.use(unixChannel(address));
   const owned = undo.move();
   return {

@@ -2,6 +2,7 @@ import { mkdir } from "node:fs/promises";
 import { dirname } from "node:path";
 import { SourceService } from "@oci-worker/api/ociworker/source";
 import { refuseOtherUsers } from "@oci-worker/daemon/peer";
+import type { PassedSocket } from "@oci-worker/daemon/service-manager";
 import { unixChannel } from "@oci-worker/grpc/channel";
 import { HealthService } from "@oci-worker/grpc/health";
 import { logCalls } from "@oci-worker/grpc/log-calls";
@@ -33,9 +34,14 @@ const workerPatienceMs = 500;
  * Serves sources and credentials, and its health, on the socket of `config`. Disposing drains: health says so, calls
  * in flight end, new ones are refused.
  *
+ * @param sockets that somebody has made for us; if there are any, they are served in place of that one.
  * @throws {FailedPreconditionError} if another process serves that socket.
  */
-export async function serveResolver(config: Config, log: Logger): Promise<AsyncDisposable> {
+export async function serveResolver(
+  config: Config,
+  sockets: readonly PassedSocket[],
+  log: Logger,
+): Promise<AsyncDisposable> {
   await using parts = new AsyncDisposableStack();
   const http = parts.use(new HttpClient());
   const sessions = openSessions(config, parts);
@@ -53,14 +59,16 @@ export async function serveResolver(config: Config, log: Logger): Promise<AsyncD
     log,
   });
 
-  await mkdir(dirname(config.address), { recursive: true, mode: socketDirectoryMode });
   const sources = sourceService({ resolver, authorizer, explainer: new Explainer(config.registry, ledger) });
+  if (sockets.length === 0) {
+    await mkdir(dirname(config.address), { recursive: true, mode: socketDirectoryMode });
+  }
   const health = new HealthService([SourceService.typeName]);
   parts.use(
     await serve({
       implementations: [implement(SourceService, sources), health.implementation],
       observe: logCalls(log),
-      addresses: [{ path: config.address, mode: socketMode }],
+      addresses: sockets.length > 0 ? sockets : [{ path: config.address, mode: socketMode }],
       drainTimeoutMs: config.drainTimeoutMs,
       refuse: refuseOtherUsers,
     }),

@@ -1,8 +1,8 @@
 import { loadConfig } from "@oci-worker/daemon/load-config";
 import { lockRoot } from "@oci-worker/daemon/lock-root";
 import { createLog } from "@oci-worker/daemon/log";
-import { notifyManager } from "@oci-worker/daemon/notify";
 import { runProgram } from "@oci-worker/daemon/run";
+import { notifyManager, passedSockets } from "@oci-worker/daemon/service-manager";
 import { untilSignal } from "@oci-worker/daemon/until-signal";
 import { openSnapshotter } from "./backends/open.ts";
 import { parseConfig } from "./config.ts";
@@ -18,14 +18,16 @@ await runProgram("oci-snapshotter", async () => {
   const file = await loadConfig(flags.configFile, flags.configFileNamed);
   const config = parseConfig({ ...file, ...flags.settings });
   const log = createLog("snapshotter", config.logLevel);
-  const stopped = untilSignal();
+  const stopped = untilSignal(log);
+  const sockets = passedSockets(process.env);
 
   await using _lock = await lockRoot(config.root, "lock");
   await using snapshotter = await openSnapshotter(config, log);
-  await using _server = await serveSnapshotter(config, snapshotter, log);
-  log.info({ address: config.address, root: config.root, backend: snapshotter.backend }, "serving");
-  notifyManager("READY=1");
+  await using _server = await serveSnapshotter({ ...config, sockets }, snapshotter, log);
+  const address = sockets.map(({ boundTo }) => boundTo).join(" ") || config.address;
+  log.info({ address, root: config.root, backend: snapshotter.backend }, "serving");
+  notifyManager("READY=1", log);
 
   log.info({ signal: await stopped }, "stopping");
-  notifyManager("STOPPING=1");
+  notifyManager("STOPPING=1", log);
 });

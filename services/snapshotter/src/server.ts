@@ -1,6 +1,7 @@
 import { mkdir } from "node:fs/promises";
 import { dirname } from "node:path";
 import { Snapshots } from "@oci-worker/api/containerd/snapshots";
+import type { PassedSocket } from "@oci-worker/daemon/service-manager";
 import { HealthService } from "@oci-worker/grpc/health";
 import { logCalls } from "@oci-worker/grpc/log-calls";
 import { implement } from "@oci-worker/grpc/router";
@@ -17,24 +18,31 @@ const socketMode = 0o660;
 /** Others may pass through the directory of the sockets and not look around. */
 const socketDirectoryMode = 0o711;
 
+export interface ServerOptions extends Pick<Config, "address" | "drainTimeoutMs"> {
+  /** Sockets that somebody has made for us, which are served in place of `address`. */
+  readonly sockets?: readonly PassedSocket[];
+}
+
 /**
- * Serves `snapshotter`, and its health, on the socket of `config`. Disposing drains: health says so, calls in flight
+ * Serves `snapshotter`, and its health, on its socket. Disposing drains: health says so, calls in flight
  * end, new ones are refused.
  *
  * @throws {FailedPreconditionError} if another process serves that socket.
  */
 export async function serveSnapshotter(
-  { address, drainTimeoutMs }: Pick<Config, "address" | "drainTimeoutMs">,
+  { address, sockets = [], drainTimeoutMs }: ServerOptions,
   snapshotter: Snapshotter,
   log: Logger,
 ): Promise<AsyncDisposable> {
-  await mkdir(dirname(address), { recursive: true, mode: socketDirectoryMode });
+  if (sockets.length === 0) {
+    await mkdir(dirname(address), { recursive: true, mode: socketDirectoryMode });
+  }
   const health = new HealthService([Snapshots.typeName]);
   const snapshots = implement(Snapshots, watchClients(snapshotsService(snapshotter), log));
   const server = await serve({
     implementations: [snapshots, health.implementation],
     observe: logCalls(log),
-    addresses: [{ path: address, mode: socketMode }],
+    addresses: sockets.length > 0 ? sockets : [{ path: address, mode: socketMode }],
     drainTimeoutMs,
   });
   return {

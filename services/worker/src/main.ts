@@ -1,14 +1,15 @@
 import { loadConfig } from "@oci-worker/daemon/load-config";
 import { lockRoot } from "@oci-worker/daemon/lock-root";
 import { createLog } from "@oci-worker/daemon/log";
-import { notifyManager } from "@oci-worker/daemon/notify";
 import { runProgram } from "@oci-worker/daemon/run";
+import { notifyManager, passedSockets } from "@oci-worker/daemon/service-manager";
 import { untilSignal } from "@oci-worker/daemon/until-signal";
 import { openPeers } from "./children/children.ts";
 import { parseConfig } from "./config/config.ts";
 import { readConfigFile } from "./config/file.ts";
 import { parseCommandLine, usage } from "./config/flags.ts";
 import { requireRuntime } from "./executor/runc.ts";
+import { listenAddresses } from "./listen-addresses.ts";
 import { serveSessions, serveWorker } from "./server.ts";
 import { SessionManager } from "./session/session-manager.ts";
 import { version } from "./version.ts";
@@ -31,18 +32,19 @@ await runProgram("oci-worker", async () => {
     log.warn({ file: configFile, key }, "config key is not used by this worker");
   }
   const runtime = await requireRuntime(config.enabled, config.runtimeBinary);
-  const stopped = untilSignal();
+  const stopped = untilSignal(log);
+  const addresses = await listenAddresses(config, passedSockets(process.env));
 
   await using _lock = await lockRoot(config.root, "buildkitd.lock");
   const sessions = new SessionManager(log);
-  await using _sessionServer = await serveSessions(config.sessionSocketPath, sessions, log);
+  await using _sessionServer = await serveSessions(addresses.sessions, sessions, log);
   await using peers = await openPeers(config, file.registry, log);
   await using worker = await openWorker(config, runtime, { ...peers, sessions }, log);
-  await using _server = await serveWorker(config, worker, sessions, log);
+  await using _server = await serveWorker(addresses.control, worker, sessions, log);
   const { id, labels } = worker.identity;
-  log.info({ addresses: config.socketPaths, root: config.root, workerID: id, labels }, "serving");
-  notifyManager("READY=1");
+  log.info({ addresses: config.addresses, root: config.root, workerID: id, labels }, "serving");
+  notifyManager("READY=1", log);
 
   log.info({ signal: await stopped }, "stopping");
-  notifyManager("STOPPING=1");
+  notifyManager("STOPPING=1", log);
 });

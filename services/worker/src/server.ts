@@ -1,16 +1,13 @@
-import { readFile } from "node:fs/promises";
 import { Control } from "@oci-worker/api/buildkit/control";
 import { LLBBridge } from "@oci-worker/api/buildkit/llb-bridge";
 import { Content } from "@oci-worker/api/containerd/content";
 import { SessionAuthService } from "@oci-worker/api/ociworker/session";
 import { refuseOtherUsers } from "@oci-worker/daemon/peer";
-import { NotFoundError } from "@oci-worker/errdefs";
 import { HealthService } from "@oci-worker/grpc/health";
 import { logCalls } from "@oci-worker/grpc/log-calls";
 import { implement } from "@oci-worker/grpc/router";
-import { type GrpcServer, serve } from "@oci-worker/grpc/serve";
+import { type GrpcServer, type ListenAddress, serve } from "@oci-worker/grpc/serve";
 import type { Logger } from "pino";
-import type { Config } from "./config/config.ts";
 import { contentService } from "./rpc/content.ts";
 import { controlService } from "./rpc/control.ts";
 import { llbBridgeService } from "./rpc/llb-bridge.ts";
@@ -23,16 +20,15 @@ const drainTimeoutMs = 10_000;
 
 /** Serves the Control API and what belongs to it, to whoever may connect. */
 export async function serveWorker(
-  { socketPaths, group }: Config,
+  addresses: readonly ListenAddress[],
   worker: Worker,
   sessions: SessionManager,
   log: Logger,
 ): Promise<AsyncDisposable> {
   const services = [Control, LLBBridge, Content];
   const health = new HealthService(services.map(({ typeName }) => typeName));
-  const gid = group === "" ? undefined : await groupId(group);
   const server = await serve({
-    addresses: socketPaths.map((path) => ({ path, mode: 0o660, ...(gid !== undefined && { gid }) })),
+    addresses,
     implementations: [
       implement(Control, controlService({ ...worker, sessions })),
       implement(LLBBridge, llbBridgeService(worker)),
@@ -51,24 +47,15 @@ export async function serveWorker(
 }
 
 /** Serves the credentials of attached clients to the resolver alone. */
-export function serveSessions(path: string, sessions: SessionManager, log: Logger): Promise<GrpcServer> {
+export function serveSessions(
+  addresses: readonly ListenAddress[],
+  sessions: SessionManager,
+  log: Logger,
+): Promise<GrpcServer> {
   return serve({
-    addresses: [{ path, mode: 0o600 }],
+    addresses,
     implementations: [implement(SessionAuthService, sessionAuthService(sessions))],
     observe: logCalls(log),
     refuse: refuseOtherUsers,
   });
-}
-
-/** The number of a group given by name or number (group(5)). */
-async function groupId(group: string): Promise<number> {
-  if (/^\d+$/.test(group)) {
-    return Number(group);
-  }
-  const lines = (await readFile("/etc/group", "utf8")).split("\n");
-  const [, , gid] = lines.map((line) => line.split(":")).find(([name]) => name === group) ?? [];
-  if (gid === undefined) {
-    throw new NotFoundError(`Cannot let group ${JSON.stringify(group)} connect: there is no such group`);
-  }
-  return Number(gid);
 }

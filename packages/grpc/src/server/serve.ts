@@ -12,6 +12,8 @@ import type { CallObserver } from "./call.ts";
 import { type ListenAddress, listen } from "./listen.ts";
 import { type Implementation, Router } from "./router.ts";
 
+export type { ListenAddress } from "./listen.ts";
+
 export interface ServeOptions {
   readonly implementations: readonly Implementation[];
   /** Told of every call when it has ended. */

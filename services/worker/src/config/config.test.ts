@@ -15,7 +15,7 @@ function configOf(toml: string, ...args: string[]) {
 describe("the config", () => {
   test("without file and flags is the documented default", () => {
     const config = configOf("");
-    assert.deepEqual(config.socketPaths, ["/run/oci-worker/worker.sock"]);
+    assert.deepEqual(config.addresses, ["/run/oci-worker/worker.sock"]);
     assert.equal(config.root, "/var/lib/oci-worker/worker");
     assert.equal(config.snapshotter, "auto");
     assert.equal(config.enabled, "auto");
@@ -28,7 +28,7 @@ describe("the config", () => {
     const config = configOf(toml, "--root", "/flag");
     assert.equal(config.root, "/flag");
     assert.equal(config.snapshotter, "native");
-    assert.deepEqual(config.socketPaths, ["/file.sock"]);
+    assert.deepEqual(config.addresses, ["/file.sock"]);
   });
 
   test("merges labels, those of the command line winning", () => {
@@ -47,7 +47,7 @@ describe("the config", () => {
     assert.equal(configOf("debug = true", "--debug=false").logLevel, "info");
     assert.equal(configOf("", "--oci-worker", "true").enabled, true);
     assert.equal(configOf("[worker.oci]\nenabled = false").enabled, false);
-    assert.deepEqual(configOf("", "--addr", "unix:///a", "--addr=/b").socketPaths, ["/a", "/b"]);
+    assert.deepEqual(configOf("", "--addr", "unix:///a", "--addr=/b").addresses, ["/a", "/b"]);
     configOf("", "--containerd-worker=false");
   });
 

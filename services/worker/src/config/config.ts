@@ -9,8 +9,8 @@ import { type SettingName, type Settings, settings } from "./settings.ts";
 export interface Config {
   /** Absolute path of the directory that holds all state. */
   readonly root: string;
-  /** Unix sockets to serve the Control API on. */
-  readonly socketPaths: readonly string[];
+  /** Paths of unix sockets to serve the Control API on, and `fd://` for those that the service manager passes. */
+  readonly addresses: readonly string[];
   /** Who besides the owner may connect; empty for nobody. */
   readonly group: string;
   readonly logLevel: string;
@@ -63,7 +63,7 @@ export function parseConfig(...layers: readonly Partial<Settings>[]): Config {
   }
   return {
     root,
-    socketPaths: addresses.map((address) => socketPath(listenAddress(address))),
+    addresses: [...new Set(addresses.map(listenAddress))],
     group: value("group"),
     logLevel: value("debug") ? "debug" : value("logLevel"),
     entitlements: new Set(value("entitlements").map(entitlement)),
@@ -96,15 +96,18 @@ function socketPath(address: string): string {
 }
 
 function listenAddress(address: string): string {
-  if (isAbsolute(address) || address.startsWith("unix://")) {
+  if (address === "fd://") {
     return address;
+  }
+  if (isAbsolute(address) || address.startsWith("unix://")) {
+    return socketPath(address);
   }
   if (!address.includes("://")) {
     throw new InvalidArgumentError(
       `address ${address} does not contain proto, you meant unix://${address} ?`,
     );
   }
-  throw new InvalidArgumentError(`Cannot listen on ${address}: want unix://PATH`);
+  throw new InvalidArgumentError(`Cannot listen on ${address}: want unix://PATH or fd://`);
 }
 
 function proxyPath(path: string): string | undefined {

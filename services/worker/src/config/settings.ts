@@ -50,7 +50,7 @@ export const settings = {
     "texts",
     { flag: "addr", toml: "grpc.address" },
     ["unix:///run/oci-worker/worker.sock"],
-    "listening address, unix://PATH",
+    "listening address, unix://PATH or fd:// for what systemd passes",
   ),
   group: setting("text", { flag: "group" }, "", "group, by name or id, that may connect"),
   debug: setting("truth", { flag: "debug", toml: "debug" }, false, "log at level debug"),
