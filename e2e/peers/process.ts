@@ -1,6 +1,7 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { createInterface } from "node:readline";
+import { setTimeout as delay } from "node:timers/promises";
 import { parentVariable } from "@oci-worker/daemon/run";
 
 export interface ProcessOptions {
@@ -30,11 +31,8 @@ export interface ProcessPeer extends AsyncDisposable {
  * @throws with all that it has said, if it ends before.
  */
 export async function startProcess(options: ProcessOptions): Promise<ProcessPeer> {
-  const { program, args, environment, ready } = options;
-  const child = spawn(program, args, {
-    stdio: ["ignore", "pipe", "pipe"],
-    env: { ...process.env, [parentVariable]: String(process.pid), ...environment },
-  });
+  const { program, ready } = options;
+  const child = spawnProgram(options);
   const log: string[] = [];
   const serving = Promise.withResolvers<void>();
   const ended = once(child, "close");
@@ -66,4 +64,22 @@ export async function startProcess(options: ProcessOptions): Promise<ProcessPeer
     stop: () => end("SIGTERM"),
     [Symbol.asyncDispose]: async () => void (await end("SIGTERM")),
   };
+}
+
+/** Starts a program and ends it as a crash would after `afterMs` milliseconds, however far it is by then. */
+export async function crashWhileStarting(options: ProcessOptions, afterMs: number): Promise<void> {
+  const child = spawnProgram(options);
+  child.stdout.resume();
+  child.stderr.resume();
+  const ended = once(child, "close");
+  await delay(afterMs);
+  child.kill("SIGKILL");
+  await ended;
+}
+
+function spawnProgram({ program, args, environment }: ProcessOptions) {
+  return spawn(program, args, {
+    stdio: ["ignore", "pipe", "pipe"],
+    env: { ...process.env, [parentVariable]: String(process.pid), ...environment },
+  });
 }

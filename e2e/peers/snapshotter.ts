@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { openProxy } from "@oci-worker/snapshots/proxy";
 import type { Snapshotter } from "@oci-worker/snapshots/snapshotter";
-import { type ProcessPeer, startProcess } from "./process.ts";
+import { type ProcessOptions, type ProcessPeer, startProcess } from "./process.ts";
 
 const program = join(import.meta.dirname, "../../services/snapshotter/bin/oci-snapshotter");
 
@@ -19,6 +19,27 @@ export interface SnapshotterPeer extends AsyncDisposable {
   restart(how: "stop" | "kill"): Promise<void>;
 }
 
+export interface SnapshotterSettings {
+  readonly root: string;
+  readonly address: string;
+  readonly backend: "native" | "overlayfs";
+  readonly flags?: readonly string[];
+}
+
+/** How to start the program. */
+export function snapshotterProgram({
+  root,
+  address,
+  backend,
+  flags = [],
+}: SnapshotterSettings): ProcessOptions {
+  return {
+    program,
+    args: ["--root", root, "--address", address, "--snapshotter", backend, ...flags],
+    ready: /"msg":"serving"/,
+  };
+}
+
 /** Starts a snapshotter and waits until it serves. */
 export async function startSnapshotter(backend: "native" | "overlayfs"): Promise<SnapshotterPeer> {
   await using undo = new AsyncDisposableStack();
@@ -26,11 +47,7 @@ export async function startSnapshotter(backend: "native" | "overlayfs"): Promise
   const root = join(directory, "root");
   const address = join(directory, "snapshotter.sock");
   const start = (): Promise<ProcessPeer> =>
-    startProcess({
-      program,
-      args: ["--root", root, "--address", address, "--snapshotter", backend, "--log-level", "debug"],
-      ready: /"msg":"serving"/,
-    });
+    startProcess(snapshotterProgram({ root, address, backend, flags: ["--log-level", "debug"] }));
   let process = await start();
   undo.defer(() => process[Symbol.asyncDispose]());
   const direct = undo.use(openProxy(address, { snapshotter: "ours", patienceMs: 10_000 }));
