@@ -9,7 +9,7 @@ export interface RegistryHost {
   readonly scheme: "http" | "https";
   /** Name or address, with `:port` if it has one. */
   readonly host: string;
-  /** Prefix of every request's path, mostly `/v2`. Starts with a slash and ends with none. */
+  /** Prefix of every request's path, mostly `/v2`. Starts with a slash and ends with none; may be empty. */
   readonly path: string;
   readonly capabilities: readonly Capability[];
   /** For each request to this host, from the configuration. Never Authorization. */

@@ -3,8 +3,7 @@ import type { Logger } from "pino";
 import { BoundedMap } from "./bounded-map.ts";
 import { type BearerDemand, type Demand, demandOf } from "./challenge.ts";
 import type { Identity, Keychain, KeychainQuery, Obstacle, TokenRequest } from "./credentials/identity.ts";
-import { tokenServerTls } from "./hosts/hosts.ts";
-import type { RegistryTable } from "./hosts/registry-table.ts";
+import type { RegistryHosts } from "./hosts/hosts.ts";
 import { type AuthorizationRequest, type Inquiry, understand } from "./inquiry.ts";
 import type { Ledger, Tried } from "./ledger.ts";
 import { Refusals } from "./refusals.ts";
@@ -29,7 +28,7 @@ export interface Grant {
 }
 
 export interface AuthorizerParts {
-  readonly table: RegistryTable;
+  readonly hosts: RegistryHosts;
   /** In the order in which to try them. */
   readonly keychains: readonly Keychain[];
   readonly tokens: TokenCache;
@@ -83,7 +82,7 @@ export class Authorizer {
    * @throws {UnavailableError} if one could not be asked.
    */
   async authorize(request: AuthorizationRequest, signal: AbortSignal): Promise<Grant | undefined> {
-    const inquiry = await understand(this.#parts.table, request);
+    const inquiry = await understand(this.#parts.hosts, request);
     if (request.challenges.length === 0) {
       const memory = this.#memories.get(inquiry.target);
       // With no identity the request goes without: what the registry says to that comes back to us.
@@ -118,7 +117,7 @@ export class Authorizer {
 
   async #tokenRequest({ grantee, host, extraScopes }: Inquiry, demand: BearerDemand): Promise<TokenRequest> {
     const { realm, service, scopes } = demand;
-    const tls = await tokenServerTls(this.#parts.table, realm, host);
+    const tls = await this.#parts.hosts.tokenServerTls(realm, host);
     const own = repositoryScope(grantee.reference.repository, grantee.access);
     return {
       host: host.host,

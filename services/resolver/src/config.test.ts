@@ -14,6 +14,7 @@ describe("parseConfig", () => {
       address: "unix:///run/a.sock",
       sessionAddress: "/run/b.sock",
       dockerConfig: "/etc/docker.json",
+      hostsDir: "/etc/certs.d/",
       keychains: ["docker-config", "session"],
       tokenTimeoutMs: 1,
       registry: { "r.example": { http: true } },
@@ -23,6 +24,8 @@ describe("parseConfig", () => {
       ["/run/a.sock", "/run/b.sock", "/etc/docker.json", ["docker-config", "session"], 1],
     );
     assert.equal(config.registry.get("r.example")?.http, true);
+    assert.equal(config.hostsDir, "/etc/certs.d");
+    assert.equal(parseConfig({ hostsDir: "" }).hostsDir, undefined);
   });
 
   test("names the key that it cannot use", () => {
@@ -32,6 +35,7 @@ describe("parseConfig", () => {
       [{ address: "run/x.sock" }, /address is "run\/x\.sock", want an absolute path/],
       [{ sessionAddress: `/${"x".repeat(107)}` }, /sessionAddress is .* at most 107 bytes/],
       [{ dockerConfig: "config.json" }, /dockerConfig is "config\.json", want an absolute path/],
+      [{ hostsDir: "certs.d" }, /hostsDir is "certs\.d", want an absolute path/],
       [{ keychains: "session" }, /keychains is "session", want a list/],
       [
         { keychains: ["session", "kubernetes"] },

@@ -29,7 +29,9 @@ export interface Config {
   readonly drainTimeoutMs: number;
   /** Least level of the lines that are logged. At `debug` each call is one. */
   readonly logLevel: string;
-  /** Mirrors and TLS settings of registries, as in buildkitd.toml. */
+  /** Folder with a directory of settings for each registry, as containerd's; undefined: there is none. It may come and go. */
+  readonly hostsDir: string | undefined;
+  /** Mirrors and TLS settings of registries, as in buildkitd.toml. Counts before `hostsDir`. */
   readonly registry: RegistryTable;
 }
 
@@ -41,6 +43,7 @@ export const defaults: Config = {
   tokenTimeoutMs: 30_000,
   drainTimeoutMs: 10_000,
   logLevel: "info",
+  hostsDir: "/etc/containerd/certs.d",
   registry: new Map(),
 };
 
@@ -62,6 +65,8 @@ export function parseConfig(raw: Readonly<Record<string, unknown>>): Config {
     tokenTimeoutMs: milliseconds("tokenTimeoutMs", raw["tokenTimeoutMs"] ?? defaults.tokenTimeoutMs, 1),
     drainTimeoutMs: milliseconds("drainTimeoutMs", raw["drainTimeoutMs"] ?? defaults.drainTimeoutMs, 1),
     logLevel: text("logLevel", raw["logLevel"] ?? defaults.logLevel),
+    hostsDir:
+      raw["hostsDir"] === "" ? undefined : absolutePath("hostsDir", raw["hostsDir"] ?? defaults.hostsDir),
     registry: parseRegistryTable(raw["registry"]),
   };
 }

@@ -1,17 +1,17 @@
 import { formatReference, parseReference } from "@oci-worker/oci/reference";
 import { type Access, parseHandle } from "./handle.ts";
-import type { RegistryTable } from "./hosts/registry-table.ts";
+import type { RegistryHosts } from "./hosts/hosts.ts";
 import { hostOf } from "./inquiry.ts";
 import type { Account, Ledger } from "./ledger.ts";
 import type { Source } from "./resolve.ts";
 
 /** Takes down what callers are told and tell, and says afterwards what became of an image. */
 export class Explainer {
-  readonly #table: RegistryTable;
+  readonly #hosts: RegistryHosts;
   readonly #ledger: Ledger;
 
-  constructor(table: RegistryTable, ledger: Ledger) {
-    this.#table = table;
+  constructor(hosts: RegistryHosts, ledger: Ledger) {
+    this.#hosts = hosts;
     this.#ledger = ledger;
   }
 
@@ -31,7 +31,7 @@ export class Explainer {
   async reported(handle: string, host: string, failure: string): Promise<void> {
     const grantee = parseHandle(handle);
     const wish = { reference: formatReference(grantee.reference), access: grantee.access };
-    this.#ledger.reported(wish, await hostOf(this.#table, grantee, host), failure || undefined);
+    this.#ledger.reported(wish, await hostOf(this.#hosts, grantee, host), failure || undefined);
   }
 
   /**

@@ -22,6 +22,7 @@ const environmentKeys = [
   "address",
   "sessionAddress",
   "dockerConfig",
+  "hostsDir",
   "tokenTimeoutMs",
   "drainTimeoutMs",
   "logLevel",

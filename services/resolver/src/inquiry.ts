@@ -2,8 +2,7 @@ import { InvalidArgumentError } from "@oci-worker/errdefs";
 import { formatReference } from "@oci-worker/oci/reference";
 import type { RegistryHost } from "@oci-worker/registry/host";
 import { type Grantee, parseHandle } from "./handle.ts";
-import { hostsFor } from "./hosts/hosts.ts";
-import type { RegistryTable } from "./hosts/registry-table.ts";
+import type { RegistryHosts } from "./hosts/hosts.ts";
 
 export interface AuthorizationRequest {
   readonly handle: string;
@@ -35,10 +34,10 @@ const maxExtraScopes = 16;
 const maxScopeLength = 1024;
 
 /** @throws {InvalidArgumentError} for a handle, host, hash or scope that makes no sense. */
-export async function understand(table: RegistryTable, request: AuthorizationRequest): Promise<Inquiry> {
+export async function understand(hosts: RegistryHosts, request: AuthorizationRequest): Promise<Inquiry> {
   const { handle, refusedSha256, extraScopes } = request;
   const grantee = parseHandle(handle);
-  const host = await hostOf(table, grantee, request.host);
+  const host = await hostOf(hosts, grantee, request.host);
   if (!sha256Pattern.test(refusedSha256)) {
     throw new InvalidArgumentError(
       "Cannot authorize: want the refused authorization as 64 lower-case hex digits of its sha256",
@@ -66,12 +65,12 @@ export async function understand(table: RegistryTable, request: AuthorizationReq
  * @throws {InvalidArgumentError} if it is none of them.
  */
 export async function hostOf(
-  table: RegistryTable,
+  registries: RegistryHosts,
   { reference, access }: Grantee,
   name: string,
 ): Promise<RegistryHost> {
-  const hosts = await hostsFor(table, reference.domain, access);
-  const [host, plain] = hosts.filter((each) => each.host === name);
+  const hosts = await registries.of(reference.domain, access);
+  const [host, ...others] = hosts.filter((each) => each.host === name);
   if (host === undefined) {
     const known = hosts.map((each) => each.host).join(", ");
     throw new InvalidArgumentError(
@@ -79,5 +78,6 @@ export async function hostOf(
     );
   }
   // One that is spoken to with and without TLS is there twice; the caller does not say which of them has refused.
+  const plain = others.find(({ scheme }) => scheme === "http");
   return plain === undefined ? host : { ...host, scheme: plain.scheme };
 }

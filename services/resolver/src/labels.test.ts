@@ -9,6 +9,7 @@ import { parseLabels } from "./labels.ts";
 const stargz = "containerd.io/snapshot/remote/stargz";
 const tocLabel = "containerd.io/snapshot/stargz/toc.digest";
 const urlsLabel = "containerd.io/snapshot/remote/urls";
+const cri = "containerd.io/snapshot/cri";
 const [base, middle, top, toc] = ["base", "middle", "top", "toc"].map((text) => digestOf(text)) as [
   ReturnType<typeof digestOf>,
   ReturnType<typeof digestOf>,
@@ -43,6 +44,7 @@ describe("parseLabels", () => {
     assert.deepEqual(candidates, [
       {
         id: "",
+        label: `${stargz}.reference`,
         reference: { domain: "registry.example", repository: "app", tag: "1" },
         target: { digest: middle, urls: ["https://a.example/1", "http://b.example/2"] },
         layers: [
@@ -126,10 +128,97 @@ describe("parseLabels", () => {
     );
   });
 
-  test("labels about something else lead to nothing, and that is told", () => {
-    assert.deepEqual(problems({}), [["", `${stargz}.reference`, "no-reference"]]);
-    assert.deepEqual(problems({ "containerd.io/snapshot.ref": "x" }).length, 1);
-    assert.deepEqual(problems({ [`${stargz}.references.x`]: "y", [`${stargz}.prefetch`]: "1" }).length, 1);
+  test("labels of ours that name no image lead to nothing, and that is told", () => {
+    for (const label of [
+      urlsLabel,
+      `${stargz}.prefetch`,
+      `${stargz}.session.0.x`,
+      `${cri}.manifest-digest`,
+    ]) {
+      assert.deepEqual(
+        problems({ [label]: "https://a.example/" }),
+        [["", `${stargz}.reference`, "no-reference"]],
+        label,
+      );
+    }
+  });
+
+  test("labels that are all about something else are refused", () => {
+    for (const labels of [
+      {},
+      { "containerd.io/snapshot.ref": "x" },
+      { "containerd.io/snapshot/remote/stargazer": "x", "containerd.io/snapshot/crisp": "y" },
+    ]) {
+      assert.throws(
+        () => parseLabels(labels),
+        (error) => {
+          assert.ok(error instanceof InvalidArgumentError);
+          assert.match(error.message, /none of the \d labels is about them, want .*stargz\.reference and /);
+          return true;
+        },
+      );
+    }
+  });
+
+  test("reads the labels of containerd", () => {
+    const labels = {
+      [`${cri}.image-ref`]: "alpine:3",
+      [`${cri}.layer-digest`]: middle,
+      [`${cri}.image-layers`]: `${middle},${top}`,
+      [`${cri}.manifest-digest`]: base,
+      [tocLabel]: toc,
+      [`${urlsLabel}.1`]: "https://a.example/top",
+    };
+    const { candidates, skipped } = parseLabels(labels);
+    assert.deepEqual(skipped, []);
+    assert.deepEqual(
+      candidates.map((each) => [each.id, each.label, formatReference(each.reference), each.tocDigest]),
+      [["", `${cri}.image-ref`, "docker.io/library/alpine:3", toc]],
+    );
+    assert.deepEqual(candidates[0]?.layers, [
+      { digest: middle, urls: [] },
+      { digest: top, urls: ["https://a.example/top"] },
+    ]);
+    assert.deepEqual(problems({ ...labels, [`${cri}.image-ref`]: "Alpine", [`${cri}.layer-digest`]: "" }), [
+      ["", `${cri}.image-ref`, "bad-reference"],
+      ["", `${cri}.layer-digest`, "no-digest"],
+    ]);
+  });
+
+  test("the labels of containerd come last, and not if they repeat others", () => {
+    const labels = { [`${cri}.image-ref`]: "registry.example/app:1", [`${cri}.layer-digest`]: middle };
+    const ids = (others: object) =>
+      parseLabels({ ...labels, ...others }).candidates.map(({ id, label }) => [id, label]);
+    assert.deepEqual(ids(group("")), [["", `${stargz}.reference`]]);
+    assert.deepEqual(ids({ ...group("", { digest: top }), ...group("x") }), [
+      ["x", `${stargz}.reference.x`],
+      ["", `${stargz}.reference`],
+      ["", `${cri}.image-ref`],
+    ]);
+    assert.deepEqual(ids(group("", { reference: "Bad" })), [["", `${cri}.image-ref`]]);
+  });
+
+  test("what is said of a layer without an id counts for each group that has the layer", () => {
+    const labels = {
+      ...group("", { layers: `${middle},${top}` }),
+      ...group("same", { layers: `${middle},${top}` }),
+      ...group("other", { digest: base, layers: `${base},${top}` }),
+      [tocLabel]: toc,
+      [`${tocLabel}.same`]: "",
+      [urlsLabel]: "https://a.example/middle",
+      [`${urlsLabel}.1`]: "https://a.example/top",
+    };
+    const [other, same] = parseLabels(labels).candidates;
+    assert.deepEqual([other?.id, other?.tocDigest], ["other", undefined]);
+    assert.deepEqual(
+      other?.layers.map(({ urls }) => urls),
+      [[], ["https://a.example/top"]],
+    );
+    assert.deepEqual([same?.id, same?.tocDigest], ["same", toc]);
+    assert.deepEqual(
+      same?.layers.map(({ urls }) => urls),
+      [["https://a.example/middle"], ["https://a.example/top"]],
+    );
   });
 
   test("leaves out places that are no web addresses, and does not show them", () => {
@@ -164,6 +253,9 @@ describe("parseLabels", () => {
       `${stargz}.session.1`,
       urlsLabel,
       tocLabel,
+      `${cri}.image-ref`,
+      `${cri}.layer-digest`,
+      `${cri}.image-layers`,
       stargz,
       "other",
     );
@@ -174,7 +266,15 @@ describe("parseLabels", () => {
     const key = fc.tuple(name, id).map((parts) => parts.join(""));
     fc.assert(
       fc.property(fc.dictionary(key, value, { maxKeys: 30 }), (labels) => {
+        const ours = Object.keys(labels).filter((label) => label.startsWith("containerd.io/snapshot/"));
+        if (ours.every((label) => label.startsWith(stargz) && !label.startsWith(`${stargz}.`))) {
+          assert.throws(() => parseLabels(labels), InvalidArgumentError);
+          return;
+        }
         const { candidates, skipped } = parseLabels(labels);
+        for (const { label, message } of skipped) {
+          assert.ok(message.startsWith(`Cannot use label ${JSON.stringify(label)}: `));
+        }
         for (const { reference, layers, target } of candidates) {
           assert.ok(formatReference(reference).length > 0);
           assert.equal(layers[0], target);

@@ -1,6 +1,14 @@
 import { InvalidArgumentError } from "@oci-worker/errdefs";
 import { type Digest, parseDigest } from "@oci-worker/oci/digest";
-import { parseReference, type Reference } from "@oci-worker/oci/reference";
+import { formatReference, parseReference, type Reference } from "@oci-worker/oci/reference";
+import {
+  criGroup,
+  isAboutSources,
+  type LabelGroup,
+  labelGroups,
+  plainGroup,
+  urlsLabel,
+} from "./label-groups.ts";
 
 /** A layer as labels name it: without media type and size. */
 export interface LayerName {
@@ -13,6 +21,8 @@ export interface LayerName {
 export interface Candidate {
   /** Tells the groups of labels apart; empty for labels without one. */
   readonly id: string;
+  /** The label that names the image. */
+  readonly label: string;
   readonly reference: Reference;
   readonly target: LayerName;
   /** The target first, then its neighbours in the order of the label, each once. */
@@ -30,7 +40,8 @@ export type SkipReason =
   | "bad-digest"
   | "bad-layers"
   | "bad-toc-digest"
-  | "bad-url";
+  | "bad-url"
+  | "bad-hosts";
 
 /** A label that led to nothing. */
 export interface Skipped {
@@ -43,22 +54,10 @@ export interface Skipped {
 }
 
 export interface ParsedLabels {
-  /** By id; the group without one comes last. */
+  /** By id as text; the group without one comes after these, and containerd's own last. */
   readonly candidates: readonly Candidate[];
   readonly skipped: readonly Skipped[];
 }
-
-// Names of stargz-snapshotter (fs/source/source.go) and BuildKit (cmd/buildkitd/main_oci_worker.go).
-const stargz = "containerd.io/snapshot/remote/stargz";
-const referenceLabel = `${stargz}.reference`;
-const digestLabel = `${stargz}.digest`;
-const layersLabel = `${stargz}.layers`;
-const sessionLabel = `${stargz}.session`;
-const urlsLabel = "containerd.io/snapshot/remote/urls";
-const tocDigestLabel = "containerd.io/snapshot/stargz/toc.digest";
-
-/** Labels that make a group; `urls` is about the group without an id alone. */
-const groupLabels = [referenceLabel, digestLabel, layersLabel];
 
 /** Groups of one snapshot that are looked at. BuildKit makes one for each image that has the layer. */
 const maxGroups = 1024;
@@ -75,63 +74,69 @@ type Report = (skipped: Omit<Skipped, "id">) => void;
  * What cannot be used is told in `skipped`. It costs the whole group if the image or the layer itself is not known, and
  * only itself otherwise: an absent or bad list of neighbours loses no source.
  *
- * @throws {InvalidArgumentError} if there are more groups than anybody can mean.
+ * @throws {InvalidArgumentError} if none of the labels is about sources, so that whoever sent them means something else;
+ * and if there are more groups than anybody can mean.
  */
 export function parseLabels(labels: Readonly<Record<string, string>>): ParsedLabels {
   const all: Labels = new Map(Object.entries(labels));
-  const ids = groupIDs(all);
-  if (ids.length > maxGroups) {
+  if (![...all.keys()].some(isAboutSources)) {
     throw new InvalidArgumentError(
-      `Cannot read labels: they name ${ids.length} images, want at most ${maxGroups}`,
+      `Cannot resolve sources: none of the ${all.size} labels is about them, want ${plainGroup.reference} and ${plainGroup.digest}, or ${criGroup.reference} and ${criGroup.digest}`,
+    );
+  }
+  const groups = labelGroups(all.keys());
+  if (groups.length > maxGroups) {
+    throw new InvalidArgumentError(
+      `Cannot read labels: they name ${groups.length} images, want at most ${maxGroups}`,
     );
   }
   const skipped: Skipped[] = [];
-  const candidates = ids.flatMap((id) => {
-    const candidate = parseGroup(id, all, (skip) => skipped.push({ id, ...skip }));
+  const places = parsePlaces(all, (skip) => skipped.push({ id: "", ...skip }));
+  const candidates = groups.flatMap((group) => {
+    const candidate = parseGroup(group, all, places, (skip) => skipped.push({ id: group.id, ...skip }));
     return candidate === undefined ? [] : [candidate];
   });
-  if (ids.length === 0) {
-    skipped.push({ id: "", ...missing(referenceLabel, "no-reference", "no label names an image") });
+  if (groups.length === 0) {
+    skipped.push({ id: "", ...missing(plainGroup.reference, "no-reference", "no label names an image") });
   }
-  return { candidates, skipped };
+  return { candidates: withoutRepetition(candidates), skipped };
 }
 
-/** Ids in a fixed order: as text, and the group without an id, which names no session, last. */
-function groupIDs(labels: Labels): string[] {
-  const ids = new Set<string>();
-  for (const label of labels.keys()) {
-    const id = idOf(label);
-    if (id !== undefined) {
-      ids.add(id);
-    }
-  }
-  const suffixed = [...ids].filter((id) => id !== "").sort();
-  return ids.has("") ? [...suffixed, ""] : suffixed;
+/** The labels without an id and those of containerd may say the same; neither has a session that tells them apart. */
+function withoutRepetition(candidates: readonly Candidate[]): Candidate[] {
+  const seen = new Set<string>();
+  return candidates.filter(({ id, reference, target }) => {
+    const key = JSON.stringify([id, formatReference(reference), target.digest]);
+    const isNew = !seen.has(key);
+    seen.add(key);
+    return isNew;
+  });
 }
 
-function idOf(label: string): string | undefined {
-  const name = groupLabels.find((each) => label === each || label.startsWith(`${each}.`));
-  return name === undefined ? undefined : label.slice(name.length + 1);
-}
-
-function parseGroup(id: string, labels: Labels, report: Report): Candidate | undefined {
-  const reference = parseReferenceLabel(named(referenceLabel, id), labels, report);
-  const digest = parseDigestLabel(named(digestLabel, id), labels, report);
+function parseGroup(
+  group: LabelGroup,
+  labels: Labels,
+  places: Places,
+  report: Report,
+): Candidate | undefined {
+  const reference = parseReferenceLabel(group.reference, labels, report);
+  const digest = parseDigestLabel(group.digest, labels, report);
   if (reference === undefined || digest === undefined) {
     return undefined;
   }
-  const neighbours = parseLayers(id, labels, report);
-  const urls = id === "" ? parseUrls(urlsLabel, labels, report) : [];
-  const target = { digest, urls: urls.length > 0 ? urls : (neighbours.get(digest) ?? []) };
+  const layerNamed = (each: Digest) => ({ digest: each, urls: places.get(each) ?? [] });
+  const target = layerNamed(digest);
+  const neighbours = parseLayers(group.layers, labels, report);
   neighbours.delete(digest);
-  const tocDigest = parseTocDigest(named(tocDigestLabel, id), labels, report);
+  const tocDigest = tocDigestOf(group, digest, labels, report);
   return {
-    id,
+    id: group.id,
+    label: group.reference,
     reference,
     target,
-    layers: [target, ...[...neighbours].map(([each, places]) => ({ digest: each, urls: places }))],
+    layers: [target, ...[...neighbours].map(layerNamed)],
     ...(tocDigest && { tocDigest }),
-    sessionIDs: sessionIDs(id, labels),
+    sessionIDs: sessionIDs(group, labels),
   };
 }
 
@@ -153,23 +158,65 @@ function parseDigestLabel(label: string, labels: Labels, report: Report): Digest
   return attempt(() => parseDigest(text), label, "bad-digest", report);
 }
 
-/** BuildKit sets the label to an empty text where it knows no digest. */
+/**
+ * What the group says, or else what is said without an id of the same layer. BuildKit sets the label to an empty text
+ * where it knows no digest.
+ */
+function tocDigestOf(
+  { tocDigest: label }: LabelGroup,
+  digest: Digest,
+  labels: Labels,
+  report: Report,
+): Digest | undefined {
+  const own = parseTocDigest(label, labels, report);
+  const isShared = label !== plainGroup.tocDigest && plainTarget(labels) === digest;
+  // Of a label without an id that is no good its own group tells.
+  return own ?? (isShared ? parseTocDigest(plainGroup.tocDigest, labels, () => undefined) : undefined);
+}
+
 function parseTocDigest(label: string, labels: Labels, report: Report): Digest | undefined {
   const text = labels.get(label) ?? "";
   return text === "" ? undefined : attempt(() => parseDigest(text), label, "bad-toc-digest", report);
 }
 
-/** The other places of each layer of the image, in the order of the label. */
-function parseLayers(id: string, labels: Labels, report: Report): Map<Digest, readonly string[]> {
-  const label = named(layersLabel, id);
-  const layers = new Map<Digest, readonly string[]>();
-  for (const [index, text] of split(labels.get(label)).entries()) {
+/** The layers that a label lists, in its order. */
+function parseLayers(label: string, labels: Labels, report: Report): Set<Digest> {
+  const layers = new Set<Digest>();
+  for (const text of split(labels.get(label))) {
     const digest = attempt(() => parseDigest(text), label, "bad-layers", report);
-    if (digest !== undefined && !layers.has(digest)) {
-      layers.set(digest, id === "" ? parseUrls(`${urlsLabel}.${index}`, labels, report) : []);
+    if (digest !== undefined) {
+      layers.add(digest);
     }
   }
   return layers;
+}
+
+/** Other places of layers, by digest. */
+type Places = ReadonlyMap<string, readonly string[]>;
+
+/**
+ * Only labels without an id name other places, because BuildKit makes no copies of these with one. A blob is what its
+ * digest says, wherever it is from, so they count for each group that has it.
+ */
+function parsePlaces(labels: Labels, report: Report): Places {
+  const places = new Map<string, readonly string[]>();
+  const layers = labels.get(plainGroup.layers) || labels.get(criGroup.layers);
+  for (const [index, digest] of split(layers).entries()) {
+    if (!places.has(digest)) {
+      places.set(digest, parseUrls(`${urlsLabel}.${index}`, labels, report));
+    }
+  }
+  const ofTarget = parseUrls(urlsLabel, labels, report);
+  const target = plainTarget(labels);
+  if (target !== undefined && ofTarget.length > 0) {
+    places.set(target, ofTarget);
+  }
+  return places;
+}
+
+/** The layer that labels without an id are about. */
+function plainTarget(labels: Labels): string | undefined {
+  return labels.get(plainGroup.digest) || labels.get(criGroup.digest);
 }
 
 function parseUrls(label: string, labels: Labels, report: Report): string[] {
@@ -185,10 +232,10 @@ function parseUrls(label: string, labels: Labels, report: Report): string[] {
 }
 
 /** Sessions of a group, numbered from 0 up to the first gap. */
-function sessionIDs(id: string, labels: Labels): string[] {
+function sessionIDs({ session }: LabelGroup, labels: Labels): string[] {
   const ids: string[] = [];
-  while (ids.length < maxSessions) {
-    const sessionID = labels.get(named(`${sessionLabel}.${ids.length}`, id));
+  while (session !== undefined && ids.length < maxSessions) {
+    const sessionID = labels.get(`${session.start}${ids.length}${session.end}`);
     if (sessionID === undefined || sessionID === "") {
       break;
     }
@@ -197,16 +244,17 @@ function sessionIDs(id: string, labels: Labels): string[] {
   return ids;
 }
 
-function named(label: string, id: string): string {
-  return id === "" ? label : `${label}.${id}`;
-}
-
 function split(list: string | undefined): string[] {
   return (list ?? "").split(",").filter((entry) => entry !== "");
 }
 
 function missing(label: string, reason: SkipReason, what: string): Omit<Skipped, "id"> {
-  return { label, reason, message: `Cannot use label ${JSON.stringify(label)}: ${what}` };
+  return { label, reason, message: `${cannotUse(label)}: ${what}` };
+}
+
+/** How the message about a label starts, cut where its name gets too long for an error. */
+export function cannotUse(label: string): string {
+  return `Cannot use label ${JSON.stringify(label.length > 300 ? `${label.slice(0, 300)}…` : label)}`;
 }
 
 /** What `parse` gives; undefined, and a report, if that is no good. */
@@ -217,7 +265,7 @@ function attempt<T>(parse: () => T, label: string, reason: SkipReason, report: R
     if (!(cause instanceof InvalidArgumentError)) {
       throw cause;
     }
-    report({ label, reason, message: `Cannot use label ${JSON.stringify(label)}: ${cause.message}` });
+    report({ label, reason, message: `${cannotUse(label)}: ${cause.message}` });
     return undefined;
   }
 }

@@ -1,10 +1,10 @@
+import { ServiceError } from "@oci-worker/errdefs";
 import { formatReference, parseReference, type Reference } from "@oci-worker/oci/reference";
 import type { RegistryHost } from "@oci-worker/registry/host";
 import type { Logger } from "pino";
 import { type Access, formatHandle } from "./handle.ts";
-import { hostsFor } from "./hosts/hosts.ts";
-import type { RegistryTable } from "./hosts/registry-table.ts";
-import { type Candidate, parseLabels, type Skipped } from "./labels.ts";
+import type { RegistryHosts } from "./hosts/hosts.ts";
+import { type Candidate, cannotUse, parseLabels, type Skipped } from "./labels.ts";
 
 /** How long may be spent on finding out which sessions are alive: it decides an order, and nothing else. */
 const livenessTimeoutMs = 1000;
@@ -21,7 +21,7 @@ export interface Source {
 }
 
 export interface ResolverParts {
-  readonly table: RegistryTable;
+  readonly hosts: RegistryHosts;
   /** Which of these sessions are alive; without it, nobody knows and all count the same. */
   readonly liveSessions?: (
     sessionIDs: readonly string[],
@@ -38,28 +38,45 @@ export class Resolver {
     this.#parts = parts;
   }
 
-  /** Where an image is served. */
+  /**
+   * Where an image is served.
+   *
+   * @throws {InvalidArgumentError} if it is no reference.
+   * @throws {UnavailableError} if the settings of its registry cannot be read.
+   */
   async image(reference: string, sessionIDs: readonly string[], access: Access): Promise<Source> {
     const parsed = parseReference(reference);
     const handle = formatHandle({ reference: parsed, access, sessionIDs, subject: "image" });
-    const hosts = await hostsFor(this.#parts.table, parsed.domain, access);
+    const hosts = await this.#parts.hosts.of(parsed.domain, access);
     return { reference: parsed, hosts, handle, sessionIDs };
   }
 
   /**
    * Where the layer behind the labels of a snapshot is served: images whose sessions are alive first, because their
    * credentials are, and in the order of the labels otherwise.
+   *
+   * @throws {InvalidArgumentError} if none of the labels is about sources.
    */
   async layer(
     labels: Readonly<Record<string, string>>,
     access: Access,
     signal: AbortSignal,
   ): Promise<{ readonly sources: readonly Source[]; readonly skipped: readonly Skipped[] }> {
-    const { candidates, skipped } = parseLabels(labels);
+    const { candidates, skipped: unread } = parseLabels(labels);
+    const skipped = [...unread];
     const live = await this.#live(candidates, signal);
     const rank = ({ sessionIDs }: Candidate) => (sessionIDs.some((id) => live.has(id)) ? 0 : 1);
     const sorted = candidates.toSorted((a, b) => rank(a) - rank(b));
-    const sources = await Promise.all(sorted.map((candidate) => this.#layerSource(candidate, access)));
+    const hosts = await this.#hostsOf(candidates, access);
+    const sources: Source[] = [];
+    for (const layer of sorted) {
+      const found = hosts.get(layer.reference.domain) ?? [];
+      if (found instanceof ServiceError) {
+        skipped.push(badHosts(layer, found));
+      } else {
+        sources.push(layerSource(layer, found, access));
+      }
+    }
     this.#parts.log.debug(
       { references: sources.map(({ reference }) => formatReference(reference)), skipped: skipped.length },
       "labels resolved",
@@ -67,11 +84,24 @@ export class Resolver {
     return { sources, skipped };
   }
 
-  async #layerSource(layer: Candidate, access: Access): Promise<Source> {
-    const { reference, sessionIDs } = layer;
-    const handle = formatHandle({ reference, access, sessionIDs, subject: "layer" });
-    const hosts = await hostsFor(this.#parts.table, reference.domain, access);
-    return { reference, layer, hosts, handle, sessionIDs };
+  /** Who serves each registry, or why that is not known: bad settings of one do not cost the others. */
+  async #hostsOf(
+    candidates: readonly Candidate[],
+    access: Access,
+  ): Promise<ReadonlyMap<string, readonly RegistryHost[] | ServiceError>> {
+    const domains = new Set(candidates.map(({ reference }) => reference.domain));
+    const found = new Map<string, readonly RegistryHost[] | ServiceError>();
+    for (const domain of domains) {
+      try {
+        found.set(domain, await this.#parts.hosts.of(domain, access));
+      } catch (error) {
+        if (!(error instanceof ServiceError)) {
+          throw error;
+        }
+        found.set(domain, error);
+      }
+    }
+    return found;
   }
 
   async #live(candidates: readonly Candidate[], signal: AbortSignal): Promise<ReadonlySet<string>> {
@@ -89,4 +119,14 @@ export class Resolver {
       return new Set();
     }
   }
+}
+
+function layerSource(layer: Candidate, hosts: readonly RegistryHost[], access: Access): Source {
+  const { reference, sessionIDs } = layer;
+  const handle = formatHandle({ reference, access, sessionIDs, subject: "layer" });
+  return { reference, layer, hosts, handle, sessionIDs };
+}
+
+function badHosts({ id, label }: Candidate, { message }: ServiceError): Skipped {
+  return { id, label, reason: "bad-hosts", message: `${cannotUse(label)}: ${message}` };
 }

@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
-import { chmod, mkdtempDisposable, stat } from "node:fs/promises";
+import { chmod, mkdir, mkdtempDisposable, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { describe, test } from "node:test";
 import { promisify } from "node:util";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
@@ -30,6 +30,7 @@ async function serving(settings: Readonly<Record<string, unknown>> = {}) {
   const config: Config = parseConfig({
     address,
     dockerConfig: join(directory.path, "config.json"),
+    hostsDir: "",
     ...settings,
   });
   undo.use(await serveResolver(config, [], log));
@@ -174,12 +175,74 @@ describe("ResolveSources", () => {
     assert.match(skipped[0]?.message ?? "", /upper-case letters/);
   });
 
+  test("follows a change of the mirrors of containerd's folder, and a bad file costs its own images alone", async () => {
+    await using directory = await mkdtempDisposable(join(tmpdir(), "certs.d-"));
+    await using resolver = await serving({ hostsDir: directory.path });
+    const hostsToml = join(directory.path, "registry.example", "hosts.toml");
+    await mkdir(dirname(hostsToml));
+    const { query } = labels({ a: [], b: [] });
+    const value = { labels: { ...query.value.labels, [`${stargz}.reference.b`]: "other.example/b:1" } };
+    const resolve = () => resolver.sources.resolveSources({ query: { case: "labels", value } });
+    for (const mirror of ["one.example", "two.example"]) {
+      await writeFile(hostsToml, `[host."https://${mirror}"]`);
+      const { sources, skipped } = await resolve();
+      assert.deepEqual(
+        sources.map(({ id, hosts }) => [id, hosts[0]?.host]),
+        [
+          ["a", mirror],
+          ["b", "other.example"],
+        ],
+      );
+      assert.deepEqual(skipped, []);
+    }
+    await writeFile(hostsToml, "host = 1");
+    const { sources, skipped } = await resolve();
+    assert.deepEqual(
+      sources.map(({ id }) => id),
+      ["b"],
+    );
+    assert.deepEqual(
+      skipped.map(({ id, label, reason }) => [id, label, reason]),
+      [["a", `${stargz}.reference.a`, SkipReason.BAD_HOSTS]],
+    );
+    assert.match(skipped[0]?.message ?? "", /Cannot use .*hosts\.toml: host: want a table$/);
+    const image = resolver.sources.resolveSources(reference("registry.example/a"));
+    await fails(image, Code.Unavailable, /hosts\.toml: host: want a table$/);
+  });
+
+  test("resolves 1000 images in one call, and stands values of 64 KiB", async () => {
+    await using resolver = await serving();
+    const ids = Array.from({ length: 1000 }, (_, index) => `id${index}`);
+    const { query } = labels(Object.fromEntries(ids.map((id) => [id, ["dead"]])));
+    const long = {
+      [`${stargz}.layers.id7`]: "x".repeat(64 * 1024),
+      [`${stargz}.reference.id8`]: "y".repeat(64 * 1024),
+    };
+    const value = { labels: { ...query.value.labels, ...long } };
+    const { sources, skipped } = await resolver.sources.resolveSources({ query: { case: "labels", value } });
+    assert.deepEqual(
+      sources.map(({ id }) => id),
+      ids.toSorted().filter((id) => id !== "id8"),
+    );
+    assert.deepEqual(skipped.map(({ id, reason }) => [id, reason]).sort(), [
+      ["id7", SkipReason.BAD_LAYERS],
+      ["id8", SkipReason.BAD_REFERENCE],
+    ]);
+    assert.ok(skipped.every(({ message }) => message.length < 2000));
+  });
+
   test("refuses what makes no sense", async () => {
     await using resolver = await serving();
     await fails(resolver.sources.resolveSources({}), Code.InvalidArgument, /want labels or a reference/);
     await fails(resolver.sources.resolveSources(reference("")), Code.InvalidArgument, /it is empty/);
     const unknown = { ...reference("alpine"), access: 7 as Access };
     await fails(resolver.sources.resolveSources(unknown), Code.InvalidArgument, /access is 7/);
+    const others = {
+      query: { case: "labels" as const, value: { labels: { "containerd.io/gc.root": "x" } } },
+    };
+    const none =
+      /none of the 1 labels is about them, want containerd\.io\/snapshot\/remote\/stargz\.reference/;
+    await fails(resolver.sources.resolveSources(others), Code.InvalidArgument, none);
   });
 });
 

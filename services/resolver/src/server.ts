@@ -15,6 +15,8 @@ import type { Config } from "./config.ts";
 import { openKeychains } from "./credentials/open.ts";
 import type { SessionAuth } from "./credentials/session-auth.ts";
 import { Explainer } from "./explain.ts";
+import { RegistryHosts } from "./hosts/hosts.ts";
+import { HostsDirectory } from "./hosts/hosts-directory.ts";
 import { Ledger } from "./ledger.ts";
 import { Resolver } from "./resolve.ts";
 import { sessionAuthClient } from "./rpc/session-auth.ts";
@@ -45,21 +47,25 @@ export async function serveResolver(
   await using parts = new AsyncDisposableStack();
   const http = parts.use(new HttpClient());
   const sessions = openSessions(config, parts);
+  const hosts = new RegistryHosts(
+    config.registry,
+    config.hostsDir === undefined ? undefined : new HostsDirectory(config.hostsDir, log),
+  );
   const resolver = new Resolver({
-    table: config.registry,
+    hosts,
     log,
     ...(sessions && { liveSessions: liveSessionsOf(sessions) }),
   });
   const ledger = new Ledger();
   const authorizer = new Authorizer({
-    table: config.registry,
+    hosts,
     keychains: openKeychains(config, sessions, { http }),
     tokens: new TokenCache(config.tokenTimeoutMs),
     ledger,
     log,
   });
 
-  const sources = sourceService({ resolver, authorizer, explainer: new Explainer(config.registry, ledger) });
+  const sources = sourceService({ resolver, authorizer, explainer: new Explainer(hosts, ledger) });
   if (sockets.length === 0) {
     await mkdir(dirname(config.address), { recursive: true, mode: socketDirectoryMode });
   }

@@ -7,22 +7,26 @@ import { InvalidArgumentError } from "@oci-worker/errdefs";
 import { upstreamHost } from "@oci-worker/registry/host";
 import { parse } from "smol-toml";
 import type { Access } from "../handle.ts";
-import { hostsFor, tokenServerTls } from "./hosts.ts";
+import { RegistryHosts } from "./hosts.ts";
 import { parseRegistryTable } from "./registry-table.ts";
 
 function tableOf(toml: string) {
   return parseRegistryTable(parse(toml)["registry"]);
 }
 
+function hostsOf(toml: string): RegistryHosts {
+  return new RegistryHosts(tableOf(toml));
+}
+
 async function urls(toml: string, domain: string, access: Access = "pull"): Promise<string[]> {
-  const hosts = await hostsFor(tableOf(toml), domain, access);
+  const hosts = await hostsOf(toml).of(domain, access);
   return hosts.map(
     ({ scheme, host, path, upstreamNamespace }) =>
       `${scheme}://${host}${path}${upstreamNamespace === undefined ? "" : `?ns=${upstreamNamespace}`}`,
   );
 }
 
-describe("hostsFor", () => {
+describe("the table of registries", () => {
   test("a registry without an entry is asked itself", async () => {
     assert.deepEqual(await urls("", "registry.example:5000"), ["https://registry.example:5000/v2"]);
     assert.deepEqual(await urls("", "docker.io"), ["https://registry-1.docker.io/v2"]);
@@ -38,7 +42,7 @@ describe("hostsFor", () => {
       "https://registry-1.docker.io/v2",
     ]);
     assert.deepEqual(await urls(toml, "docker.io", "push"), ["https://registry-1.docker.io/v2"]);
-    const [mirror, , , registry] = await hostsFor(tableOf(toml), "docker.io", "pull");
+    const [mirror, , , registry] = await hostsOf(toml).of("docker.io", "pull");
     assert.deepEqual(mirror?.capabilities, ["pull", "resolve"]);
     assert.deepEqual(registry?.capabilities, ["pull", "resolve", "push"]);
   });
@@ -56,7 +60,7 @@ describe("hostsFor", () => {
       ca = ["/mirror-ca.pem"]
       mirrors = ["not.followed"]
     `;
-    const hosts = await hostsFor(tableOf(toml), "registry.example", "pull");
+    const hosts = await hostsOf(toml).of("registry.example", "pull");
     assert.deepEqual(
       hosts.map(({ host, tls }) => [host, tls]),
       [
@@ -90,7 +94,7 @@ describe("hostsFor", () => {
   test("directories with TLS files are read anew each time, and may be absent", async () => {
     await using directory = await mkdtempDisposable(join(tmpdir(), "tls-"));
     const toml = `[registry."r.example"]\ntlsconfigdir = ["/no/such/dir", "${directory.path}"]`;
-    const tlsNow = async () => (await hostsFor(tableOf(toml), "r.example", "pull"))[0]?.tls;
+    const tlsNow = async () => (await hostsOf(toml).of("r.example", "pull"))[0]?.tls;
     assert.equal(await tlsNow(), undefined);
     for (const name of ["b.crt", "a.crt", "client.cert", "client.key", "readme"]) {
       await writeFile(join(directory.path, name), "");
@@ -103,18 +107,18 @@ describe("hostsFor", () => {
   });
 });
 
-describe("tokenServerTls", () => {
+describe("a token server", () => {
   const toml = `[registry."auth.example"]\nca = ["/auth-ca.pem"]`;
   const keyPairs = [{ certFile: "/c.pem", keyFile: "/c.key" }];
   const registry = { ...upstreamHost("r.example:5000"), tls: { caFiles: ["/r-ca.pem"], keyPairs } };
 
-  test("a server with an entry is connected to as that says", async () => {
-    const tls = await tokenServerTls(tableOf(toml), new URL("https://auth.example/token"), registry);
+  test("with an entry is connected to as that says", async () => {
+    const tls = await hostsOf(toml).tokenServerTls(new URL("https://auth.example/token"), registry);
     assert.deepEqual(tls, { caFiles: ["/auth-ca.pem"] });
   });
 
-  test("another one is trusted as the registry is, and shown its certificate only on the same machine", async () => {
-    const tlsFor = (url: string) => tokenServerTls(tableOf(""), new URL(url), registry);
+  test("of another name is trusted as the registry is, and shown its certificate only on the same machine", async () => {
+    const tlsFor = (url: string) => hostsOf("").tokenServerTls(new URL(url), registry);
     assert.deepEqual(await tlsFor("https://other.example/token"), { caFiles: ["/r-ca.pem"] });
     assert.deepEqual(await tlsFor("https://r.example:5001/token"), registry.tls);
   });

@@ -83,6 +83,7 @@ const skipReasons = {
   "bad-layers": SkipReasonProto.BAD_LAYERS,
   "bad-toc-digest": SkipReasonProto.BAD_TOC_DIGEST,
   "bad-url": SkipReasonProto.BAD_URL,
+  "bad-hosts": SkipReasonProto.BAD_HOSTS,
 } as const satisfies Record<SkipReason, SkipReasonProto>;
 
 const capabilities = {

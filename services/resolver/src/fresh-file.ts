@@ -1,0 +1,69 @@
+import { readFile, stat } from "node:fs/promises";
+import { InvalidArgumentError, ServiceError, UnavailableError } from "@oci-worker/errdefs";
+
+/** A file that has changed so recently may change again without its times telling: a kernel's clock ticks in milliseconds. */
+const restlessMs = 20;
+
+/** What stat(2) says of a file that is not there. */
+const absentCodes: ReadonlySet<string> = new Set(["ENOENT", "ENOTDIR"]);
+
+interface Content<T> {
+  readonly state: string;
+  readonly value: T;
+}
+
+/**
+ * A file of the operator's that is read again when it has changed, and may come and go.
+ *
+ * It is followed through symbolic links, so that a directory which Kubernetes has exchanged as a whole (`..data`) counts as a
+ * change.
+ */
+export class FreshFile<T> {
+  readonly path: string;
+  readonly #parse: (bytes: Buffer) => T;
+  readonly #maxBytes: number;
+  #content: Content<T> | undefined;
+
+  /** @param parse refuses a content by an InvalidArgumentError that does not show it. */
+  constructor(path: string, maxBytes: number, parse: (bytes: Buffer) => T) {
+    this.path = path;
+    this.#maxBytes = maxBytes;
+    this.#parse = parse;
+  }
+
+  /**
+   * What `parse` has made of the content as it is now; undefined if there is no such file.
+   *
+   * @throws {UnavailableError} naming the file, if it cannot be read or is no good: it may be better at the next try.
+   */
+  async read(): Promise<T | undefined> {
+    try {
+      // Before the content, so that a change in between is seen the next time.
+      const { ino, mtimeNs, ctimeNs, ctimeMs, size } = await stat(this.path, { bigint: true });
+      const state = `${ino}:${mtimeNs}:${ctimeNs}:${size}`;
+      if (state === this.#content?.state) {
+        return this.#content.value;
+      }
+      if (size > this.#maxBytes) {
+        throw new InvalidArgumentError(`it has ${size} bytes, want at most ${this.#maxBytes}`);
+      }
+      const value = this.#parse(await readFile(this.path));
+      this.#content = Date.now() - Number(ctimeMs) > restlessMs ? { state, value } : undefined;
+      return value;
+    } catch (cause) {
+      this.#content = undefined;
+      if (cause instanceof Error && "code" in cause && absentCodes.has(String(cause.code))) {
+        return undefined;
+      }
+      throw unusable(this.path, cause);
+    }
+  }
+}
+
+function unusable(path: string, cause: unknown): UnavailableError {
+  if (cause instanceof ServiceError) {
+    return new UnavailableError(`Cannot use ${path}: ${cause.message}`, { cause });
+  }
+  const reason = cause instanceof Error && "code" in cause ? ` (${cause.code})` : "";
+  return new UnavailableError(`Cannot use ${path}: it cannot be read${reason}`, { cause });
+}
