@@ -9,11 +9,10 @@ import { tryLockExclusively } from "@oci-worker/libc/file";
  * The directory is made, readable by its owner alone, if it is not there. The file `name` in it stays, with the
  * number of the process that holds or held it.
  *
- * @throws {FailedPreconditionError} naming the process that holds the root.
+ * @throws {FailedPreconditionError} naming the process that holds the root, or why the root cannot be written to.
  */
 export async function lockRoot(root: string, name: string): Promise<AsyncDisposable> {
-  await mkdir(root, { recursive: true, mode: 0o700 });
-  const file = await open(join(root, name), "a+", 0o600);
+  const file = await openLock(root, name);
   try {
     if (!tryLockExclusively(file.fd)) {
       throw new FailedPreconditionError(
@@ -27,6 +26,27 @@ export async function lockRoot(root: string, name: string): Promise<AsyncDisposa
     throw error;
   }
   return { [Symbol.asyncDispose]: () => file.close() };
+}
+
+async function openLock(root: string, name: string): Promise<FileHandle> {
+  try {
+    await makeDirectory(root);
+    return await open(join(root, name), "a+", 0o600);
+  } catch (cause) {
+    const why = cause instanceof Error ? cause.message : String(cause);
+    throw new FailedPreconditionError(`Cannot use ${root}: ${why}, want a directory that can be written to`, {
+      cause,
+    });
+  }
+}
+
+async function makeDirectory(path: string): Promise<void> {
+  try {
+    await mkdir(path, { recursive: true, mode: 0o700 });
+  } catch {
+    // Of a read-only file system Node says that there is no such file when it makes parents, too.
+    await mkdir(path, { mode: 0o700 });
+  }
 }
 
 async function holder(file: FileHandle): Promise<string> {

@@ -27,6 +27,7 @@ const libc = {
   copy_file_range: bind(
     "ssize_t copy_file_range(int in, void *inOffset, int out, void *outOffset, size_t length, unsigned int flags)",
   ),
+  fallocate64: bind("int fallocate64(int fd, int mode, int64_t offset, int64_t length)"),
   fcntl: bind("int fcntl(int fd, int command, int argument)"),
   flock: bind("int flock(int fd, int operation)"),
   futimens: bind("int futimens(int fd, const void *times)"),
@@ -61,6 +62,11 @@ export function tryLockExclusively(fd: number): boolean {
     }
     throw error;
   }
+}
+
+/** fallocate(2) of the first `length` bytes: the file gets that long and has room for all of it. */
+export function allocate(fd: number, length: number): void {
+  check("fallocate", libc.fallocate64(fd, 0, 0, length));
 }
 
 /** pipe2(2): descriptors that block, as Node's own pipes do not, and that no program started later inherits. */

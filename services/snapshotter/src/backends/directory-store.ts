@@ -5,7 +5,7 @@ import { parseFilters } from "@oci-worker/snapshots/filters";
 import type { LabelChange, Labels } from "@oci-worker/snapshots/labels";
 import type { Info, Snapshotter, Usage } from "@oci-worker/snapshots/snapshotter";
 import type { Logger } from "pino";
-import { explainFullDisk } from "../full-disk.ts";
+import { explainDiskFailure } from "../disk-failure.ts";
 import { quote } from "../metastore/key.ts";
 import type { Metastore } from "../metastore/metastore.ts";
 import type { SnapshotRecord } from "../metastore/record.ts";
@@ -161,7 +161,7 @@ export class DirectoryStore implements Snapshotter {
     } catch (error) {
       // Whatever went wrong, if the snapshot cannot be made any more, then that is the reason.
       checkNew(this.#metastore.find, snapshot);
-      throw explainFullDisk(error);
+      throw explainDiskFailure(error);
     }
   }
 

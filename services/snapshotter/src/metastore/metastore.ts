@@ -7,6 +7,7 @@ import { Ancestry } from "./ancestry.ts";
 import { BoundedMap } from "./bounded-map.ts";
 import { quote } from "./key.ts";
 import { recordColumns, recordOf, recordTables, type SnapshotRecord, textChars } from "./record.ts";
+import { Reserve } from "./reserve.ts";
 import { checkCommit, checkNew, type Find, type NewCommit, type NewSnapshot } from "./rules.ts";
 import { ensureSchema } from "./schema.ts";
 import { WriteQueue } from "./write-queue.ts";
@@ -49,6 +50,7 @@ export class Metastore implements Disposable {
    * @throws {FailedPreconditionError} if it was made by another program or a newer version.
    */
   constructor(path: string) {
+    const reserve = new Reserve(`${path}-reserve`);
     // SQLite would make it readable by all.
     closeSync(openSync(path, "a", 0o600));
     const database = new DatabaseSync(path, { enableForeignKeyConstraints: true, timeout: busyTimeoutMs });
@@ -57,7 +59,7 @@ export class Metastore implements Disposable {
       ensureSchema(database, path);
       // FULL: a commit returns when the log is on disk. NORMAL would forget the last ones in a power cut.
       database.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;");
-      this.#writes = new WriteQueue(database);
+      this.#writes = new WriteQueue(database, reserve);
       this.#ancestry = new Ancestry(database);
       this.#byName = this.#rows(`SELECT ${recordColumns} FROM ${recordTables} WHERE snapshot.name = ?`);
       this.#page = this.#rows(
@@ -103,6 +105,13 @@ export class Metastore implements Disposable {
 
   /** Remembers which backend the directories of this root belong to. */
   async setBackend(name: string): Promise<void> {
+    const known = this.#database
+      .prepare("SELECT 1 FROM facts WHERE name = 'backend' AND value = ?")
+      .get(name);
+    if (known !== undefined) {
+      // A start writes nothing that it need not: the disk may be full.
+      return;
+    }
     const statement = this.#database.prepare(
       "INSERT OR REPLACE INTO facts (name, value) VALUES ('backend', ?)",
     );
@@ -196,7 +205,7 @@ export class Metastore implements Disposable {
 
   /** Removes a snapshot. @returns what it was. */
   remove(key: string): Promise<SnapshotRecord> {
-    return this.#writes.submit(() => {
+    const change = () => {
       const record = this.#existing("remove", key);
       const child = this.#child.get(record.id);
       if (child !== undefined) {
@@ -208,7 +217,8 @@ export class Metastore implements Disposable {
       this.#delete.run(record.id);
       this.#records.delete(key);
       return record;
-    });
+    };
+    return this.#writes.submit(change, { freesDisk: true });
   }
 
   /**

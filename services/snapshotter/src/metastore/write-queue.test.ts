@@ -6,6 +6,7 @@ import { DatabaseSync } from "node:sqlite";
 import { describe, test } from "node:test";
 import { ResourceExhaustedError, UnavailableError } from "@oci-worker/errdefs";
 import { mountTemporarily } from "@oci-worker/mounts/mount";
+import { Reserve } from "./reserve.ts";
 import { WriteQueue } from "./write-queue.ts";
 
 const setUp =
@@ -17,7 +18,7 @@ async function withQueue(use: (queue: WriteQueue, database: DatabaseSync, path: 
   const database = new DatabaseSync(path);
   database.exec(setUp);
   try {
-    await use(new WriteQueue(database), database, path);
+    await use(new WriteQueue(database, new Reserve(`${path}-reserve`)), database, path);
   } finally {
     database.close();
   }
@@ -114,19 +115,19 @@ describe("WriteQueue", () => {
       );
     }));
 
-  test("a full disk is told to every caller, loses nothing that was there, and is over when there is room", async () => {
+  test("a full disk is told to every caller, loses nothing, lets removals through and is over when there is room", async () => {
     await using tmpfs = await mountTemporarily(
-      [{ type: "tmpfs", source: "tmpfs", options: ["size=1m"] }],
+      [{ type: "tmpfs", source: "tmpfs", options: ["size=12m"] }],
       tmpdir(),
     );
     const path = join(tmpfs.path, "test.db");
     using database = new DatabaseSync(path);
     database.exec(setUp);
-    const queue = new WriteQueue(database);
+    const queue = new WriteQueue(database, new Reserve(`${path}-reserve`));
     const insert = database.prepare("INSERT INTO t (n, text) VALUES (?, ?)");
     await queue.submit(() => insert.run(1, ""));
     const ballast = join(tmpfs.path, "ballast");
-    await assert.rejects(writeFile(ballast, Buffer.alloc(2_000_000)), { code: "ENOSPC" });
+    await assert.rejects(writeFile(ballast, Buffer.alloc(12_000_000)), { code: "ENOSPC" });
     const large = "x".repeat(100_000);
     const outcomes = await Promise.allSettled([2, 3].map((n) => queue.submit(() => insert.run(n, large))));
     for (const outcome of outcomes) {
@@ -142,8 +143,21 @@ describe("WriteQueue", () => {
         .map((row) => row["n"]),
       [1],
     );
+    const remove = database.prepare("DELETE FROM t WHERE n = ?");
+    const [refused, freed] = await Promise.allSettled([
+      queue.submit(() => insert.run(4, large)),
+      queue.submit(() => remove.run(1), { freesDisk: true }),
+    ]);
+    assert.deepEqual([refused.status, freed.status], ["rejected", "fulfilled"]);
+    // What was kept for removals is not for others, although there is room for them now.
+    await assert.rejects(
+      queue.submit(() => insert.run(4, "")),
+      ResourceExhaustedError,
+    );
     await rm(ballast);
     await queue.submit(() => insert.run(2, large));
-    assert.equal(database.prepare("SELECT count(*) AS n FROM t").get()?.["n"], 2);
+    assert.equal(database.prepare("SELECT count(*) AS n FROM t").get()?.["n"], 1);
+    await assert.rejects(writeFile(ballast, Buffer.alloc(12_000_000)), { code: "ENOSPC" });
+    await queue.submit(() => remove.run(2), { freesDisk: true });
   });
 });

@@ -1,8 +1,15 @@
 import type { DatabaseSync, StatementSync } from "node:sqlite";
 import { UnavailableError } from "@oci-worker/errdefs";
-import { explainFullDisk } from "../full-disk.ts";
+import { explainDiskFailure, isFullDisk } from "../disk-failure.ts";
+import type { Reserve } from "./reserve.ts";
+
+export interface ChangeOptions {
+  /** Whether it is the beginning of making room, so that it may have what is kept for that. */
+  readonly freesDisk?: boolean;
+}
 
 interface Member {
+  readonly freesDisk: boolean;
   /** Makes the change and returns what to tell its caller once it is on disk. */
   readonly change: () => () => void;
   readonly reject: (error: unknown) => void;
@@ -17,6 +24,7 @@ interface Member {
  */
 export class WriteQueue {
   readonly #database: DatabaseSync;
+  readonly #reserve: Reserve;
   readonly #begin: StatementSync;
   readonly #commit: StatementSync;
   readonly #savepoint: StatementSync;
@@ -25,8 +33,10 @@ export class WriteQueue {
   #members: Member[] = [];
   #closed = false;
 
-  constructor(database: DatabaseSync) {
+  /** @param reserve room for changes that free disk, once there is no other. */
+  constructor(database: DatabaseSync, reserve: Reserve) {
     this.#database = database;
+    this.#reserve = reserve;
     // IMMEDIATE takes the write lock at once; otherwise the first write could find that somebody else has it.
     this.#begin = database.prepare("BEGIN IMMEDIATE");
     this.#commit = database.prepare("COMMIT");
@@ -40,14 +50,15 @@ export class WriteQueue {
    *
    * @returns what `change` returned, once that is on disk.
    * @throws what `change` threw; nothing of it remains then.
-   * @throws {ResourceExhaustedError} if the disk is full; nothing of the whole transaction remains then.
+   * @throws {ResourceExhaustedError} if the disk is full; nothing of it remains then.
    */
-  submit<T>(change: () => T): Promise<T> {
+  submit<T>(change: () => T, { freesDisk = false }: ChangeOptions = {}): Promise<T> {
     if (this.#closed) {
       return Promise.reject(new UnavailableError("Cannot change metadata: the store is closed"));
     }
     const { promise, resolve, reject } = Promise.withResolvers<T>();
     const member = {
+      freesDisk,
       change: () => {
         const result = change();
         return () => resolve(result);
@@ -73,6 +84,15 @@ export class WriteQueue {
     }
     this.#members = [];
     try {
+      this.#runAll(members);
+    } catch (error) {
+      this.#runAfterFailure(members, error);
+    }
+  };
+
+  /** @throws if nothing of any of `members` remains; their callers have not been told then. */
+  #runAll(members: readonly Member[]): void {
+    try {
       this.#begin.run();
       const answers = members.map((member) => this.#attempt(member));
       this.#commit.run();
@@ -83,17 +103,32 @@ export class WriteQueue {
       if (this.#database.isTransaction) {
         this.#database.exec("ROLLBACK");
       }
-      const reason = explainFullDisk(error);
-      for (const { reject } of members) {
-        reject(reason);
+      throw error;
+    }
+  }
+
+  /** Tells the callers of `members`. Of a full disk those who free it get another try, without the others. */
+  #runAfterFailure(members: readonly Member[], error: unknown): void {
+    const freeing = isFullDisk(error) ? members.filter(({ freesDisk }) => freesDisk) : [];
+    const isWorthwhile = freeing.length > 0 && (this.#reserve.release() || freeing.length < members.length);
+    const failed = isWorthwhile ? members.filter((member) => !freeing.includes(member)) : members;
+    rejectAll(failed, error);
+    if (isWorthwhile) {
+      try {
+        this.#runAll(freeing);
+      } catch (again) {
+        rejectAll(freeing, again);
       }
     }
-  };
+  }
 
   /** @returns how to answer the member once the transaction is on disk. */
-  #attempt({ change, reject }: Member): () => void {
+  #attempt({ change, reject, freesDisk }: Member): () => void {
     this.#savepoint.run();
     try {
+      if (!freesDisk) {
+        this.#reserve.restore();
+      }
       const answer = change();
       this.#release.run();
       return answer;
@@ -104,8 +139,15 @@ export class WriteQueue {
       }
       this.#undo.run();
       this.#release.run();
-      const reason = explainFullDisk(error);
+      const reason = explainDiskFailure(error);
       return () => reject(reason);
     }
+  }
+}
+
+function rejectAll(members: readonly Member[], error: unknown): void {
+  const reason = explainDiskFailure(error);
+  for (const { reject } of members) {
+    reject(reason);
   }
 }

@@ -1,7 +1,7 @@
 import { availableParallelism } from "node:os";
 import { Worker } from "node:worker_threads";
 import { UnavailableError } from "@oci-worker/errdefs";
-import { explainFullDisk } from "../full-disk.ts";
+import { explainDiskFailure } from "../disk-failure.ts";
 import { errorOf, failureOf, type TreeJob, type TreeJobs, type TreeReply } from "./jobs.ts";
 
 interface Waiting {
@@ -147,7 +147,7 @@ class TreeThread {
       current.resolve(reply.result as never);
     } else {
       current.reject(
-        current.signal?.aborted ? current.signal.reason : explainFullDisk(errorOf(reply.failure)),
+        current.signal?.aborted ? current.signal.reason : explainDiskFailure(errorOf(reply.failure)),
       );
     }
   }
