@@ -7,8 +7,18 @@ import { type ProcessOptions, type ProcessPeer, startProcess } from "./process.t
 
 const program = join(import.meta.dirname, "../../services/snapshotter/bin/oci-snapshotter");
 
+export interface SnapshotterOptions {
+  /** An existing directory in which its root and socket shall be; by default one that is removed afterwards. */
+  readonly directory?: string;
+  /** Beside that of this process. */
+  readonly environment?: NodeJS.ProcessEnv;
+  /** In place of `debug`, at which each call is a line. */
+  readonly logLevel?: string;
+}
+
 /** The program oci-snapshotter on a root of its own, which outlives a restart. Disposing ends it and removes the root. */
 export interface SnapshotterPeer extends AsyncDisposable {
+  readonly pid: number;
   readonly root: string;
   readonly address: string;
   /** Speaks to it past all clients. */
@@ -40,19 +50,34 @@ export function snapshotterProgram({
   };
 }
 
-/** Starts a snapshotter and waits until it serves. */
-export async function startSnapshotter(backend: "native" | "overlayfs"): Promise<SnapshotterPeer> {
+/**
+ * Starts a snapshotter and waits until it serves.
+ *
+ * @throws with all that it has said, if it ends before.
+ */
+export async function startSnapshotter(
+  backend: "native" | "overlayfs",
+  options: SnapshotterOptions = {},
+): Promise<SnapshotterPeer> {
+  const { environment, logLevel = "debug" } = options;
   await using undo = new AsyncDisposableStack();
-  const directory = undo.use(await mkdtempDisposable(join(tmpdir(), "snapshotter-"))).path;
+  const directory =
+    options.directory ?? undo.use(await mkdtempDisposable(join(tmpdir(), "snapshotter-"))).path;
   const root = join(directory, "root");
   const address = join(directory, "snapshotter.sock");
   const start = (): Promise<ProcessPeer> =>
-    startProcess(snapshotterProgram({ root, address, backend, flags: ["--log-level", "debug"] }));
+    startProcess({
+      ...snapshotterProgram({ root, address, backend, flags: ["--log-level", logLevel] }),
+      ...(environment && { environment }),
+    });
   let process = await start();
   undo.defer(() => process[Symbol.asyncDispose]());
   const direct = undo.use(openProxy(address, { snapshotter: "ours", patienceMs: 10_000 }));
   const owned = undo.move();
   return {
+    get pid() {
+      return process.pid;
+    },
     root,
     address,
     direct,

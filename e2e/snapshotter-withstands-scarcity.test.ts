@@ -1,0 +1,209 @@
+import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
+import { existsSync } from "node:fs";
+import { mkdtempDisposable, readdir, readFile, rename, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { basename, join } from "node:path";
+import { describe, test } from "node:test";
+import { promisify } from "node:util";
+import {
+  FailedPreconditionError,
+  NotFoundError,
+  ResourceExhaustedError,
+  ServiceError,
+} from "@oci-worker/errdefs";
+import { mountTemporarily } from "@oci-worker/mounts/mount";
+import { readMountInfo } from "@oci-worker/mounts/mountinfo";
+import type { Snapshotter } from "@oci-worker/snapshots/snapshotter";
+import { makeDisk } from "./peers/small-disk.ts";
+import { startSnapshotter } from "./peers/snapshotter.ts";
+
+const run = promisify(execFile);
+
+const mebibyte = 1024 * 1024;
+
+/** A committed snapshot that holds one file. */
+async function commit(direct: Snapshotter, name: string, sizeBytes: number): Promise<void> {
+  await using scratch = await mkdtempDisposable(join(tmpdir(), "scarcity-"));
+  const mounts = await direct.prepare(`making ${name}`, undefined, {});
+  {
+    await using mounted = await mountTemporarily(mounts, scratch.path);
+    await writeFile(join(mounted.path, "file"), Buffer.alloc(sizeBytes, 1));
+  }
+  await direct.commit(name, `making ${name}`, {});
+}
+
+async function names(direct: Snapshotter): Promise<string[]> {
+  return (await Array.fromAsync(direct.walk([]))).map(({ name }) => name).sort();
+}
+
+for (const type of ["tmpfs", "ext4"] as const) {
+  describe(`a full disk, ${type}`, () => {
+    test("is told, loses nothing, lets snapshots be removed, and is over when there is room", async () => {
+      await using disk = await makeDisk(type, 40);
+      await using peer = await startSnapshotter("overlayfs", { directory: disk.path });
+      const { direct } = peer;
+      await commit(direct, "base", mebibyte);
+      await direct.prepare("early", "base", {});
+      await disk.fill();
+      const labels = { l: "x".repeat(60_000) };
+      const kept: string[] = [];
+      const failure = await untilFailure(async (index) => {
+        await direct.prepare(`late ${index}`, "base", labels);
+        kept.push(`late ${index}`);
+      });
+      assert(failure instanceof ResourceExhaustedError, String(failure));
+      assert.match(failure.message, /^Cannot write to disk: /);
+      assert.deepEqual(await names(direct), ["base", "early", ...kept].sort());
+
+      for (const how of ["kill", "stop"] as const) {
+        await peer.restart(how);
+        assert.deepEqual(await names(direct), ["base", "early", ...kept].sort());
+      }
+      await direct.remove("early");
+      await direct.cleanup();
+      await assert.rejects(direct.stat("early"), NotFoundError);
+      await disk.empty();
+      await direct.prepare("afterwards", "base", labels);
+      await direct.commit("afterwards, committed", "afterwards", {});
+    });
+
+    test("ends a copy of native with nothing left of it", async () => {
+      await using disk = await makeDisk(type, 40);
+      await using peer = await startSnapshotter("native", { directory: disk.path });
+      const { direct, root } = peer;
+      await commit(direct, "base", 8 * mebibyte);
+      const failure = await untilFailure((index) => direct.prepare(`copy ${index}`, "base", {}));
+      assert(failure instanceof ResourceExhaustedError, String(failure));
+      assert.match(failure.message, /^Cannot write to disk: ENOSPC/);
+      await direct.cleanup();
+      const left = await names(direct);
+      assert.equal((await readdir(join(root, "snapshots"))).length, left.length);
+      const [copy = ""] = left.filter((name) => name.startsWith("copy"));
+      await direct.remove(copy);
+      await direct.cleanup();
+      await direct.prepare("afterwards", "base", {});
+      const { sizeBytes } = await direct.usage("afterwards");
+      assert(sizeBytes >= 8 * mebibyte, `${sizeBytes}`);
+    });
+  });
+}
+
+/** Repeats `step` until it fails, and gives the error. */
+async function untilFailure(step: (index: number) => Promise<unknown>): Promise<unknown> {
+  for (let index = 0; index < 10_000; index += 1) {
+    try {
+      await step(index);
+    } catch (error) {
+      return error;
+    }
+  }
+  throw new Error("it goes on without an end");
+}
+
+describe("a read-only root", () => {
+  test("is an error at the start that says so", async () => {
+    await using disk = await makeDisk("tmpfs", 40);
+    const remount = (mode: string) => run("mount", ["-o", `remount,${mode}`, disk.path]);
+    const start = async () => {
+      await using _peer = await startSnapshotter("overlayfs", { directory: disk.path });
+    };
+    const refusal =
+      /^oci-snapshotter: Cannot use \/.*\/root: EROFS: .*want a directory that can be written to$/m;
+    await remount("ro");
+    await assert.rejects(start, refusal);
+    await remount("rw");
+    await start();
+    await remount("ro");
+    await assert.rejects(start, refusal);
+  });
+
+  test("that turns so is told by what changes something, and all else goes on", async () => {
+    await using disk = await makeDisk("ext4", 40);
+    await using peer = await startSnapshotter("overlayfs", { directory: disk.path });
+    const { direct } = peer;
+    await commit(direct, "base", mebibyte);
+    await direct.prepare("early", "base", {});
+    const mounts = await direct.mounts("early");
+    await failFileSystem(disk.path);
+
+    const refused: (() => Promise<unknown>)[] = [
+      () => direct.prepare("late", "base", {}),
+      () => direct.prepare("late", undefined, {}),
+      () => direct.view("late", "base", {}),
+      () => direct.update("early", { merge: { l: "1" } }),
+      () => direct.commit("late", "early", {}),
+      () => direct.remove("early"),
+    ];
+    for (const call of refused) {
+      await assert.rejects(call, (error) => {
+        const isExpected =
+          error instanceof FailedPreconditionError ||
+          (error instanceof ServiceError && error.reason === "INTERNAL");
+        assert(isExpected, String(error));
+        assert.match(error.message, /^Cannot write to disk: /);
+        return true;
+      });
+    }
+    assert.deepEqual(await names(direct), ["base", "early"]);
+    assert.deepEqual(await direct.mounts("early"), mounts);
+    assert.equal((await direct.usage("base")).inodes, 2n);
+    await direct.cleanup();
+  });
+});
+
+/** Has ext4 do what it does with `errors=remount-ro` when it finds an inconsistency (ext4(5)). */
+async function failFileSystem(path: string): Promise<void> {
+  const device = (await readMountInfo()).find(({ mountPoint }) => mountPoint === path)?.source ?? "";
+  await writeFile(`/sys/fs/ext4/${basename(device)}/trigger_fs_error`, "1");
+}
+
+describe("a clock that is set back", () => {
+  test("orders no change before the snapshot that it is made to, and stops nothing", async () => {
+    await using directory = await mkdtempDisposable(join(tmpdir(), "clock-"));
+    const file = join(directory.path, "time");
+    const setClock = async (offset: string) => {
+      await writeFile(`${file}.new`, `${offset}\n`);
+      await rename(`${file}.new`, file);
+    };
+    await setClock("+0");
+    await using peer = await startSnapshotter("overlayfs", {
+      environment: {
+        LD_PRELOAD: await fakeTimeLibrary(),
+        FAKETIME_TIMESTAMP_FILE: file,
+        FAKETIME_NO_CACHE: "1",
+        DONT_FAKE_MONOTONIC: "1",
+        FAKETIME_DONT_FAKE_MONOTONIC: "1",
+      },
+    });
+    const { direct } = peer;
+    await commit(direct, "base", 0);
+    await direct.prepare("early", "base", {});
+    const before = await direct.stat("early");
+
+    await setClock("-30d");
+    const updated = await direct.update("early", { merge: { l: "1" } });
+    assert.equal(updated.createdAtNs, before.createdAtNs);
+    assert(updated.updatedAtNs >= updated.createdAtNs);
+    await direct.prepare("late", "base", {});
+    const late = await direct.stat("late");
+    // Or else the clock is not the one that was set, and nothing is proven.
+    assert(late.createdAtNs < before.createdAtNs - 29n * 86_400_000_000_000n, String(late.createdAtNs));
+    await direct.commit("late, committed", "late", {});
+    await direct.remove("late, committed");
+    await direct.cleanup();
+    await peer.restart("kill");
+    assert.deepEqual(await names(direct), ["base", "early"]);
+    await direct.prepare("afterwards", "base", {});
+  });
+});
+
+/** The library that lies to programs about the time. @throws if Debian's package libfaketime is not installed. */
+async function fakeTimeLibrary(): Promise<string> {
+  const libraries = (await readFile("/etc/debian_version").then(() => readdir("/usr/lib")))
+    .map((name) => join("/usr/lib", name, "faketime/libfaketime.so.1"))
+    .filter((path) => existsSync(path));
+  const [path] = libraries;
+  assert(path !== undefined, "want the library libfaketime: apt-get install libfaketime");
+  return path;
+}
