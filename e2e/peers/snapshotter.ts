@@ -21,7 +21,7 @@ export interface SnapshotterPeer extends AsyncDisposable {
   readonly pid: number;
   readonly root: string;
   readonly address: string;
-  /** Speaks to it past all clients. */
+  /** Speaks to it past all clients, and in the name of none. */
   readonly direct: Snapshotter;
   /** What it has logged since it was started last. */
   readonly log: readonly string[];
@@ -72,7 +72,7 @@ export async function startSnapshotter(
     });
   let process = await start();
   undo.defer(() => process[Symbol.asyncDispose]());
-  const direct = undo.use(openProxy(address, { snapshotter: "ours", patienceMs: 10_000 }));
+  const direct = undo.use(openProxy(address, { snapshotter: "", patienceMs: 10_000 }));
   const owned = undo.move();
   return {
     get pid() {

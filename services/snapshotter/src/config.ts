@@ -21,6 +21,13 @@ export interface Config {
   readonly address: string;
   /** How snapshots are kept. `auto` takes what the root already has, else the first of overlayfs and native that runs. */
   readonly snapshotter: SnapshotterName;
+  /**
+   * The client that this root is for, by the name that it has for us; undefined: the first that changes something. A
+   * name other than before hands the root over.
+   */
+  readonly client: string | undefined;
+  /** Whether other clients than that one may change snapshots: each one's garbage collector deletes the others'. */
+  readonly allowSeveralClients: boolean;
   /** Path of the resolver's unix socket, which `stargz` asks where layers are; undefined for none. */
   readonly resolverAddress: string | undefined;
   /** Least level of the lines that are logged. At `debug` each call is one. */
@@ -38,6 +45,8 @@ export const defaults: Config = {
   root: "/var/lib/oci-worker/snapshotter",
   address: "/run/oci-worker/snapshotter.sock",
   snapshotter: "auto",
+  client: undefined,
+  allowSeveralClients: false,
   resolverAddress: undefined,
   logLevel: "info",
   syncOnCommit: false,
@@ -57,6 +66,11 @@ export function parseConfig(raw: Readonly<Record<string, unknown>>): Config {
     root: absolutePath("root", raw["root"] ?? defaults.root),
     address: socketPath("address", raw["address"] ?? defaults.address),
     snapshotter: oneOf("snapshotter", raw["snapshotter"] ?? defaults.snapshotter, snapshotterNames),
+    client: raw["client"] === undefined ? undefined : text("client", raw["client"]),
+    allowSeveralClients: truth(
+      "allowSeveralClients",
+      raw["allowSeveralClients"] ?? defaults.allowSeveralClients,
+    ),
     resolverAddress:
       raw["resolverAddress"] === undefined
         ? undefined

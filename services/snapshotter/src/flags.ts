@@ -10,6 +10,8 @@ Serves containerd's Snapshots API on a unix socket.
   --root DIR                 where metadata and snapshots are kept; one process and one client a root
   --address SOCKET           socket to serve on, with or without unix://
   --snapshotter NAME         auto, native, overlayfs, fuse-overlayfs or stargz
+  --client NAME              whom this root is for, by its name for us; default: who changes something first
+  --allow-several-clients    let others change snapshots as well, at the risk of each one deleting the others'
   --config FILE              settings; default ${defaultConfigFile}, if it is there
   --resolver-address SOCKET  the resolver, for stargz
   --sync-on-commit           a commit waits until the snapshot's files are on disk
@@ -31,10 +33,11 @@ export function parseFlags(args: readonly string[], environment: NodeJS.ProcessE
         root: "root",
         address: "address",
         snapshotter: "snapshotter",
+        client: "client",
         "resolver-address": "resolverAddress",
         "log-level": "logLevel",
       },
-      switchesByFlag: { "sync-on-commit": "syncOnCommit" },
+      switchesByFlag: { "allow-several-clients": "allowSeveralClients", "sync-on-commit": "syncOnCommit" },
       environmentKeys: Object.keys(defaults),
       environmentPrefix: "OCI_WORKER_SNAPSHOTTER_",
       defaultConfigFile,

@@ -7,6 +7,7 @@ import { untilSignal } from "@oci-worker/daemon/until-signal";
 import { openSnapshotter } from "./backends/open.ts";
 import { parseConfig } from "./config.ts";
 import { parseFlags, usage } from "./flags.ts";
+import { Ownership } from "./ownership/ownership.ts";
 import { serveSnapshotter } from "./server.ts";
 
 await runProgram("oci-snapshotter", async () => {
@@ -23,7 +24,8 @@ await runProgram("oci-snapshotter", async () => {
 
   await using _lock = await lockRoot(config.root, "lock");
   await using snapshotter = await openSnapshotter(config, log);
-  await using _server = await serveSnapshotter({ ...config, sockets }, snapshotter, log);
+  const ownership = new Ownership({ ...config, record: snapshotter.ownerRecord, log });
+  await using _server = await serveSnapshotter({ ...config, sockets, ownership }, snapshotter, log);
   const address = sockets.map(({ boundTo }) => boundTo).join(" ") || config.address;
   log.info({ address, root: config.root, backend: snapshotter.backend }, "serving");
   notifyManager("READY=1", log);

@@ -9,7 +9,8 @@ import { serve } from "@oci-worker/grpc/serve";
 import type { Snapshotter } from "@oci-worker/snapshots/snapshotter";
 import type { Logger } from "pino";
 import type { Config } from "./config.ts";
-import { watchClients } from "./rpc/clients.ts";
+import type { Ownership } from "./ownership/ownership.ts";
+import { forOneClient } from "./rpc/clients.ts";
 import { snapshotsService } from "./rpc/snapshots.ts";
 
 /** Whoever may connect can have any directory mounted, so may do what root may. */
@@ -21,6 +22,8 @@ const socketDirectoryMode = 0o711;
 export interface ServerOptions extends Pick<Config, "address" | "drainTimeoutMs"> {
   /** Sockets that somebody has made for us, which are served in place of `address`. */
   readonly sockets?: readonly PassedSocket[];
+  /** Whose the snapshots are; absent: anybody may change them. */
+  readonly ownership?: Ownership;
 }
 
 /**
@@ -30,7 +33,7 @@ export interface ServerOptions extends Pick<Config, "address" | "drainTimeoutMs"
  * @throws {FailedPreconditionError} if another process serves that socket.
  */
 export async function serveSnapshotter(
-  { address, sockets = [], drainTimeoutMs }: ServerOptions,
+  { address, sockets = [], ownership, drainTimeoutMs }: ServerOptions,
   snapshotter: Snapshotter,
   log: Logger,
 ): Promise<AsyncDisposable> {
@@ -38,7 +41,11 @@ export async function serveSnapshotter(
     await mkdir(dirname(address), { recursive: true, mode: socketDirectoryMode });
   }
   const health = new HealthService([Snapshots.typeName]);
-  const snapshots = implement(Snapshots, watchClients(snapshotsService(snapshotter), log));
+  const handlers = snapshotsService(snapshotter);
+  const snapshots = implement(
+    Snapshots,
+    ownership === undefined ? handlers : forOneClient(handlers, ownership),
+  );
   const server = await serve({
     implementations: [snapshots, health.implementation],
     observe: logCalls(log),

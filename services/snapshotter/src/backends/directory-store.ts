@@ -10,6 +10,7 @@ import { quote } from "../metastore/key.ts";
 import type { Metastore } from "../metastore/metastore.ts";
 import type { SnapshotRecord } from "../metastore/record.ts";
 import { checkCommit, checkNew, type NewSnapshot } from "../metastore/rules.ts";
+import type { OwnerRecord } from "../ownership/ownership.ts";
 import { measureTree } from "../trees/measure-tree.ts";
 import type { Trees } from "../trees/trees.ts";
 import { type Backend, type BackendName, contentOf } from "./backend.ts";
@@ -56,6 +57,11 @@ export class DirectoryStore implements Snapshotter {
   /** The name of the backend that it runs on. */
   get backend(): BackendName {
     return this.#backend.name;
+  }
+
+  /** Where it is remembered whose the snapshots are. */
+  get ownerRecord(): OwnerRecord {
+    return this.#metastore;
   }
 
   async stat(key: string): Promise<Info> {

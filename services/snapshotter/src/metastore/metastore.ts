@@ -3,6 +3,7 @@ import { DatabaseSync, type SQLOutputValue, type StatementSync } from "node:sqli
 import { AbortedError, FailedPreconditionError, NotFoundError } from "@oci-worker/errdefs";
 import { changeLabels, checkLabels, type LabelChange } from "@oci-worker/snapshots/labels";
 import type { Usage } from "@oci-worker/snapshots/snapshotter";
+import { type Client, formatClient, parseClient } from "../ownership/client.ts";
 import { Ancestry } from "./ancestry.ts";
 import { BoundedMap } from "./bounded-map.ts";
 import { quote } from "./key.ts";
@@ -97,25 +98,23 @@ export class Metastore implements Disposable {
 
   /** Which backend the directories of this root belong to; undefined while there is no snapshot. */
   get backend(): string | undefined {
-    const row = this.#database
-      .prepare("SELECT value FROM facts WHERE name = 'backend' AND EXISTS (SELECT 1 FROM snapshots)")
-      .get();
-    return row === undefined ? undefined : String(row["value"]);
+    return this.#factOfSnapshots("backend");
   }
 
   /** Remembers which backend the directories of this root belong to. */
   async setBackend(name: string): Promise<void> {
-    const known = this.#database
-      .prepare("SELECT 1 FROM facts WHERE name = 'backend' AND value = ?")
-      .get(name);
-    if (known !== undefined) {
-      // A start writes nothing that it need not: the disk may be full.
-      return;
-    }
-    const statement = this.#database.prepare(
-      "INSERT OR REPLACE INTO facts (name, value) VALUES ('backend', ?)",
-    );
-    await this.#writes.submit(() => statement.run(name));
+    await this.#setFact("backend", name);
+  }
+
+  /** Whose the snapshots of this root are; undefined while there is none, or nobody knows. */
+  get owner(): Client | undefined {
+    const value = this.#factOfSnapshots("owner");
+    return value === undefined ? undefined : parseClient(value);
+  }
+
+  /** Remembers whose the snapshots of this root are. */
+  async setOwner(owner: Client): Promise<void> {
+    await this.#setFact("owner", formatClient(owner));
   }
 
   readonly find: Find = (key) => {
@@ -233,6 +232,23 @@ export class Metastore implements Disposable {
       throw new NotFoundError(`Cannot ${action} ${quote(key)}: not found`);
     }
     return record;
+  }
+
+  #factOfSnapshots(name: string): string | undefined {
+    const row = this.#database
+      .prepare("SELECT value FROM facts WHERE name = ? AND EXISTS (SELECT 1 FROM snapshots)")
+      .get(name);
+    return row === undefined ? undefined : String(row["value"]);
+  }
+
+  async #setFact(name: string, value: string): Promise<void> {
+    const known = this.#database.prepare("SELECT 1 FROM facts WHERE name = ? AND value = ?").get(name, value);
+    if (known !== undefined) {
+      // A start writes nothing that it need not: the disk may be full.
+      return;
+    }
+    const statement = this.#database.prepare("INSERT OR REPLACE INTO facts (name, value) VALUES (?, ?)");
+    await this.#writes.submit(() => statement.run(name, value));
   }
 
   #read(key: string): SnapshotRecord | undefined {

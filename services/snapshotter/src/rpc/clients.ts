@@ -1,47 +1,38 @@
 import type { HandlerContext, ServiceImpl } from "@connectrpc/connect";
 import type { Snapshots } from "@oci-worker/api/containerd/snapshots";
-import type { Logger } from "pino";
+import { quote } from "../metastore/key.ts";
+import { keySchemeOf } from "../ownership/client.ts";
+import type { Ownership } from "../ownership/ownership.ts";
 
-/** So many names are told apart; more only come from somebody who plays. */
-const maxNames = 16;
-const maxNameChars = 100;
+type Handlers = ServiceImpl<typeof Snapshots>;
 
-/**
- * Watches by which names clients ask for this snapshotter, and logs each one when it comes first.
- *
- * There is one client to an instance: its garbage collector deletes every snapshot that it does not know. A second name
- * is the sign of a second client, whose snapshots are about to be lost.
- */
-export function watchClients(
-  handlers: ServiceImpl<typeof Snapshots>,
-  log: Logger,
-): ServiceImpl<typeof Snapshots> {
-  const names = new Set<string>();
+/** A method that changes snapshots. Cleanup is none: it takes away nothing that anybody could know of. */
+type Change = "prepare" | "view" | "commit" | "remove" | "update";
 
-  const note = (requested: string): void => {
-    const snapshotter = requested.slice(0, maxNameChars);
-    // Who names none, such as `ociw snapshots`, only looks.
-    if (snapshotter === "" || names.has(snapshotter) || names.size === maxNames) {
-      return;
-    }
-    names.add(snapshotter);
-    if (names.size === 1) {
-      log.info({ snapshotter }, "first client");
-    } else {
-      const earlier = [...names].slice(0, -1);
-      log.warn(
-        { snapshotter, earlier },
-        "asked for by another name: each client needs an instance of its own",
+/** Which snapshot a request is about. */
+const keyOf: { readonly [M in Change]: (request: Parameters<Handlers[M]>[0]) => string } = {
+  prepare: ({ key }) => key,
+  view: ({ key }) => key,
+  commit: ({ key }) => key,
+  remove: ({ key }) => key,
+  update: ({ info }) => info?.name ?? "",
+};
+
+/** `handlers`, with every change made in the name of the client that asks for it. To look at something is anybody's. */
+export function forOneClient(handlers: Handlers, ownership: Ownership): Handlers {
+  const guarded = Object.entries(keyOf).map(([method, key]) => {
+    const handler = handlers[method as Change] as (
+      request: never,
+      context: HandlerContext,
+    ) => Promise<object>;
+    const change = (request: { readonly snapshotter: string }, context: HandlerContext) => {
+      const about = key(request as never);
+      const keys = about === "" ? undefined : keySchemeOf(about);
+      return ownership.change(`${method} ${quote(about)}`, request.snapshotter, keys, () =>
+        handler(request as never, context),
       );
-    }
-  };
-
-  const watched = Object.entries(handlers).map(([method, handler]) => [
-    method,
-    (request: { readonly snapshotter: string }, context: HandlerContext) => {
-      note(request.snapshotter);
-      return (handler as (request: unknown, context: HandlerContext) => unknown)(request, context);
-    },
-  ]);
-  return Object.fromEntries(watched) as ServiceImpl<typeof Snapshots>;
+    };
+    return [method, change];
+  });
+  return { ...handlers, ...Object.fromEntries(guarded) };
 }

@@ -58,6 +58,8 @@ async function snapshotterPeer(config: Config, log: Logger): Promise<Peer> {
   return await startChild("snapshotter", "oci-snapshotter", address, log, [
     ...["--root", join(config.root, "snapshotter")],
     ...["--snapshotter", config.snapshotter],
+    // It is ours alone: we may also change our name for it.
+    ...["--client", config.snapshotter],
     ...["--log-level", config.logLevel],
     // What the solver's cache says is there is used without another look: a power cut must leave no empty files in it.
     "--sync-on-commit",
