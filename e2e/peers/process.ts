@@ -66,13 +66,22 @@ export async function startProcess(options: ProcessOptions): Promise<ProcessPeer
   };
 }
 
-/** Starts a program and ends it as a crash would after `afterMs` milliseconds, however far it is by then. */
-export async function crashWhileStarting(options: ProcessOptions, afterMs: number): Promise<void> {
+/**
+ * Starts a program and ends it as a crash would after `afterMs` milliseconds, however far it is by then.
+ *
+ * @param strike called just before that.
+ */
+export async function crashWhileStarting(
+  options: ProcessOptions,
+  afterMs: number,
+  strike?: () => void,
+): Promise<void> {
   const child = spawnProgram(options);
   child.stdout.resume();
   child.stderr.resume();
   const ended = once(child, "close");
   await delay(afterMs);
+  strike?.();
   child.kill("SIGKILL");
   await ended;
 }

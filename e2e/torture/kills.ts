@@ -2,8 +2,8 @@ import { setTimeout as delay } from "node:timers/promises";
 import { crashWhileStarting, type ProcessOptions, type ProcessPeer, startProcess } from "../peers/process.ts";
 import { Random } from "./random.ts";
 
-/** Kills of a run in `npm test`, and where TORTURE_KILLS does not say otherwise. */
-const defaultKills = 12;
+/** Kills of a run where TORTURE_KILLS does not say otherwise, as in `npm test`. */
+const defaultKills = 8;
 
 /** A start takes about so long, so a kill within it may meet any part of it. */
 const startMs = 700;
@@ -33,6 +33,8 @@ export interface Torture {
    * notes what was not answered any more.
    */
   work(killed: AbortSignal): Promise<void>;
+  /** What happens to the machine just before the process is killed; nothing if that is not given. */
+  strike?(): void;
   /** Looks at what the kill number `kill` has left, before anything runs on it again. */
   examine?(kill: number): Promise<void>;
   /** Holds what the process knows after a restart against what it has acknowledged before. */
@@ -47,7 +49,7 @@ export interface Torture {
  * @returns the process as it was started last.
  */
 export async function torture(
-  { program, maxWorkMs, work, examine, check }: Torture,
+  { program, maxWorkMs, work, strike, examine, check }: Torture,
   { kills, seed }: TortureSettings,
 ): Promise<ProcessPeer> {
   const random = new Random(seed);
@@ -59,12 +61,13 @@ export async function torture(
       const working = work(killed.signal);
       await Promise.race([working, delay(random.below(maxWorkMs))]);
       killed.abort();
+      strike?.();
       await process.kill();
       kill += 1;
       await working;
       await examine?.(kill);
       while (kill < kills && random.chance(percentKilledWhileStarting)) {
-        await crashWhileStarting(program, random.below(startMs));
+        await crashWhileStarting(program, random.below(startMs), strike);
         kill += 1;
         await examine?.(kill);
       }

@@ -20,6 +20,21 @@ interface Known {
   /** Of one that can be mounted; undefined if the answer with them was lost. */
   readonly mounts: readonly Mount[] | undefined;
   readonly files: Files;
+  /** Whether files of it were changed that the kernel need not have on disk yet. */
+  readonly isDirty: boolean;
+}
+
+export interface ClientOptions {
+  /** Its keys and names begin with that. */
+  readonly name: string;
+  /** An empty directory to mount in. */
+  readonly workDir: string;
+  readonly random: Random;
+  /**
+   * What the snapshotter dies of. A power cut takes what was written to a snapshot that is not committed yet, so that
+   * such a one is looked at no more.
+   */
+  readonly dies: "by kill" | "by power cut";
 }
 
 /** A change whose answer was lost: it has happened, or it has not. */
@@ -37,15 +52,16 @@ export class SnapshotClient {
   readonly #name: string;
   readonly #random: Random;
   readonly #workDir: string;
+  readonly #losesWrites: boolean;
   #known = new Map<string, Known>();
   #doubt: Doubt | undefined;
   #names = 0;
 
-  /** @param workDir an empty directory to mount in. */
-  constructor(name: string, workDir: string, random: Random) {
+  constructor({ name, workDir, random, dies }: ClientOptions) {
     this.#name = name;
     this.#workDir = workDir;
     this.#random = random;
+    this.#losesWrites = dies === "by power cut";
   }
 
   /** Uses `snapshotter` until it is gone, of which `killed` tells. */
@@ -83,7 +99,12 @@ export class SnapshotClient {
         { kind, parent, labels },
         `${name} of ${about}`,
       );
-      await this.#checkContent(snapshotter, name, known);
+      if (known.isDirty && this.#losesWrites) {
+        await snapshotter.remove(name);
+        this.#known.delete(name);
+      } else {
+        await this.#checkContent(snapshotter, name, known);
+      }
     }
   }
 
@@ -135,7 +156,7 @@ export class SnapshotClient {
       {
         what: `${kind} ${key} on ${parent}`,
         hasHappened: (there) => there.has(key),
-        apply: () => this.#known.set(key, { kind, parent, labels, mounts, files }),
+        apply: () => this.#known.set(key, { kind, parent, labels, mounts, files, isDirty: false }),
       },
       async () => {
         mounts = await (kind === "active"
@@ -152,8 +173,9 @@ export class SnapshotClient {
       return;
     }
     await using directory = await mountTemporarily(known.mounts, this.#workDir);
+    this.#known.set(key, { ...known, isDirty: true });
     const files = changeFiles(directory.path, known.files, this.#random);
-    this.#known.set(key, { ...known, files });
+    this.#known.set(key, { ...known, files, isDirty: true });
   }
 
   #commit(snapshotter: Snapshotter, key: string): Promise<void> {
@@ -166,7 +188,8 @@ export class SnapshotClient {
         hasHappened: (there) => there.has(name),
         apply: () => {
           this.#known.delete(key);
-          this.#known.set(name, { kind: "committed", parent, labels, mounts: undefined, files });
+          const mounts = undefined;
+          this.#known.set(name, { kind: "committed", parent, labels, mounts, files, isDirty: false });
         },
       },
       () => snapshotter.commit(name, key, labels),

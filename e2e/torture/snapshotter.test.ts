@@ -8,17 +8,24 @@ import { mountTemporarily } from "@oci-worker/mounts/mount";
 import { mountPointsBeneath, unmountBeneath } from "@oci-worker/mounts/mountinfo";
 import { openProxy } from "@oci-worker/snapshots/proxy";
 import type { Info, Snapshotter } from "@oci-worker/snapshots/snapshotter";
+import { createDisk } from "../peers/disk.ts";
 import { startProcess } from "../peers/process.ts";
-import { snapshotterProgram } from "../peers/snapshotter.ts";
-import { torture, tortureSettings } from "./kills.ts";
+import { type SnapshotterSettings, snapshotterProgram } from "../peers/snapshotter.ts";
+import { type Torture, type TortureSettings, torture, tortureSettings } from "./kills.ts";
 import { writeBase } from "./layer-content.ts";
 import { Random } from "./random.ts";
-import { baseName, SnapshotClient } from "./snapshot-client.ts";
+import { baseName, type ClientOptions, SnapshotClient } from "./snapshot-client.ts";
 
 const clientCount = 5;
 
 /** Some ten calls of each client. */
 const maxWorkMs = 200;
+
+interface Scene extends SnapshotterSettings {
+  /** An empty directory to mount in. */
+  readonly workDir: string;
+  readonly dies: ClientOptions["dies"];
+}
 
 /** Runs `use` with a connection of its own. */
 async function connected(address: string, use: (snapshotter: Snapshotter) => Promise<void>): Promise<void> {
@@ -52,62 +59,99 @@ function assertIntegrity(root: string): void {
   }
 }
 
-describe("oci-snapshotter, killed at any moment,", () => {
-  for (const [backend, ...flags] of [["overlayfs"], ["native", "--sync-on-commit"]] as const) {
-    test(`has on ${backend} all that it acknowledged, and nothing half`, async (t) => {
-      const settings = tortureSettings(process.env);
-      t.diagnostic(`TORTURE_SEED=${settings.seed} TORTURE_KILLS=${settings.kills}`);
-      await using directory = await mkdtempDisposable(join(tmpdir(), "torture-"));
-      await using mounts = new AsyncDisposableStack();
-      mounts.defer(async () => void (await unmountBeneath(directory.path)));
-      const root = join(directory.path, "root");
-      const address = join(directory.path, "s.sock");
-      const workDir = join(directory.path, "work");
-      await mkdir(workDir);
-      const random = new Random(settings.seed);
-      const clients = Array.from(
-        { length: clientCount },
-        (_, index) => new SnapshotClient(`client-${index}`, workDir, random.fork()),
-      );
-      const ofAll = (action: (client: SnapshotClient) => Promise<void>) => Promise.all(clients.map(action));
-      const program = snapshotterProgram({ root, address, backend, flags });
-      {
-        await using _first = await startProcess(program);
-        await connected(address, (snapshotter) => commitBase(snapshotter, workDir));
-      }
+/** Has clients use a snapshotter that dies again and again, and then empties it: nothing may be left. */
+async function run(
+  scene: Scene,
+  settings: TortureSettings,
+  machine: Pick<Torture, "strike" | "examine"> = {},
+): Promise<void> {
+  const { root, address, workDir, dies } = scene;
+  const random = new Random(settings.seed);
+  const clients = Array.from(
+    { length: clientCount },
+    (_, index) => new SnapshotClient({ name: `client-${index}`, workDir, random: random.fork(), dies }),
+  );
+  const all = (action: (client: SnapshotClient) => Promise<void>) => Promise.all(clients.map(action));
+  const program = snapshotterProgram(scene);
+  {
+    await using _first = await startProcess(program);
+    await connected(address, (snapshotter) => commitBase(snapshotter, workDir));
+  }
+  const running = await torture(
+    {
+      program,
+      maxWorkMs,
+      ...machine,
+      work: (killed) =>
+        connected(address, async (snapshotter) => {
+          await all((client) => client.work(snapshotter, killed));
+        }),
+      check: () =>
+        connected(address, async (snapshotter) => {
+          // The first call after a crash has to succeed.
+          await snapshotter.prepare("first call", baseName, {});
+          await snapshotter.remove("first call");
+          await all(async (client) => client.check(snapshotter, await Array.fromAsync(snapshotter.walk([]))));
+          await snapshotter.cleanup();
+          await assertNoOrphans(root, await Array.fromAsync(snapshotter.walk([])));
+        }),
+    },
+    settings,
+  );
+  await connected(address, async (snapshotter) => {
+    await all((client) => client.removeAll(snapshotter));
+    await snapshotter.remove(baseName);
+    await snapshotter.cleanup();
+    assert.deepEqual(await Array.fromAsync(snapshotter.walk([])), []);
+  });
+  assert.deepEqual(await readdir(join(root, "snapshots")), []);
+  assert.equal(await running.stop(), 0);
+  assertIntegrity(root);
+  assert.deepEqual(await mountPointsBeneath(workDir), []);
+}
 
-      const running = await torture(
-        {
-          program,
-          maxWorkMs,
-          work: (killed) =>
-            connected(address, async (snapshotter) => {
-              await ofAll((client) => client.work(snapshotter, killed));
-            }),
-          check: () =>
-            connected(address, async (snapshotter) => {
-              // The first call after a crash has to succeed.
-              await snapshotter.prepare("first call", baseName, {});
-              await snapshotter.remove("first call");
-              const infos = await Array.fromAsync(snapshotter.walk([]));
-              await ofAll((client) => client.check(snapshotter, infos));
-              await snapshotter.cleanup();
-              await assertNoOrphans(root, infos);
-            }),
-        },
-        settings,
-      );
+/** Makes a place for a scene, which is unmounted and removed after `use`, whatever comes of that. */
+async function withPlace(
+  use: (place: { directory: string; workDir: string }) => Promise<void>,
+): Promise<void> {
+  await using temporary = await mkdtempDisposable(join(tmpdir(), "torture-"));
+  const directory = temporary.path;
+  await using mounts = new AsyncDisposableStack();
+  mounts.defer(async () => void (await unmountBeneath(directory)));
+  const workDir = join(directory, "work");
+  await mkdir(workDir);
+  await use({ directory, workDir });
+}
 
-      await connected(address, async (snapshotter) => {
-        await ofAll((client) => client.removeAll(snapshotter));
-        await snapshotter.remove(baseName);
-        await snapshotter.cleanup();
-        assert.deepEqual(await Array.fromAsync(snapshotter.walk([])), []);
-      });
-      assert.deepEqual(await readdir(join(root, "snapshots")), []);
-      assert.equal(await running.stop(), 0);
-      assertIntegrity(root);
-      assert.deepEqual(await mountPointsBeneath(directory.path), []);
-    });
+const address = (directory: string) => join(directory, "s.sock");
+
+describe("oci-snapshotter has all that it has acknowledged, and nothing half,", () => {
+  for (const backend of ["overlayfs", "native"] as const) {
+    test(`on ${backend}, killed at any moment`, (t) =>
+      withPlace(async ({ directory, workDir }) => {
+        const settings = tortureSettings(process.env);
+        t.diagnostic(`TORTURE_SEED=${settings.seed} TORTURE_KILLS=${settings.kills}`);
+        const root = join(directory, "root");
+        await run({ root, address: address(directory), backend, workDir, dies: "by kill" }, settings);
+      }));
+
+    test(`on ${backend} with --sync-on-commit, the power going at any moment`, (t) =>
+      withPlace(async ({ directory, workDir }) => {
+        const settings = tortureSettings(process.env);
+        t.diagnostic(`TORTURE_SEED=${settings.seed} TORTURE_KILLS=${settings.kills}`);
+        await using disk = await createDisk(directory);
+        await run(
+          {
+            root: join(disk.path, "root"),
+            address: address(directory),
+            backend,
+            flags: ["--sync-on-commit"],
+            workDir,
+            dies: "by power cut",
+          },
+          settings,
+          { strike: disk.cutPower, examine: disk.remount },
+        );
+      }));
   }
 });

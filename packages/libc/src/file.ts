@@ -171,3 +171,19 @@ export function openInRoot(root: number, path: string, flags: number, mode: numb
   how.writeBigUInt64LE(BigInt(RESOLVE_IN_ROOT), 16);
   return check("openat2", openat2Syscall(SYS_openat2, root, path, how, how.length), path);
 }
+
+// FS_IOC_SHUTDOWN of ext4, XFS and f2fs, and its argument that drops what is not on disk yet (linux/fs.h, xfs_fs.h).
+const FS_IOC_SHUTDOWN = 0x8004587d;
+const FS_SHUTDOWN_FLAGS_NOLOGFLUSH = 2;
+
+const ioctl = bind("int ioctl(int fd, unsigned long request, void *argument)");
+
+/**
+ * ioctl(2) with FS_IOC_SHUTDOWN: takes the power from the file system that `fd` is on, for tests of what survives that.
+ * Nothing more reaches its disk, its journal included; every further call on it fails, until it is mounted anew.
+ */
+export function shutDownFileSystem(fd: number): void {
+  const flags = Buffer.alloc(4);
+  flags.writeUInt32LE(FS_SHUTDOWN_FLAGS_NOLOGFLUSH);
+  check("ioctl", ioctl(fd, FS_IOC_SHUTDOWN, flags));
+}
