@@ -64,7 +64,14 @@ function sessionsWith(
     proveTokenAuthority: counted("proveTokenAuthority", base.proveTokenAuthority),
     fetchToken: counted("fetchToken", base.fetchToken),
   };
-  return { calls, keychain: new SessionKeychain(sessions, { http: new HttpClient() }, times) };
+  return {
+    calls,
+    keychain: new SessionKeychain(
+      sessions,
+      { http: new HttpClient(), delay: () => Promise.resolve() },
+      times,
+    ),
+  };
 }
 
 async function identities(keychain: SessionKeychain, scheme: Scheme = "bearer", sessionIDs = ["one"]) {
@@ -196,6 +203,22 @@ describe("SessionKeychain", () => {
         return true;
       });
     }
+  });
+
+  test("has the client try again when the token server fails it", async () => {
+    let failures = 2;
+    const { keychain, calls } = sessionsWith([session("one")], {
+      fetchToken: () => {
+        failures -= 1;
+        return failures >= 0
+          ? Promise.reject(new UnknownError("failed to fetch oauth token: unexpected status: 503"))
+          : Promise.resolve({ value: new Secret("token"), lifetime: { seconds: 60 } });
+      },
+    });
+    const [identity] = await identities(keychain);
+    assert.ok(identity !== undefined && "key" in identity);
+    assert.equal((await identity.fetchToken(request, signal)).value.reveal(), "token");
+    assert.equal(calls.filter((call) => call === "one fetchToken").length, 3);
   });
 
   test("refuses a token of a client that is none", async () => {

@@ -8,7 +8,7 @@ import {
 } from "@oci-worker/errdefs";
 import { Flights } from "@oci-worker/flights";
 import { BoundedMap } from "../bounded-map.ts";
-import type { TokenFetcher } from "../token/fetch-token.ts";
+import { type TokenFetcher, TokenServerFailure, withRetries } from "../token/fetch-token.ts";
 import { tokenOf } from "../token/token-answer.ts";
 import { credentialsIdentity } from "./credentials-identity.ts";
 import type {
@@ -205,27 +205,39 @@ export class SessionKeychain implements Keychain {
     }
   }
 
-  #authorityIdentity({ session, live, host }: Candidate, authority: string): Identity {
+  #authorityIdentity({ session, live }: Candidate, authority: string): Identity {
+    const sessions = [session, ...live.filter((other) => other !== session)];
     return {
       key: `authority:${authority}`,
-      fetchToken: async (request, signal) => {
-        const sessions = [session, ...live.filter((other) => other !== session)];
-        const fetchThrough = (each: LiveSession) => this.#fetchThrough(each, authority, request, signal);
-        const failures: ServiceError[] = [];
-        for await (const outcome of patiently(sessions, fetchThrough, this.#patience(host))) {
-          if (outcome instanceof ServiceError) {
-            failures.push(outcome);
-          } else if (outcome !== undefined) {
-            return outcome;
-          }
-        }
-        throw (
-          failures.find((failure) => failure instanceof PermissionDeniedError) ??
-          failures[0] ??
-          new UnavailableError("the client of the session has become another user")
-        );
+      fetchToken: (request, signal) => {
+        const fetch = () => this.#fetchThroughAny(sessions, authority, request, signal);
+        return withRetries(this.#fetcher, fetch, signal);
       },
     };
+  }
+
+  /** A token that the client of one of `sessions` gets, which all are tried; see {@link fetchFailure}. */
+  async #fetchThroughAny(
+    sessions: readonly LiveSession[],
+    authority: string,
+    request: TokenRequest,
+    signal: AbortSignal,
+  ): Promise<Token> {
+    const fetchThrough = (each: LiveSession) => this.#fetchThrough(each, authority, request, signal);
+    const failures: ServiceError[] = [];
+    for await (const outcome of patiently(sessions, fetchThrough, this.#patience(request.host))) {
+      if (outcome instanceof ServiceError) {
+        failures.push(outcome);
+      } else if (outcome !== undefined) {
+        return outcome;
+      }
+    }
+    throw (
+      failures.find((failure) => failure instanceof PermissionDeniedError) ??
+      failures.find((failure) => failure instanceof TokenServerFailure) ??
+      failures[0] ??
+      new UnavailableError("the client of the session has become another user")
+    );
   }
 
   /** A token that the client of `session` gets, or why it does not; undefined if it is not the user of `authority`. */
@@ -287,9 +299,11 @@ function fetchFailure(error: unknown, server: string): ServiceError {
       `Cannot get token from ${server}: it refuses the credentials of the session's client`,
     );
   }
-  return new UnavailableError(`Cannot get token from ${server} through the client of the session`, {
-    cause: error,
-  });
+  const message = `Cannot get token from ${server} through the client of the session`;
+  // A session that has ended will not come back.
+  return error instanceof NotFoundError
+    ? new UnavailableError(message, { cause: error })
+    : new TokenServerFailure(message, { cause: error });
 }
 
 function obstacleOf(error: unknown): ServiceError {

@@ -48,19 +48,28 @@ export async function fetchToken(
   credentials: Credentials | undefined,
   signal: AbortSignal,
 ): Promise<Token> {
+  return await withRetries(fetcher, () => fetchOnce(fetcher, request, credentials, signal), signal);
+}
+
+/** What `attempt` gives, which is made again after a pause, and again, when it fails with a {@link TokenServerFailure}. */
+export async function withRetries<T>(
+  { delay = pause }: Pick<TokenFetcher, "delay">,
+  attempt: () => Promise<T>,
+  signal: AbortSignal,
+): Promise<T> {
   for (const pauseMs of pausesMs) {
     try {
-      return await fetchOnce(fetcher, request, credentials, signal);
+      return await attempt();
     } catch (error) {
       signal.throwIfAborted();
       if (!(error instanceof TokenServerFailure) || error.retryAfterMs > maxRetryAfterMs) {
         throw error;
       }
       const waitMs = Math.max(error.retryAfterMs, pauseMs * (1 - jitter + 2 * jitter * Math.random()));
-      await (fetcher.delay ?? pause)(waitMs, signal);
+      await delay(waitMs, signal);
     }
   }
-  return await fetchOnce(fetcher, request, credentials, signal);
+  return await attempt();
 }
 
 /** A failure of a token server that may pass. */
