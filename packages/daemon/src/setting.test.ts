@@ -1,7 +1,16 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { InvalidArgumentError } from "@oci-worker/errdefs";
-import { absolutePath, milliseconds, oneOf, refuseUnknownKeys, socketPath, text, truth } from "./setting.ts";
+import {
+  absolutePath,
+  milliseconds,
+  oneOf,
+  refuseUnknownKeys,
+  socketPath,
+  text,
+  texts,
+  truth,
+} from "./setting.ts";
 
 describe("a setting", () => {
   test("that is a socket may have unix:// before it", () => {
@@ -18,6 +27,8 @@ describe("a setting", () => {
     assert.equal(truth("sync", "true"), true);
     assert.equal(truth("sync", "false"), false);
     assert.equal(milliseconds("drain", "250", 0), 250);
+    assert.deepEqual(texts("options", "a, b"), ["a", "b"]);
+    assert.deepEqual(texts("options", ["a,b"]), ["a,b"]);
   });
 
   const wrong: readonly (readonly [what: string, check: () => unknown, wanted: RegExp])[] = [
@@ -28,6 +39,8 @@ describe("a setting", () => {
     ["a path with a NUL", () => absolutePath("key", "/a\0b"), /want an absolute path/],
     ["an empty text", () => text("key", ""), /key is "", want a text/],
     ["no text", () => text("key", undefined), /key is nothing, want a text/],
+    ["a list with nothing in a place", () => texts("key", "a,,b"), /key is "a,,b", want a list of texts/],
+    ["a list of numbers", () => texts("key", [1]), /key is \[1\], want a list/],
     ["a word for a truth", () => truth("key", "yes"), /key is "yes", want true or false/],
     ["a time below the least", () => milliseconds("key", 0, 1), /key is 0, want .* from 1 to 2147483647/],
     ["a time with a unit", () => milliseconds("key", "10s", 0), /key is "10s"/],

@@ -62,6 +62,19 @@ export function text(key: string, value: unknown): string {
   return value;
 }
 
+/**
+ * A list of texts, none of them empty. The environment has no lists: there they are one text, with commas between them.
+ *
+ * @throws {InvalidArgumentError} naming the key.
+ */
+export function texts(key: string, value: unknown): string[] {
+  const list: unknown = typeof value === "string" ? value.split(",").map((each) => each.trim()) : value;
+  if (!Array.isArray(list) || !list.every((each) => typeof each === "string" && each !== "")) {
+    throw wrongSetting(key, value, "a list of texts that are not empty");
+  }
+  return list;
+}
+
 /** The environment has no booleans: `"true"` and `"false"` will do. @throws {InvalidArgumentError} naming the key. */
 export function truth(key: string, value: unknown): boolean {
   if (value === true || value === "true") {

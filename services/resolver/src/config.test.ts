@@ -36,7 +36,7 @@ describe("parseConfig", () => {
       [{ sessionAddress: `/${"x".repeat(107)}` }, /sessionAddress is .* at most 107 bytes/],
       [{ dockerConfig: "config.json" }, /dockerConfig is "config\.json", want an absolute path/],
       [{ hostsDir: "certs.d" }, /hostsDir is "certs\.d", want an absolute path/],
-      [{ keychains: "session" }, /keychains is "session", want a list/],
+      [{ keychains: 1 }, /keychains is 1, want a list/],
       [
         { keychains: ["session", "kubernetes"] },
         /want a list of different names out of session, docker-config/,
@@ -61,6 +61,11 @@ describe("parseFlags", () => {
     const flags = parseFlags(["--address", "/a", "--session-address=/b", "--log-level", "debug"], {});
     assert.deepEqual(flags.settings, { address: "/a", sessionAddress: "/b", logLevel: "debug" });
     assert.equal(flags.configFileNamed, false);
+    const environment = { OCI_WORKER_RESOLVER_KEYCHAINS: "docker-config,session" };
+    assert.deepEqual(parseConfig(parseFlags([], environment).settings).keychains, [
+      "docker-config",
+      "session",
+    ]);
     assert.deepEqual(parseFlags(["--config", "/c"], {}), {
       help: false,
       configFile: "/c",

@@ -4,6 +4,7 @@ import {
   refuseUnknownKeys,
   socketPath,
   text,
+  texts,
   wrongSetting,
 } from "@oci-worker/daemon/setting";
 import { parseRegistryTable, type RegistryTable } from "./hosts/registry-table.ts";
@@ -73,10 +74,11 @@ export function parseConfig(raw: Readonly<Record<string, unknown>>): Config {
 
 function keychains(value: unknown): KeychainName[] {
   const wanted = `a list of different names out of ${keychainNames.join(", ")}`;
-  if (!Array.isArray(value) || new Set(value).size !== value.length) {
+  const list = texts("keychains", value);
+  if (new Set(list).size !== list.length) {
     throw wrongSetting("keychains", value, wanted);
   }
-  return value.map((each: unknown) => {
+  return list.map((each) => {
     const name = keychainNames.find((known) => known === each);
     if (name === undefined) {
       throw wrongSetting("keychains", value, wanted);

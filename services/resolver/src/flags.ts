@@ -1,6 +1,7 @@
 import { homedir } from "node:os";
 import { join, resolve } from "node:path";
 import { type Flags, parseFlags as parse } from "@oci-worker/daemon/flags";
+import { defaults } from "./config.ts";
 
 const defaultConfigFile = "/etc/oci-worker/resolver.toml";
 
@@ -17,16 +18,8 @@ Tells where images and layers are served, and finds the credentials for them, on
 Variables of the environment stand in for the config file's keys: OCI_WORKER_RESOLVER_LOG_LEVEL for logLevel.
 `;
 
-/** Keys that hold one value. */
-const environmentKeys = [
-  "address",
-  "sessionAddress",
-  "dockerConfig",
-  "hostsDir",
-  "tokenTimeoutMs",
-  "drainTimeoutMs",
-  "logLevel",
-];
+/** All keys but the table of registries. */
+const environmentKeys = Object.keys(defaults).filter((key) => key !== "registry");
 
 /**
  * What the command line and the environment say; their settings take precedence over the config file's.
