@@ -96,6 +96,34 @@ describe("oci-snapshotter", () => {
       }
     }));
 
+  test("logs at debug what each call was about and how it ended, and at info none of them", () =>
+    withPlace(async ({ address, args }) => {
+      await using running = new Running([...args, "--log-level", "debug"]);
+      await running.line("serving");
+      await using snapshotter = openProxy(address, { snapshotter: "test" });
+      await snapshotter.prepare("key", undefined, { "containerd.io/snapshot/x": "a label" });
+      const prepared = await running.line("call ended");
+      assert.deepEqual(Object.keys(prepared).slice(3), ["rpc", "code", "durationMs", "client", "key", "msg"]);
+      assert.deepEqual(
+        [prepared["rpc"], prepared["code"], prepared["client"], prepared["key"]],
+        ["containerd.services.snapshots.v1.Snapshots/Prepare", "OK", "test", "key"],
+      );
+      await assert.rejects(snapshotter.view("key", "nothing", {}));
+      const refused = await running.line("call ended");
+      assert.deepEqual([refused["code"], refused["parent"]], ["NotFound", "nothing"]);
+      assert.match(String(refused["reason"]), /Cannot view "key": parent "nothing"/);
+      await running.stop("SIGTERM");
+
+      await using quiet = new Running(args);
+      await quiet.line("serving");
+      await snapshotter.remove("key");
+      await quiet.stop("SIGTERM");
+      const messages = (await Array.fromAsync({ [Symbol.asyncIterator]: () => quiet.lines })).map(
+        (line) => JSON.parse(line).msg,
+      );
+      assert.deepEqual(messages, ["stopping"]);
+    }));
+
   test("takes a socket with unix:// before it", () =>
     withPlace(async ({ root, address }) => {
       await using running = new Running(["--root", root, "--address", `unix://${address}`]);

@@ -11,6 +11,7 @@ import type { Logger } from "pino";
 import type { Config } from "./config.ts";
 import type { Ownership } from "./ownership/ownership.ts";
 import { forOneClient } from "./rpc/clients.ts";
+import { describeRequest } from "./rpc/describe-request.ts";
 import { snapshotsService } from "./rpc/snapshots.ts";
 
 /** Whoever may connect can have any directory mounted, so may do what root may. */
@@ -48,7 +49,7 @@ export async function serveSnapshotter(
   );
   const server = await serve({
     implementations: [snapshots, health.implementation],
-    observe: logCalls(log),
+    observe: logCalls(log, describeRequest),
     addresses: sockets.length > 0 ? sockets : [{ path: address, mode: socketMode }],
     drainTimeoutMs,
   });

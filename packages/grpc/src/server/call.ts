@@ -4,7 +4,7 @@ import {
   type OutgoingHttpHeaders,
   type ServerHttp2Stream,
 } from "node:http2";
-import type { DescMethod, DescService } from "@bufbuild/protobuf";
+import type { DescMethod, DescService, Message } from "@bufbuild/protobuf";
 import {
   Code,
   ConnectError,
@@ -33,6 +33,8 @@ export interface CallSummary {
   readonly rpc: string;
   /** From the arrival of the request headers, in milliseconds. */
   readonly durationMs: number;
+  /** What was asked; undefined if that could not be read, or may be many messages. */
+  readonly request?: Message | undefined;
 }
 
 /**
@@ -62,6 +64,8 @@ export class ServerCall implements HandlerContext {
   #responseTrailer: Headers | undefined;
   #trailers: OutgoingHttpHeaders = okTrailers;
   #ended = false;
+  /** The one message of a call that has one, as soon as it is there. */
+  request: Message | undefined;
 
   constructor(
     stream: ServerHttp2Stream,
@@ -214,7 +218,8 @@ export class ServerCall implements HandlerContext {
     }
     this.#controller?.abort(this.#abortReason);
     const rpc = `${this.method.parent.typeName}/${this.method.name}`;
-    this.#observe({ rpc, durationMs: performance.now() - this.#startedAt }, thrown);
+    const durationMs = performance.now() - this.#startedAt;
+    this.#observe({ rpc, durationMs, request: this.request }, thrown);
   }
 
   /**

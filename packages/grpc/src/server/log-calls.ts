@@ -1,3 +1,4 @@
+import type { Message } from "@bufbuild/protobuf";
 import { Code } from "@connectrpc/connect";
 import { statusOf } from "@oci-worker/errdefs/connect";
 import type { CallObserver } from "./call.ts";
@@ -13,26 +14,40 @@ export interface CallLog {
 const ourFault: ReadonlySet<Code> = new Set([Code.Internal, Code.DataLoss]);
 
 /**
- * Writes one line for each call when it ends: `rpc`, `code`, `durationMs`, and `err` if it failed.
+ * Writes one line for each call when it ends: `rpc`, `code`, `durationMs`, what `describe` says of the request, and `err`
+ * or `reason` if it failed.
  *
  * A failure that is ours to mend is an error and carries the original with its stack; all else is debug.
+ *
+ * @param describe which fields of a request tell what it is about. Not its secrets: the lines are for everybody.
  */
-export function logCalls(log: CallLog): CallObserver {
-  return ({ rpc, durationMs }, thrown) => {
+export function logCalls(log: CallLog, describe: (request: Message) => object = nothing): CallObserver {
+  return ({ rpc, durationMs, request }, thrown) => {
+    const isDebug = log.isLevelEnabled("debug");
+    if (thrown === undefined && !isDebug) {
+      return;
+    }
+    const fields = (code: string) => ({
+      rpc,
+      code,
+      durationMs: rounded(durationMs),
+      ...(request && describe(request)),
+    });
     if (thrown === undefined) {
-      if (log.isLevelEnabled("debug")) {
-        log.debug({ rpc, code: "OK", durationMs: rounded(durationMs) }, "call ended");
-      }
+      log.debug(fields("OK"), "call ended");
       return;
     }
     const { code, message } = statusOf(thrown);
-    const fields = { rpc, code: Code[code], durationMs: rounded(durationMs) };
     if (ourFault.has(code)) {
-      log.error({ ...fields, err: thrown }, "call ended");
-    } else if (log.isLevelEnabled("debug")) {
-      log.debug({ ...fields, reason: message }, "call ended");
+      log.error({ ...fields(Code[code]), err: thrown }, "call ended");
+    } else if (isDebug) {
+      log.debug({ ...fields(Code[code]), reason: message }, "call ended");
     }
   };
+}
+
+function nothing(): object {
+  return {};
 }
 
 function rounded(ms: number): number {

@@ -205,7 +205,8 @@ function readOne(call: ServerCall, limits: ReadLimits, use: (request: Request) =
           `Cannot call ${call.method.name}: the request has no message, want one`,
         );
       }
-      use(decode(call.method, message));
+      call.request = decode(call.method, message);
+      use(call.request);
     });
   });
 }
