@@ -22,7 +22,7 @@ const streamOptions = {
  */
 export async function* decompress(
   compression: Exclude<Compression, "none">,
-  pieces: Iterable<Buffer>,
+  pieces: Iterable<Buffer> | AsyncIterable<Buffer>,
   sizeBytes: number,
 ): AsyncGenerator<Buffer> {
   const create = compression === "gzip" ? createGunzip : createZstdDecompress;

@@ -44,7 +44,7 @@ function defaultMode(type: EntryType): number {
 }
 
 /** Two blocks of zeros end an archive (POSIX pax). No more of them than that: nothing here reads from tapes. */
-const endOfArchive = Buffer.alloc(2 * blockBytes);
+export const endOfArchive: Buffer = Buffer.alloc(2 * blockBytes);
 
 const nanosPerSecond = 1_000_000_000n;
 
@@ -64,9 +64,9 @@ export async function* writeTar(
     const { content } = member;
     const pieces = content === undefined ? [] : content instanceof Uint8Array ? [content] : content;
     const sizeBytes = content instanceof Uint8Array ? content.length : (member.sizeBytes ?? 0);
-    yield headersOf(member, sizeBytes, options);
+    yield tarHeaders(member, sizeBytes, options);
     yield* checkedContent(nameOf(member), pieces, sizeBytes);
-    yield Buffer.alloc(-sizeBytes & (blockBytes - 1));
+    yield tarPadding(sizeBytes);
   }
   yield endOfArchive;
 }
@@ -92,8 +92,17 @@ async function* checkedContent(
   }
 }
 
-/** The header of `member`, and before it the one with the PAX records that it takes. */
-function headersOf(member: TarMember, sizeBytes: number, options: TarWriterOptions): Buffer {
+/** What stands between a content of `sizeBytes` and the next header. */
+export function tarPadding(sizeBytes: number): Buffer {
+  return Buffer.alloc(-sizeBytes & (blockBytes - 1));
+}
+
+/**
+ * The header of `member`, and before it the one with the PAX records that it takes; `sizeBytes` is that of its content.
+ *
+ * For who has to know where in an archive the contents stand; all others take {@link writeTar}.
+ */
+export function tarHeaders(member: TarMember, sizeBytes: number, options: TarWriterOptions = {}): Buffer {
   const { type, uid = 0, gid = 0, modifiedNs = 0n } = member;
   const linkName = byteStringOf(member.linkName ?? "");
   const name = nameOf(member);

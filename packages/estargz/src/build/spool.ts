@@ -1,0 +1,84 @@
+import { closeSync, ftruncateSync, mkdtempSync, openSync, readSync, rmSync, writeSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { DataLossError } from "@oci-worker/errdefs";
+import type { TarEntry } from "@oci-worker/layer/tar/entry";
+import { TarReader } from "@oci-worker/layer/tar/reader";
+
+/** An entry of an archive, and where its content is kept. */
+export interface SpooledEntry {
+  readonly entry: TarEntry;
+  /** In the spool file. */
+  readonly position: number;
+}
+
+/**
+ * Keeps the contents of an archive in a file without a name, so that they can be read again in another order.
+ *
+ * Holes stay holes. Calls block: for a thread that has nothing else to do.
+ */
+export class Spool implements Disposable {
+  readonly entries: SpooledEntry[] = [];
+  readonly #fd: number;
+  readonly #reader: TarReader;
+  #position = 0;
+  #endBytes = 0;
+
+  /** @param directory where there is room for the decompressed layer; by default that for temporary files. */
+  constructor(directory: string = tmpdir()) {
+    this.#fd = openNameless(directory);
+    this.#reader = new TarReader({
+      entry: (entry) => {
+        this.#position = this.#endBytes;
+        this.#endBytes += entry.sizeBytes;
+        this.entries.push({ entry, position: this.#position });
+      },
+      content: (bytes, position) => this.#keep(bytes, this.#position + position),
+      entryEnd: () => undefined,
+    });
+  }
+
+  /** Takes the next piece of the archive. @throws {InvalidArgumentError} if that is malformed. */
+  write(piece: Buffer): void {
+    this.#reader.write(piece);
+  }
+
+  /** Says that there is no more of the archive. @throws {InvalidArgumentError} if it is not all there. */
+  end(): void {
+    this.#reader.end();
+    ftruncateSync(this.#fd, this.#endBytes);
+  }
+
+  /** The bytes of a content from `position` of the file on. */
+  read(position: number, sizeBytes: number): Buffer {
+    const bytes = Buffer.allocUnsafe(sizeBytes);
+    for (let at = 0; at < sizeBytes; ) {
+      const count = readSync(this.#fd, bytes, at, sizeBytes - at, position + at);
+      if (count === 0) {
+        throw new DataLossError("Cannot read a spooled layer: its file has become shorter");
+      }
+      at += count;
+    }
+    return bytes;
+  }
+
+  [Symbol.dispose](): void {
+    closeSync(this.#fd);
+  }
+
+  #keep(bytes: Buffer, position: number): void {
+    for (let at = 0; at < bytes.length; ) {
+      at += writeSync(this.#fd, bytes, at, bytes.length - at, position + at);
+    }
+  }
+}
+
+/** A file that is gone when it is closed, however this process ends. */
+function openNameless(directory: string): number {
+  const own = mkdtempSync(join(directory, "estargz-"));
+  try {
+    return openSync(join(own, "spool"), "wx+", 0o600);
+  } finally {
+    rmSync(own, { recursive: true });
+  }
+}
