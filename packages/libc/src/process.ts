@@ -53,3 +53,19 @@ export function forbidCoreDumps(): void {
 export function isDumpable(): boolean {
   return check("prctl", libc.prctl(PR_GET_DUMPABLE, 0, 0, 0, 0)) !== 0;
 }
+
+/** ioprio_set(2) has no function in the C library, and a number of its own on each architecture (asm/unistd.h). */
+const SYS_ioprio_set = process.arch === "arm64" ? 30 : 251;
+const IOPRIO_WHO_PROCESS = 1;
+/** The class is in the upper bits (linux/ioprio.h): as the thread's nice value says, or only when nobody else wants the disk. */
+const ioPriorities = { none: 0 << 13, idle: 3 << 13 } as const;
+
+const ioprioSet = bind("long syscall(long number, int which, int who, int priority)");
+
+/**
+ * ioprio_set(2) of the calling thread: how its reads and writes stand to those of others. Heeded by the I/O schedulers
+ * BFQ and, in part, mq-deadline; the others treat all alike.
+ */
+export function setIOPriority(priority: keyof typeof ioPriorities): void {
+  check("ioprio_set", ioprioSet(SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, ioPriorities[priority]));
+}

@@ -170,13 +170,22 @@ describe("mountinfo", () => {
     const text = [
       "36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 shared:7 - ext3 /dev/root rw,errors=continue",
       "37 35 0:5 / /a\\040b rw - tmpfs none rw",
-      "38 35 0:6 / /- rw shared:1 - overlay over\\134lay rw",
+      "38 35 0:6 / /- rw shared:1 - overlay over\\134lay rw,lowerdir=/a\\040b:/c",
       "",
     ].join("\n");
     assert.deepEqual(parseMountInfo(text), [
-      { mountPoint: "/mnt2", type: "ext3", source: "/dev/root" },
-      { mountPoint: "/a b", type: "tmpfs", source: "none" },
-      { mountPoint: "/-", type: "overlay", source: "over\\lay" },
+      {
+        ...{ mountPoint: "/mnt2", type: "ext3", source: "/dev/root" },
+        ...{ device: "98:0", root: "/mnt1", options: ["rw", "errors=continue"] },
+      },
+      {
+        ...{ mountPoint: "/a b", type: "tmpfs", source: "none" },
+        ...{ device: "0:5", root: "/", options: ["rw"] },
+      },
+      {
+        ...{ mountPoint: "/-", type: "overlay", source: "over\\lay" },
+        ...{ device: "0:6", root: "/", options: ["rw", "lowerdir=/a b:/c"] },
+      },
     ]);
   });
 

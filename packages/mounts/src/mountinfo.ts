@@ -6,6 +6,12 @@ export interface MountInfo {
   readonly mountPoint: string;
   readonly type: string;
   readonly source: string;
+  /** Of the file system, as "8:1"; two mounts with the same one show parts of the same file system. */
+  readonly device: string;
+  /** Which directory of the file system is shown: "/" for all of it, something else for a bind mount. */
+  readonly root: string;
+  /** Those of the file system itself, such as an overlay's `lowerdir=...`. */
+  readonly options: readonly string[];
 }
 
 /** Every mount of this process's mount namespace, in the order they were made. */
@@ -19,9 +25,17 @@ export function parseMountInfo(text: string): MountInfo[] {
   for (const line of text.split("\n")) {
     const fields = line.split(" ");
     const separator = fields.indexOf("-", 6);
-    const [mountPoint, type, source] = [fields[4], fields[separator + 1], fields[separator + 2]];
+    const [device = "", root = "", mountPoint] = fields.slice(2, 5);
+    const [type, source = "", options = ""] = fields.slice(separator + 1);
     if (separator > 0 && mountPoint !== undefined && type !== undefined) {
-      mounts.push({ mountPoint: unescapeOctal(mountPoint), type, source: unescapeOctal(source ?? "") });
+      mounts.push({
+        mountPoint: unescapeOctal(mountPoint),
+        type,
+        source: unescapeOctal(source),
+        device,
+        root: unescapeOctal(root),
+        options: options.split(",").map(unescapeOctal),
+      });
     }
   }
   return mounts;

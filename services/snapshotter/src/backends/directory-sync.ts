@@ -1,8 +1,18 @@
-import { closeSync, constants, fsync, openSync } from "node:fs";
+import { closeSync, constants, fsync, fsyncSync, openSync } from "node:fs";
 import { setImmediate } from "node:timers/promises";
 import { promisify } from "node:util";
 
 const fsyncDescriptor = promisify(fsync);
+
+/** Makes the entries of the directory `path` durable. Blocks until they are. */
+export function syncDirectory(path: string): void {
+  const fd = openSync(path, constants.O_RDONLY | constants.O_DIRECTORY);
+  try {
+    fsyncSync(fd);
+  } finally {
+    closeSync(fd);
+  }
+}
 
 /**
  * Makes the entries of one directory durable. Whoever asks while a sync is running shares the next one: that which

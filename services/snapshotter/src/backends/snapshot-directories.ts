@@ -1,9 +1,10 @@
 import { mkdirSync, renameSync } from "node:fs";
 import { chmod, mkdir, readdir } from "node:fs/promises";
+import { dirname } from "node:path";
 import type { Logger } from "pino";
 import type { Trees } from "../trees/trees.ts";
 import { type Backend, contentOf, type MountableKind } from "./backend.ts";
-import { DirectorySync } from "./directory-sync.ts";
+import { DirectorySync, syncDirectory } from "./directory-sync.ts";
 import { SpareDirectories } from "./spare-directories.ts";
 import { Trash } from "./trash.ts";
 
@@ -55,6 +56,9 @@ export class SnapshotDirectories implements AsyncDisposable {
       // A restore, or an older version, may have made it with other permissions.
       await chmod(directory, privateMode);
     }
+    // A snapshot is no more durable than the way to it.
+    syncDirectory(root);
+    syncDirectory(dirname(root));
     const directories = new SnapshotDirectories(snapshots, spare, options);
     await directories.#recover();
     return directories;

@@ -1,8 +1,11 @@
+import { realpath } from "node:fs/promises";
+import { basename, dirname } from "node:path";
 import { readMountInfo } from "@oci-worker/mounts/mountinfo";
 import type { Logger } from "pino";
 import { abortable } from "../abortable.ts";
-import { errorOf } from "../trees/jobs.ts";
+import { errorOf, type TreeFailure } from "../trees/jobs.ts";
 import type { Trees } from "../trees/trees.ts";
+import { directoriesInUse } from "./directories-in-use.ts";
 
 /** Deletion begins when nobody has changed anything for so long. */
 const quietMs = 500;
@@ -10,23 +13,35 @@ const quietMs = 500;
 /** What has waited so long is deleted, however busy it is. */
 const maxWaitMs = 30_000;
 
-/** So many directories are handed over at a time; a stop waits for one round at most. */
+/** What could not be deleted is tried again so often. */
+const retryMs = 60_000;
+
+/** So many directories are handed over at a time. */
 const batchSize = 64;
+
+/** So long deletion goes on at a time, before it is seen whether somebody else has work to do. A stop waits no longer. */
+const sliceMs = 200;
 
 /**
  * Deletes directories in the background, one after the other and when it is quiet, so that whoever removes a snapshot
  * waits for no file and the disk is left to those who have work to do.
  *
- * What cannot be deleted is logged. It is found again by the next clean-up, and so is what is here when the program
- * stops.
+ * What is mounted somewhere is not deleted before that is undone, and what cannot be deleted is tried again; both are
+ * logged once. What is here when the program stops is found again by the next start.
  */
 export class Trash implements AsyncDisposable {
   readonly #trees: Trees;
   readonly #log: Logger;
   readonly #stop = new AbortController();
+  /** What is to be deleted, the oldest first. */
   readonly #paths = new Set<string>();
+  /** What could not be deleted when it was tried last, and why. */
+  readonly #kept = new Map<string, string>();
   #work: Promise<void> | undefined;
+  /** How many wait for the end of deletion, so that it gives way to nobody. */
+  #waiting = 0;
   #timer: NodeJS.Timeout | undefined;
+  #retry: NodeJS.Timeout | undefined;
   /** Moments of `performance.now()`. */
   #oldestAt = 0;
   #busyAt = 0;
@@ -38,6 +53,7 @@ export class Trash implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     clearTimeout(this.#timer);
+    clearTimeout(this.#retry);
     this.#stop.abort();
     await this.#work;
   }
@@ -56,19 +72,32 @@ export class Trash implements AsyncDisposable {
     this.#schedule();
   }
 
-  /** Deletes now all that is in here, and waits for the end of it. */
+  /** Deletes now all that is in here, and waits for the end of it; what is added meanwhile is not waited for. */
   async empty(signal: AbortSignal | undefined): Promise<void> {
-    this.#begin();
-    await abortable(this.#work ?? Promise.resolve(), signal);
+    this.#takeUpKept();
+    const mine = new Set(this.#paths);
+    this.#waiting += 1;
+    try {
+      while (!mine.isDisjointFrom(this.#paths) && !this.#stop.signal.aborted) {
+        this.#begin();
+        await abortable(this.#work ?? Promise.resolve(), signal);
+      }
+    } finally {
+      this.#waiting -= 1;
+    }
+  }
+
+  get #beginAt(): number {
+    return this.#waiting > 0 ? 0 : Math.min(this.#busyAt + quietMs, this.#oldestAt + maxWaitMs);
   }
 
   /** Sees to it that deletion begins when it is quiet. */
   #schedule(): void {
-    if (this.#timer !== undefined || this.#work !== undefined || this.#stop.signal.aborted) {
+    const isSettled = this.#timer !== undefined || this.#work !== undefined || this.#stop.signal.aborted;
+    if (isSettled || this.#paths.size === 0) {
       return;
     }
-    const beginAt = Math.min(this.#busyAt + quietMs, this.#oldestAt + maxWaitMs);
-    const delayMs = beginAt - performance.now();
+    const delayMs = this.#beginAt - performance.now();
     if (delayMs <= 0) {
       this.#begin();
       return;
@@ -82,49 +111,79 @@ export class Trash implements AsyncDisposable {
   #begin(): void {
     clearTimeout(this.#timer);
     this.#timer = undefined;
-    this.#work ??= this.#deleteAll().finally(() => {
+    this.#work ??= this.#deleteSome().finally(() => {
       this.#work = undefined;
+      this.#schedule();
     });
   }
 
-  async #deleteAll(): Promise<void> {
-    while (this.#paths.size > 0 && !this.#stop.signal.aborted) {
+  /** Deletes until nothing is left, or somebody else has work to do. */
+  async #deleteSome(): Promise<void> {
+    do {
       const batch = [...this.#paths.keys().take(batchSize)];
       try {
         await this.#delete(await this.#unmounted(batch));
       } catch (error) {
-        if (!this.#stop.signal.aborted) {
-          this.#log.warn({ paths: batch, err: error }, "directories without a snapshot not deleted");
+        for (const path of batch) {
+          this.#keep(path, { err: error }, String(error));
         }
       }
-      for (const path of batch) {
-        this.#paths.delete(path);
-      }
-    }
+    } while (this.#paths.size > 0 && this.#beginAt <= performance.now() && !this.#stop.signal.aborted);
   }
 
   async #delete(paths: readonly string[]): Promise<void> {
-    const failures = await this.#trees.run("remove", { paths }, this.#stop.signal);
-    for (const [index, failure] of failures.entries()) {
-      if (failure !== undefined && !this.#stop.signal.aborted) {
-        this.#log.warn(
-          { path: paths[index], err: errorOf(failure) },
-          "directory without a snapshot not deleted",
-        );
+    const job = { paths, maxMs: sliceMs, isIdle: this.#waiting === 0 };
+    const outcomes = await this.#trees.run("remove", job, this.#stop.signal);
+    for (const [index, path] of paths.entries()) {
+      const outcome = outcomes[index];
+      if (outcome === "gone") {
+        this.#paths.delete(path);
+        this.#kept.delete(path);
+      } else if (outcome !== "unfinished" && outcome !== undefined) {
+        this.#keepFailed(path, outcome);
       }
     }
   }
 
-  /** Those of `paths` in which nothing is mounted. What a mount shows is not ours to delete. */
+  #keepFailed(path: string, failure: TreeFailure): void {
+    this.#keep(path, { err: errorOf(failure) }, failure.message);
+  }
+
+  /** Leaves a directory for another time. */
+  #keep(path: string, details: object, reason: string): void {
+    if (this.#stop.signal.aborted) {
+      return;
+    }
+    if (this.#kept.get(path) !== reason) {
+      this.#log.warn({ path, ...details }, "directory without a snapshot not deleted");
+    }
+    this.#paths.delete(path);
+    this.#kept.set(path, reason);
+    this.#retry ??= setTimeout(() => {
+      this.#retry = undefined;
+      this.#takeUpKept();
+    }, retryMs).unref();
+  }
+
+  #takeUpKept(): void {
+    for (const path of this.#kept.keys()) {
+      this.add(path);
+    }
+  }
+
+  /** Those of `paths` that no mount uses. What a mount shows is not ours to delete. */
   async #unmounted(paths: readonly string[]): Promise<string[]> {
-    const mountPoints = (await readMountInfo()).map(({ mountPoint }) => mountPoint);
+    const mounts = await readMountInfo();
+    const inUse = new Map<string, Map<string, string>>();
+    for (const directory of new Set(paths.map((path) => dirname(path)))) {
+      // Mounts are told to be where they really are, and layers of overlays as we have told clients.
+      const bothWays = [directory, await realpath(directory)];
+      inUse.set(directory, new Map(bothWays.flatMap((path) => [...directoriesInUse(mounts, path)])));
+    }
     return paths.filter((path) => {
-      const mountPoint = mountPoints.find((point) => point === path || point.startsWith(`${path}/`));
+      const mountPoint = inUse.get(dirname(path))?.get(basename(path));
       if (mountPoint !== undefined) {
-        this.#log.warn(
-          { path, mountPoint },
-          "directory without a snapshot not deleted: something is mounted in it",
-        );
+        this.#keep(path, { mountPoint, reason: "a mount uses it" }, `mounted at ${mountPoint}`);
       }
       return mountPoint === undefined;
     });

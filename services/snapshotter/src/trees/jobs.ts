@@ -5,10 +5,16 @@ import type { CopyPart, CopyResult } from "./copy-tree.ts";
 /** What can be done to a tree in a worker thread, and what comes of it. */
 export interface TreeJobs {
   readonly measure: { readonly job: { readonly path: string }; readonly result: Usage };
-  /** Deletes each of the directories. Tells of each why it could not, or nothing. */
+  /** Deletes each of the directories, as far as it gets in the time given. */
   readonly remove: {
-    readonly job: { readonly paths: readonly string[] };
-    readonly result: (TreeFailure | undefined)[];
+    readonly job: {
+      readonly paths: readonly string[];
+      readonly maxMs: number;
+      /** Whether others who want the disk go first. */
+      readonly isIdle: boolean;
+    };
+    /** What has become of each. */
+    readonly result: ("gone" | "unfinished" | TreeFailure)[];
   };
   readonly copy: {
     readonly job: { readonly from: string; readonly to: string; readonly part: CopyPart };

@@ -12,10 +12,10 @@ const maxLevels = 256;
  * Nothing at `path` is fine: it is gone then. A tree that nests very deep is taken apart: parts of it stand beside
  * `path` for a moment, named after it.
  *
- * @param onDirectory called for each directory; ends the deletion by throwing, with the rest still there.
+ * @param onEntry called before each entry is deleted; ends the deletion by throwing, with the rest still there.
  * @throws {FailedPreconditionError} at a mount of another file system in the tree.
  */
-export function removeTree(path: string, onDirectory: () => void): void {
+export function removeTree(path: string, onEntry: () => void): void {
   using parent = new OpenDirectory(dirname(path));
   const device = parent.stat().dev;
   const name = basename(path);
@@ -31,7 +31,7 @@ export function removeTree(path: string, onDirectory: () => void): void {
       names.push(beside);
       return;
     }
-    onDirectory();
+    onEntry();
     removeEntries(from.pathOf(each), level);
     rmdirSync(from.pathOf(each));
   };
@@ -47,6 +47,7 @@ export function removeTree(path: string, onDirectory: () => void): void {
       if (entry.isDirectory()) {
         remove(directory, entry.name, level + 1);
       } else {
+        onEntry();
         unlinkSync(directory.pathOf(entry.name));
       }
     }

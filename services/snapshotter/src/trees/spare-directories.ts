@@ -1,4 +1,5 @@
-import { closeSync, constants, fsyncSync, mkdirSync, openSync, renameSync } from "node:fs";
+import { mkdirSync, renameSync } from "node:fs";
+import { syncDirectory } from "../backends/directory-sync.ts";
 import { fillActiveDirectory } from "../backends/overlayfs/directory.ts";
 
 const privateMode = 0o700;
@@ -15,10 +16,5 @@ export function makeSpareDirectories(directory: string, ids: readonly number[]):
     // Last, so that what is in it is on disk when its name is.
     renameSync(staging, `${directory}/${id}`);
   }
-  const fd = openSync(directory, constants.O_RDONLY | constants.O_DIRECTORY);
-  try {
-    fsyncSync(fd);
-  } finally {
-    closeSync(fd);
-  }
+  syncDirectory(directory);
 }

@@ -2,14 +2,18 @@ import { closeSync, constants, openSync } from "node:fs";
 import { parentPort, workerData } from "node:worker_threads";
 import { ServiceError } from "@oci-worker/errdefs";
 import { syncfs } from "@oci-worker/libc/file";
+import { setIOPriority } from "@oci-worker/libc/process";
 import { copyTree } from "./copy-tree.ts";
-import { failureOf, type TreeFailure, type TreeJob, type TreeJobs, type TreeReply } from "./jobs.ts";
+import { failureOf, type TreeJob, type TreeJobs, type TreeReply } from "./jobs.ts";
 import { measureTree } from "./measure-tree.ts";
 import { removeTree } from "./remove-tree.ts";
 import { makeSpareDirectories } from "./spare-directories.ts";
 
 /** One number, not 0 once the current job is to be given up. */
 const canceled = new Int32Array(workerData as SharedArrayBuffer);
+
+/** Thrown to end a deletion that goes on another time. */
+const timeIsUp = new Error("time is up");
 
 parentPort?.on("message", (job: TreeJob) => {
   parentPort?.postMessage(replyTo(job));
@@ -30,7 +34,7 @@ function run(job: TreeJob): TreeJobs[TreeJob["kind"]]["result"] {
       return measureTree(job.path, options) ?? { inodes: 0n, sizeBytes: 0n };
     }
     case "remove":
-      return job.paths.map(failureToRemove);
+      return remove(job);
     case "copy":
       return copyTree(job.from, job.to, job.part, throwIfCanceled);
     case "spare":
@@ -42,13 +46,28 @@ function run(job: TreeJob): TreeJobs[TreeJob["kind"]]["result"] {
   }
 }
 
-/** One directory that cannot be deleted does not keep the others. */
-function failureToRemove(path: string): TreeFailure | undefined {
+function remove({ paths, maxMs, isIdle }: TreeJobs["remove"]["job"]): TreeJobs["remove"]["result"] {
+  setIOPriority(isIdle ? "idle" : "none");
   try {
-    removeTree(path, throwIfCanceled);
-    return undefined;
+    const endAt = performance.now() + maxMs;
+    return paths.map((path) => removeUntil(path, endAt));
+  } finally {
+    setIOPriority("none");
+  }
+}
+
+/** One directory that cannot be deleted does not keep the others. */
+function removeUntil(path: string, endAt: number): TreeJobs["remove"]["result"][number] {
+  try {
+    removeTree(path, () => {
+      throwIfCanceled();
+      if (performance.now() > endAt) {
+        throw timeIsUp;
+      }
+    });
+    return "gone";
   } catch (error) {
-    return failureOf(error);
+    return error === timeIsUp ? "unfinished" : failureOf(error);
   }
 }
 

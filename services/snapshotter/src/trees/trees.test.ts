@@ -20,6 +20,9 @@ function fill(tree: string, directories: number): void {
   }
 }
 
+/** Deletes all there is. */
+const patiently = { maxMs: Number.POSITIVE_INFINITY, isIdle: false };
+
 describe("Trees", () => {
   test("does more jobs at once than it has threads", async () => {
     await using directory = await mkdtempDisposable(join(tmpdir(), "trees-"));
@@ -78,12 +81,24 @@ describe("Trees", () => {
     fill(directory.path, 3);
     writeFileSync(join(directory.path, "no directory"), "");
     const paths = ["0", "no directory", "1", "gone"].map((name) => join(directory.path, name));
-    const failures = await trees.run("remove", { paths });
+    const outcomes = await trees.run("remove", { paths, ...patiently });
     assert.deepEqual(
-      failures.map((failure) => failure?.code),
-      [undefined, "ENOTDIR", undefined, undefined],
+      outcomes.map((outcome) => (typeof outcome === "string" ? outcome : outcome.code)),
+      ["gone", "ENOTDIR", "gone", "gone"],
     );
     assert.deepEqual(readdirSync(directory.path).sort(), ["2", "no directory"]);
+  });
+
+  test("stops deleting when its time is up, and goes on where it stopped", async () => {
+    await using directory = await mkdtempDisposable(join(tmpdir(), "trees-"));
+    await using trees = new Trees();
+    fill(directory.path, 200);
+    const paths = [directory.path];
+    assert.deepEqual(await trees.run("remove", { paths, maxMs: 0, isIdle: true }), ["unfinished"]);
+    assert(existsSync(directory.path));
+    assert.deepEqual(await trees.run("remove", { paths, ...patiently }), ["gone"]);
+    assert(!existsSync(directory.path));
+    mkdirSync(directory.path);
   });
 
   test("makes spare directories such as active snapshots have", async () => {
@@ -122,7 +137,8 @@ describe("Trees", () => {
   test("refuses to delete what is mounted, whichever thread does it", async () => {
     await using tmpfs = await mountTemporarily([{ type: "tmpfs", source: "tmpfs", options: [] }], tmpdir());
     await using trees = new Trees();
-    const [failure] = await trees.run("remove", { paths: [tmpfs.path] });
-    assert.equal(failure?.reason, new FailedPreconditionError("").reason);
+    const [outcome] = await trees.run("remove", { paths: [tmpfs.path], ...patiently });
+    assert(typeof outcome === "object");
+    assert.equal(outcome.reason, new FailedPreconditionError("").reason);
   });
 });
