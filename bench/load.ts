@@ -1,4 +1,5 @@
 import { readFile } from "node:fs/promises";
+import { setTimeout as pause } from "node:timers/promises";
 
 /** What a server has done under load. */
 export interface Load {
@@ -14,6 +15,8 @@ export interface LoadOptions {
   readonly durationMs: number;
   /** Of the server. */
   readonly pid: number;
+  /** How long each caller waits after each call on average, so that they come one by one; absent: not at all. */
+  readonly pauseMs?: number;
 }
 
 /** Clock ticks a second of /proc/PID/stat: sysconf(_SC_CLK_TCK), 100 on every Linux that Node runs on. */
@@ -24,7 +27,7 @@ export async function measure(
   call: (caller: number) => Promise<unknown>,
   options: LoadOptions,
 ): Promise<Load> {
-  const { concurrency, durationMs, pid } = options;
+  const { concurrency, durationMs, pid, pauseMs } = options;
   const latencies: number[] = [];
   const cpuBefore = await cpuSeconds(pid);
   const startedAt = performance.now();
@@ -34,6 +37,9 @@ export async function measure(
       const before = performance.now();
       await call(caller);
       latencies.push(performance.now() - before);
+      if (pauseMs !== undefined) {
+        await pause(2 * pauseMs * Math.random());
+      }
     }
   });
   await Promise.all(callers);

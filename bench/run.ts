@@ -3,12 +3,13 @@ import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { describeMachine, markdownOf, type Report } from "./report.ts";
 import { adapter } from "./workload/adapter.ts";
+import { resolver } from "./workload/resolver.ts";
 import { snapshots } from "./workload/snapshots.ts";
 import { unpack } from "./workload/unpack.ts";
 
 const page = join(import.meta.dirname, "../docs/benchmarks.md");
 
-const workloads: Readonly<Record<string, () => Promise<Report>>> = { adapter, snapshots, unpack };
+const workloads: Readonly<Record<string, () => Promise<Report>>> = { adapter, snapshots, unpack, resolver };
 
 const { values, positionals } = parseArgs({
   options: { write: { type: "boolean", default: false } },

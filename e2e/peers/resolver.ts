@@ -13,6 +13,8 @@ export interface ResolverOptions {
   readonly config?: string;
   /** Beside that of this process. */
   readonly environment?: NodeJS.ProcessEnv;
+  /** Absent: everything is logged. */
+  readonly logLevel?: string;
   /** Socket to serve on; absent: one of its own. */
   readonly address?: string;
 }
@@ -39,7 +41,15 @@ export async function startResolver(options: ResolverOptions = {}): Promise<Reso
   const configFile = join(directory.path, "resolver.toml");
   await writeFile(configFile, options.config ?? "");
   const session = options.sessionAddress === undefined ? [] : ["--session-address", options.sessionAddress];
-  const flags = ["--address", address, "--config", configFile, "--log-level", "trace", ...session];
+  const flags = [
+    "--address",
+    address,
+    "--config",
+    configFile,
+    "--log-level",
+    options.logLevel ?? "trace",
+    ...session,
+  ];
   const process = undo.use(
     await startProcess({
       program,
