@@ -112,8 +112,8 @@ export class ServerCall implements HandlerContext {
   get signal(): AbortSignal {
     if (this.#controller === undefined) {
       this.#controller = new AbortController();
-      if (this.#abortReason !== undefined) {
-        this.#controller.abort(this.#abortReason);
+      if (this.#ended) {
+        this.#controller.abort(this.#abortReason ?? completed());
       }
     }
     return this.#controller.signal;
@@ -212,11 +212,11 @@ export class ServerCall implements HandlerContext {
   #end(thrown: unknown, abortReason: unknown): void {
     this.#ended = true;
     clearTimeout(this.#timer);
-    this.#abortReason = abortReason ?? completed;
+    this.#abortReason = abortReason;
     if (abortReason !== undefined) {
       this.#onAbort?.();
     }
-    this.#controller?.abort(this.#abortReason);
+    this.#controller?.abort(abortReason ?? completed());
     const rpc = `${this.method.parent.typeName}/${this.method.name}`;
     const durationMs = performance.now() - this.#startedAt;
     this.#observe({ rpc, durationMs, request: this.request }, thrown);
@@ -239,8 +239,16 @@ export class ServerCall implements HandlerContext {
   }
 }
 
-/** Why the signal of a call that ended well is aborted: made once, because an error costs a stack trace. */
-const completed = new ConnectError("the call has ended", Code.Canceled);
+let completion: ConnectError | undefined;
+
+/**
+ * Why the signal of a call that ended well is aborted: made once, because an error costs a stack trace, and not before it
+ * is needed, because the first `Headers` of a process loads all of fetch: 25 ms of a start.
+ */
+function completed(): ConnectError {
+  completion ??= new ConnectError("the call has ended", Code.Canceled);
+  return completion;
+}
 
 /**
  * Sends the response headers of a streaming call at once, and not with its first message: a client may wait for

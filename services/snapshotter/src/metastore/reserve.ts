@@ -1,4 +1,3 @@
-import { randomFillSync } from "node:crypto";
 import { closeSync, openSync, renameSync, rmSync, statfsSync, statSync, writeSync } from "node:fs";
 import { dirname } from "node:path";
 import { allocate } from "@oci-worker/libc/file";
@@ -84,7 +83,7 @@ function takeRoom(path: string, bytes: number): void {
       throw error;
     }
     // No zeros: for those a file system that compresses, or knows holes, would keep no room.
-    writeSync(fd, randomFillSync(Buffer.alloc(bytes)));
+    writeSync(fd, Float64Array.from({ length: bytes / Float64Array.BYTES_PER_ELEMENT }, Math.random));
   } finally {
     closeSync(fd);
   }
