@@ -5,11 +5,18 @@ import { describeMachine, markdownOf, type Report } from "./report.ts";
 import { adapter } from "./workload/adapter.ts";
 import { resolver } from "./workload/resolver.ts";
 import { snapshots } from "./workload/snapshots.ts";
+import { start } from "./workload/start.ts";
 import { unpack } from "./workload/unpack.ts";
 
 const page = join(import.meta.dirname, "../docs/benchmarks.md");
 
-const workloads: Readonly<Record<string, () => Promise<Report>>> = { adapter, snapshots, unpack, resolver };
+const workloads: Readonly<Record<string, () => Promise<Report>>> = {
+  adapter,
+  snapshots,
+  start,
+  unpack,
+  resolver,
+};
 
 const { values, positionals } = parseArgs({
   options: { write: { type: "boolean", default: false } },

@@ -14,6 +14,8 @@ export interface SnapshotterOptions {
   readonly environment?: NodeJS.ProcessEnv;
   /** In place of `debug`, at which each call is a line. */
   readonly logLevel?: string;
+  /** Path of the program, in place of the one that runs from source. */
+  readonly program?: string;
 }
 
 /** The program oci-snapshotter on a root of its own, which outlives a restart. Disposing ends it and removes the root. */
@@ -68,6 +70,7 @@ export async function startSnapshotter(
   const start = (): Promise<ProcessPeer> =>
     startProcess({
       ...snapshotterProgram({ root, address, backend, flags: ["--log-level", logLevel] }),
+      ...(options.program !== undefined && { program: options.program }),
       ...(environment && { environment }),
     });
   let process = await start();

@@ -16,6 +16,8 @@ export interface WorkerOptions {
   readonly environment?: NodeJS.ProcessEnv;
   /** Of a snapshotter that runs already; absent: the worker's own one. */
   readonly snapshotterAddress?: string;
+  /** Path of the program, in place of the one that runs from source. */
+  readonly program?: string;
   /** State of an earlier worker to go on with; absent: a directory of its own, which is gone afterwards. */
   readonly directory?: string;
 }
@@ -42,7 +44,7 @@ export async function startWorker(options: WorkerOptions = {}): Promise<WorkerPe
   const address = `unix://${join(directory, "worker.sock")}`;
   const process = undo.use(
     await startProcess({
-      program,
+      program: options.program ?? program,
       args: ["--root", root, "--addr", address, "--debug", ...(options.args ?? [])],
       environment: { DOCKER_CONFIG: directory, ...options.environment },
       ready: /"name":"worker".*"msg":"serving"/,
