@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { credentialsFor } from "@oci-worker/client/credentials";
-import { Secret } from "@oci-worker/client/secret";
+import { Secret } from "@oci-worker/credentials/secret";
 import { unixChannel } from "@oci-worker/grpc/channel";
 import { definitionOf, image, run } from "@oci-worker/llb/build";
 import { parseReference } from "@oci-worker/oci/reference";

@@ -11,7 +11,7 @@ import { LLBBridge } from "@oci-worker/api/buildkit/llb-bridge";
 import type { Build } from "@oci-worker/client/build";
 import { BuildError } from "@oci-worker/client/build-error";
 import { credentialsFor } from "@oci-worker/client/credentials";
-import { Secret } from "@oci-worker/client/secret";
+import { Secret } from "@oci-worker/credentials/secret";
 import { CanceledError } from "@oci-worker/errdefs";
 import { unixChannel } from "@oci-worker/grpc/channel";
 import { definitionOf, image, type RunOptions, run, type Tree } from "@oci-worker/llb/build";

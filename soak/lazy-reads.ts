@@ -6,7 +6,7 @@ import { createClient } from "@connectrpc/connect";
 import { SourceService } from "@oci-worker/api/ociworker/source";
 import type { BuildKitClient } from "@oci-worker/client";
 import { credentialsFor } from "@oci-worker/client/credentials";
-import { Secret } from "@oci-worker/client/secret";
+import { Secret } from "@oci-worker/credentials/secret";
 import { unixChannel } from "@oci-worker/grpc/channel";
 import type { Descriptor } from "@oci-worker/oci/descriptor";
 import { formatReference, parseReference, type Reference } from "@oci-worker/oci/reference";

@@ -1,3 +1,4 @@
+import type { Secret } from "@oci-worker/credentials/secret";
 import { PermissionDeniedError, ServiceError, UnavailableError } from "@oci-worker/errdefs";
 import type { Logger } from "pino";
 import { BoundedMap } from "./bounded-map.ts";
@@ -8,7 +9,6 @@ import { type AuthorizationRequest, type Inquiry, understand } from "./inquiry.t
 import type { Ledger, Tried } from "./ledger.ts";
 import { Refusals } from "./refusals.ts";
 import { mergeScopes, repositoryScope } from "./token/scopes.ts";
-import type { Secret } from "./token/secret.ts";
 import { bearerValue, sha256Of, type TokenCache } from "./token/token-cache.ts";
 
 /** Targets of which is remembered how they were opened. */

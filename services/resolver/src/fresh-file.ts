@@ -7,6 +7,12 @@ const restlessMs = 20;
 /** What stat(2) says of a file that is not there. */
 const absentCodes: ReadonlySet<string> = new Set(["ENOENT", "ENOTDIR"]);
 
+/**
+ * What a content means, with the permissions of its file (inode(7), st_mode). Refuses one by an InvalidArgumentError that
+ * does not show it.
+ */
+type Parse<T> = (bytes: Buffer, mode: number) => T;
+
 interface Content<T> {
   readonly state: string;
   readonly value: T;
@@ -20,12 +26,11 @@ interface Content<T> {
  */
 export class FreshFile<T> {
   readonly path: string;
-  readonly #parse: (bytes: Buffer) => T;
+  readonly #parse: Parse<T>;
   readonly #maxBytes: number;
   #content: Content<T> | undefined;
 
-  /** @param parse refuses a content by an InvalidArgumentError that does not show it. */
-  constructor(path: string, maxBytes: number, parse: (bytes: Buffer) => T) {
+  constructor(path: string, maxBytes: number, parse: Parse<T>) {
     this.path = path;
     this.#maxBytes = maxBytes;
     this.#parse = parse;
@@ -39,15 +44,20 @@ export class FreshFile<T> {
   async read(): Promise<T | undefined> {
     try {
       // Before the content, so that a change in between is seen the next time.
-      const { ino, mtimeNs, ctimeNs, ctimeMs, size } = await stat(this.path, { bigint: true });
+      const stats = await stat(this.path, { bigint: true });
+      const { ino, mtimeNs, ctimeNs, ctimeMs, size, mode } = stats;
       const state = `${ino}:${mtimeNs}:${ctimeNs}:${size}`;
       if (state === this.#content?.state) {
         return this.#content.value;
       }
+      if (!stats.isFile()) {
+        // A pipe would keep us waiting.
+        throw new InvalidArgumentError("it is no regular file");
+      }
       if (size > this.#maxBytes) {
         throw new InvalidArgumentError(`it has ${size} bytes, want at most ${this.#maxBytes}`);
       }
-      const value = this.#parse(await readFile(this.path));
+      const value = this.#parse(await readFile(this.path), Number(mode));
       this.#content = Date.now() - Number(ctimeMs) > restlessMs ? { state, value } : undefined;
       return value;
     } catch (cause) {

@@ -1,14 +1,6 @@
+import { type Credentials, dockerHubHost } from "@oci-worker/credentials/credentials";
 import type { Reference } from "@oci-worker/oci/reference";
 import { dockerHub } from "@oci-worker/oci/reference";
-import type { Secret } from "./secret.ts";
-
-/** What proves to a registry who asks. */
-export type Credentials =
-  | { readonly kind: "password"; readonly username: string; readonly password: Secret }
-  /** What a registry's token server gives tokens for, in place of a password. */
-  | { readonly kind: "identity-token"; readonly token: Secret }
-  /** What the registry itself takes, without any token server. */
-  | { readonly kind: "registry-token"; readonly token: Secret };
 
 /** Whoever knows credentials. */
 export interface CredentialSource {
@@ -20,9 +12,6 @@ export interface CredentialSource {
    */
   find(host: string, signal: AbortSignal | undefined): Promise<Credentials | undefined>;
 }
-
-/** The host that serves the images of `docker.io`. */
-export const dockerHubHost = "registry-1.docker.io";
 
 /** The host that serves `reference`: what BuildKit asks credentials for. */
 export function registryHost({ domain }: Reference): string {

@@ -1,6 +1,7 @@
 import { Auth } from "@oci-worker/api/session/auth";
+import type { Credentials } from "@oci-worker/credentials/credentials";
 import { type Implementation, implement } from "@oci-worker/grpc/router";
-import type { CredentialSource, Credentials } from "../credentials/credentials.ts";
+import type { CredentialSource } from "../credentials/credentials.ts";
 import { fetchToken } from "./fetch-token.ts";
 import { authorityKey, publicKeyOf, signedMessage } from "./token-authority.ts";
 import type { TokenSeeds } from "./token-seeds.ts";

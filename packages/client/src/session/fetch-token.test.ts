@@ -4,8 +4,8 @@ import { createServer, type IncomingMessage, type ServerResponse } from "node:ht
 import type { AddressInfo } from "node:net";
 import { text } from "node:stream/consumers";
 import { describe, test } from "node:test";
+import { Secret } from "@oci-worker/credentials/secret";
 import { PermissionDeniedError, UnauthenticatedError, UnavailableError } from "@oci-worker/errdefs";
-import { Secret } from "../credentials/secret.ts";
 import { fetchToken } from "./fetch-token.ts";
 
 interface Seen {

@@ -1,3 +1,5 @@
+import type { Credentials } from "@oci-worker/credentials/credentials";
+import { Secret } from "@oci-worker/credentials/secret";
 import {
   InvalidArgumentError,
   PermissionDeniedError,
@@ -6,8 +8,6 @@ import {
   UnavailableError,
 } from "@oci-worker/errdefs";
 import { Fields, parseDocument } from "@oci-worker/oci/document";
-import type { Credentials } from "../credentials/credentials.ts";
-import { Secret } from "../credentials/secret.ts";
 
 /** What a registry's challenge says about getting a token (distribution, docs/spec/auth/token.md). */
 export interface TokenRequest {

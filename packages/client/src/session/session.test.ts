@@ -8,6 +8,7 @@ import { Code, ConnectError, createClient } from "@connectrpc/connect";
 import { Health } from "@oci-worker/api/grpc/health";
 import { Auth } from "@oci-worker/api/session/auth";
 import { Secrets } from "@oci-worker/api/session/secrets";
+import { Secret } from "@oci-worker/credentials/secret";
 import { directoryTree } from "@oci-worker/fsutil/directory-tree";
 import { FileSendPackets } from "@oci-worker/fsutil/file-send";
 import { calling } from "@oci-worker/fsutil/packet-stream";
@@ -15,7 +16,6 @@ import { sendTree } from "@oci-worker/fsutil/send";
 import { definitionOf, scratch } from "@oci-worker/llb/build";
 import type { BuildOptions } from "../build/build.ts";
 import { credentialsFor } from "../credentials/credentials.ts";
-import { Secret } from "../credentials/secret.ts";
 import type { FakeBuild, FakeDaemonOptions } from "../fake-daemon/fake-daemon.ts";
 import { withDaemon } from "../fake-daemon/with-daemon.ts";
 

@@ -1,5 +1,5 @@
 import { createHmac, createPrivateKey, createPublicKey, type KeyObject, sign } from "node:crypto";
-import type { Credentials } from "../credentials/credentials.ts";
+import type { Credentials } from "@oci-worker/credentials/credentials";
 import type { TokenSeeds } from "./token-seeds.ts";
 
 /** PKCS #8 of an ed25519 key up to its 32 bytes (RFC 8410, 7). */

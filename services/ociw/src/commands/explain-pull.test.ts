@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { credentialsFor } from "@oci-worker/client/credentials";
-import { Secret } from "@oci-worker/client/secret";
+import { Secret } from "@oci-worker/credentials/secret";
 import { UnknownError } from "@oci-worker/errdefs";
 import { parseReference } from "@oci-worker/oci/reference";
 import { explained } from "./explain-pull.ts";

@@ -1,4 +1,4 @@
-import { Secret } from "@oci-worker/client/secret";
+import { Secret } from "@oci-worker/credentials/secret";
 import { InvalidArgumentError } from "@oci-worker/errdefs";
 
 /** Longest password that is read, in bytes: tokens of cloud registries have some thousands. */

@@ -1,7 +1,7 @@
 import { createHmac, randomBytes } from "node:crypto";
+import { Secret } from "@oci-worker/credentials/secret";
 import type { ServiceError } from "@oci-worker/errdefs";
 import type { TlsSettings } from "@oci-worker/registry/host";
-import { Secret } from "../token/secret.ts";
 
 /** A way to authenticate that registries ask for and we know. */
 export type Scheme = "basic" | "bearer";

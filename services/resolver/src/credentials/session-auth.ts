@@ -1,4 +1,4 @@
-import type { Secret } from "../token/secret.ts";
+import type { Secret } from "@oci-worker/credentials/secret";
 import type { Lifetime } from "../token/token-answer.ts";
 import type { Credentials, TokenRequest } from "./identity.ts";
 

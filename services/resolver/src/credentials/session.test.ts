@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { generateKeyPairSync, sign } from "node:crypto";
 import { describe, test } from "node:test";
+import { Secret } from "@oci-worker/credentials/secret";
 import {
   NotFoundError,
   PermissionDeniedError,
@@ -10,7 +11,6 @@ import {
   UnknownError,
 } from "@oci-worker/errdefs";
 import { HttpClient } from "@oci-worker/registry/http";
-import { Secret } from "../token/secret.ts";
 import type { Identity, Obstacle, Scheme, TokenRequest } from "./identity.ts";
 import { SessionKeychain, type SessionTimes } from "./session.ts";
 import type { AuthMethod, LiveSession, SessionAuth } from "./session-auth.ts";

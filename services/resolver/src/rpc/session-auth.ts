@@ -1,9 +1,9 @@
 import { createClient, type Transport } from "@connectrpc/connect";
 import { type Session, SessionAuthService } from "@oci-worker/api/ociworker/session";
+import { Secret } from "@oci-worker/credentials/secret";
 import { fromConnectError } from "@oci-worker/errdefs/connect";
 import type { AuthMethod, LiveSession, SessionAuth } from "../credentials/session-auth.ts";
 import { clientID } from "../token/fetch-token.ts";
-import { Secret } from "../token/secret.ts";
 
 /** The methods of the client's own service, as the worker lists them. */
 const methodPaths: ReadonlyMap<string, AuthMethod> = new Map([

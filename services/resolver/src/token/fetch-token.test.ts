@@ -3,11 +3,11 @@ import { once } from "node:events";
 import { createServer, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { describe, test } from "node:test";
+import { Secret } from "@oci-worker/credentials/secret";
 import { PermissionDeniedError, ServiceError, UnavailableError } from "@oci-worker/errdefs";
 import { HttpClient } from "@oci-worker/registry/http";
 import type { Credentials } from "../credentials/identity.ts";
 import { fetchToken, TokenServerFailure } from "./fetch-token.ts";
-import { Secret } from "./secret.ts";
 
 const password: Credentials = { username: "us:er", secret: new Secret("c4n4ry &=") };
 const identityToken: Credentials = { username: "", secret: new Secret("refresh-c4n4ry") };

@@ -1,7 +1,7 @@
+import { Secret } from "@oci-worker/credentials/secret";
 import { UnavailableError } from "@oci-worker/errdefs";
 import { Fields, parseDocument } from "@oci-worker/oci/document";
 import type { Token } from "../credentials/identity.ts";
-import { Secret } from "./secret.ts";
 
 /** Longest answer of a token server, in bytes. */
 export const maxAnswerBytes = 1024 * 1024;

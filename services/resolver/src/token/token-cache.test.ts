@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
+import { Secret } from "@oci-worker/credentials/secret";
 import { PermissionDeniedError, UnavailableError } from "@oci-worker/errdefs";
 import type { Identity, Token, TokenRequest } from "../credentials/identity.ts";
 import { TokenServerFailure } from "./fetch-token.ts";
-import { Secret } from "./secret.ts";
 import { bearerValue, sha256Of, TokenCache } from "./token-cache.ts";
 
 const request: TokenRequest = {

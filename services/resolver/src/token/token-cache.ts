@@ -1,11 +1,11 @@
 import { createHash } from "node:crypto";
+import { Secret } from "@oci-worker/credentials/secret";
 import { UnavailableError } from "@oci-worker/errdefs";
 import { Flights } from "@oci-worker/flights";
 import { BoundedMap } from "../bounded-map.ts";
 import type { Identity, Token, TokenRequest } from "../credentials/identity.ts";
 import { within } from "../within.ts";
 import { TokenServerFailure } from "./fetch-token.ts";
-import { Secret } from "./secret.ts";
 
 /** Tokens that are kept. */
 const maxTokens = 10_000;

@@ -26,12 +26,20 @@ describe("askCredentialHelper", () => {
   });
 
   /** Asks a helper that is this shell script. */
-  async function ask(script: string, signal = AbortSignal.timeout(60_000)) {
+  async function ask(script: string, signal = AbortSignal.timeout(60_000), options = {}) {
     const file = join(directory.path, "docker-credential-test");
     await writeFile(file, `#!/bin/sh\n${script}\n`);
     await chmod(file, 0o700);
-    const credentials = await askCredentialHelper("test", server, signal);
-    return credentials && [credentials.username, credentials.secret.reveal()];
+    const credentials = await askCredentialHelper("test", server, signal, options);
+    switch (credentials?.kind) {
+      case "password":
+        return [credentials.username, credentials.password.reveal()];
+      case "identity-token":
+      case "registry-token":
+        return [credentials.kind, credentials.token.reveal()];
+      case undefined:
+        return undefined;
+    }
   }
 
   function fails(promise: Promise<unknown>, message: RegExp) {
@@ -49,7 +57,7 @@ describe("askCredentialHelper", () => {
   });
 
   test("takes an identity token for what it is", async () => {
-    assert.deepEqual(await ask(`echo '{"Username":"<token>","Secret":"t"}'`), ["", "t"]);
+    assert.deepEqual(await ask(`echo '{"Username":"<token>","Secret":"t"}'`), ["identity-token", "t"]);
   });
 
   test("has nothing where the helper has nothing", async () => {
@@ -67,6 +75,11 @@ describe("askCredentialHelper", () => {
       askCredentialHelper("absent", server, AbortSignal.timeout(60_000)),
       /no such program on PATH$/,
     );
+  });
+
+  test("repeats what a failing helper says to its own user alone", async () => {
+    const asking = ask("echo the keychain is locked; exit 3", undefined, { repeatWords: true });
+    await fails(asking, /it exited with code 3: the keychain is locked$/);
   });
 
   test("ends a helper that does not end", async () => {

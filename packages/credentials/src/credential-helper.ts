@@ -1,8 +1,8 @@
 import { spawn } from "node:child_process";
 import { UnavailableError } from "@oci-worker/errdefs";
 import { Fields, parseDocument } from "@oci-worker/oci/document";
-import { Secret } from "../token/secret.ts";
-import type { Credentials } from "./identity.ts";
+import type { Credentials } from "./credentials.ts";
+import { Secret } from "./secret.ts";
 
 /** Longest answer of a helper, in bytes. */
 const maxAnswerBytes = 64 * 1024;
@@ -14,17 +14,26 @@ const identityTokenUser = "<token>";
 const nothingHere =
   /credentials not found in native keychain|no credentials server URL|no credentials username/;
 
+/** Longest text of a helper that an error repeats, in bytes. */
+const maxWordsBytes = 200;
+
+export interface HelperOptions {
+  /** Whether an error may repeat what a failing helper says: only where its own user reads it, since it may be a secret. */
+  readonly repeatWords?: boolean;
+}
+
 /**
  * Asks the program `docker-credential-<name>` for the credentials of `server`: "get", with the server on its standard
  * input and a JSON object on its standard output (docker-credential-helpers).
  *
  * @returns undefined if it has none.
- * @throws {UnavailableError} if it cannot be run, fails or answers nonsense. Nothing that it says is repeated.
+ * @throws {UnavailableError} if it cannot be run, fails or answers nonsense.
  */
 export async function askCredentialHelper(
   name: string,
   server: string,
   signal: AbortSignal,
+  { repeatWords = false }: HelperOptions = {},
 ): Promise<Credentials | undefined> {
   const program = `docker-credential-${name}`;
   const fail = (reason: string, options?: ErrorOptions) =>
@@ -34,13 +43,17 @@ export async function askCredentialHelper(
     if (nothingHere.test(output.toString("utf8"))) {
       return undefined;
     }
-    throw fail(code === undefined ? "it was ended by a signal" : `it exited with code ${code}`);
+    const words = repeatWords ? output.toString("utf8", 0, maxWordsBytes).trim() : "";
+    const end = code === undefined ? "it was ended by a signal" : `it exited with code ${code}`;
+    throw fail(words === "" ? end : `${end}: ${words}`);
   }
   const { username, secret } = parseAnswer(output, fail);
   if (secret === "") {
     return undefined;
   }
-  return { username: username === identityTokenUser ? "" : username, secret: new Secret(secret) };
+  return username === identityTokenUser || username === ""
+    ? { kind: "identity-token", token: new Secret(secret) }
+    : { kind: "password", username, password: new Secret(secret) };
 }
 
 type Fail = (reason: string, options?: ErrorOptions) => UnavailableError;

@@ -2,20 +2,27 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { InvalidArgumentError } from "@oci-worker/errdefs";
 import fc from "fast-check";
-import { authFor, helperFor, parseDockerConfig } from "./docker-config-file.ts";
+import { authFor, helperFor, parseDockerConfig } from "./docker-config.ts";
 
 function read(config: unknown) {
   return parseDockerConfig(Buffer.from(JSON.stringify(config)));
 }
 
-/** What the config says of `host`, in the clear. */
+/** The best that the config says of `host`, in the clear. */
 function plainAuth(config: unknown, host: string) {
-  const auth = authFor(read(config), host);
-  const { credentials, registryToken } = auth ?? {};
-  return [credentials?.username, credentials?.secret.reveal(), registryToken?.reveal()];
+  const [best] = authFor(read(config), host);
+  switch (best?.kind) {
+    case "password":
+      return [best.username, best.password.reveal()];
+    case "identity-token":
+    case "registry-token":
+      return [best.kind, best.token.reveal()];
+    case undefined:
+      return nothing;
+  }
 }
 
-const nothing = [undefined, undefined, undefined];
+const nothing = ["none"];
 const pair = Buffer.from("user:pass:word").toString("base64");
 
 describe("authFor", () => {
@@ -29,7 +36,6 @@ describe("authFor", () => {
       assert.deepEqual(plainAuth({ auths: { [key]: { auth: pair } } }, "r.example:5000"), [
         "user",
         "pass:word",
-        undefined,
       ]);
     }
     assert.deepEqual(plainAuth({ auths: { "r.example": { auth: pair } } }, "r.example:5000"), nothing);
@@ -44,12 +50,21 @@ describe("authFor", () => {
   test("takes each way in which credentials are written", () => {
     const host = "r.example";
     const of = (auth: object) => plainAuth({ auths: { [host]: auth } }, host);
-    assert.deepEqual(of({ username: "u", password: "p" }), ["u", "p", undefined]);
-    assert.deepEqual(of({ auth: pair, identitytoken: "i" }), ["", "i", undefined]);
-    assert.deepEqual(of({ registrytoken: "t" }), [undefined, undefined, "t"]);
-    assert.deepEqual(of({ auth: Buffer.from("u:p\0\0").toString("base64") }), ["u", "p", undefined]);
+    assert.deepEqual(of({ username: "u", password: "p" }), ["u", "p"]);
+    assert.deepEqual(of({ auth: pair, identitytoken: "i" }), ["identity-token", "i"]);
+    assert.deepEqual(of({ registrytoken: "t" }), ["registry-token", "t"]);
+    assert.deepEqual(of({ auth: Buffer.from("u:p\0\0").toString("base64") }), ["u", "p"]);
     assert.deepEqual(of({}), nothing);
     assert.deepEqual(of({ username: "u" }), nothing);
+    assert.deepEqual(of({ auth: Buffer.from("u:").toString("base64") }), nothing);
+  });
+
+  test("gives all that an entry has, and an identity token in place of its password", () => {
+    const auth = { auth: pair, registrytoken: "t", identitytoken: "i" };
+    const kinds = (entry: object) =>
+      authFor(read({ auths: { "r.example": entry } }), "r.example").map(({ kind }) => kind);
+    assert.deepEqual(kinds(auth), ["registry-token", "identity-token"]);
+    assert.deepEqual(kinds({ ...auth, identitytoken: "" }), ["registry-token", "password"]);
   });
 
   test("a bad entry is told when it is asked for, without its value, and spoils no other", () => {

@@ -1,14 +1,7 @@
 import { InvalidArgumentError } from "@oci-worker/errdefs";
 import { Fields, parseDocument } from "@oci-worker/oci/document";
-import { Secret } from "../token/secret.ts";
-import type { Credentials } from "./identity.ts";
-
-/** What a docker `config.json` says of one registry. */
-export interface DockerAuth {
-  readonly credentials?: Credentials;
-  /** A token to be shown to the registry as it is. */
-  readonly registryToken?: Secret;
-}
+import { type Credentials, isDockerHub } from "./credentials.ts";
+import { Secret } from "./secret.ts";
 
 /** A docker `config.json`, as far as it is about credentials. Entries are read when they are asked for. */
 export interface DockerConfig {
@@ -22,9 +15,8 @@ export interface DockerConfig {
 /** Longest file that is read, in bytes. */
 export const maxConfigBytes = 1024 * 1024;
 
-/** What the file calls Docker Hub, and the hosts that serve it. */
+/** What the file calls Docker Hub. */
 const dockerHubKey = "https://index.docker.io/v1/";
-const dockerHubHosts: ReadonlySet<string> = new Set(["docker.io", "index.docker.io", "registry-1.docker.io"]);
 
 /** What may follow `docker-credential-` in the name of a program. */
 const helperName = /^[A-Za-z0-9._-]{1,100}$/;
@@ -32,10 +24,10 @@ const helperName = /^[A-Za-z0-9._-]{1,100}$/;
 /**
  * Reads a docker `config.json`. Nothing of its values gets into an error.
  *
+ * @param what names the file in errors.
  * @throws {InvalidArgumentError} naming the field at fault.
  */
-export function parseDockerConfig(bytes: Uint8Array): DockerConfig {
-  const what = "docker config";
+export function parseDockerConfig(bytes: Uint8Array, what = "docker config"): DockerConfig {
   const fields = new Fields(what, parseDocument(what, bytes, maxConfigBytes));
   return {
     auths: new Map(fields.entries("auths")),
@@ -46,7 +38,7 @@ export function parseDockerConfig(bytes: Uint8Array): DockerConfig {
 
 /** Keys under which a registry may stand in the file, for its endpoint `host`: the best first. */
 function configKeys(host: string): string[] {
-  return dockerHubHosts.has(host)
+  return isDockerHub(host)
     ? [dockerHubKey, "index.docker.io", "docker.io", "registry-1.docker.io"]
     : [host, `https://${host}`, `http://${host}`];
 }
@@ -79,47 +71,54 @@ export function helperFor({ helpers, defaultHelper }: DockerConfig, host: string
 }
 
 /**
- * What the file itself says of the registry with the endpoint `host`; undefined if nothing.
+ * What the file itself says of the registry with the endpoint `host`, the best first.
  *
  * @throws {InvalidArgumentError} naming the field at fault.
  */
-export function authFor({ auths }: DockerConfig, host: string): DockerAuth | undefined {
+export function authFor({ auths }: DockerConfig, host: string): Credentials[] {
   const keys = configKeys(host);
   const exact = keys.find((key) => auths.has(key));
   // Older files name a registry by the URL of its API.
   const key = exact ?? [...auths.keys()].find((each) => keys.includes(hostOf(each)));
   const fields = key === undefined ? undefined : auths.get(key);
-  return fields && parseAuth(fields);
+  return fields === undefined ? [] : parseAuth(fields);
 }
 
 function hostOf(key: string): string {
   return key.replace(/^https?:\/\//, "").replace(/\/.*$/, "");
 }
 
-function parseAuth(fields: Fields): DockerAuth {
-  const token = fields.text("registrytoken");
+/**
+ * What an entry of `auths` says, the best first. An identity token stands for the password that it was got with.
+ *
+ * @throws {InvalidArgumentError} naming the field at fault, and not showing it.
+ */
+export function parseAuth(fields: Fields): Credentials[] {
+  const registryToken = fields.text("registrytoken");
   const identityToken = fields.text("identitytoken");
   const pair = parsePair(fields);
-  const credentials = identityToken ? { username: "", secret: new Secret(identityToken) } : pair;
-  return {
-    ...(credentials && { credentials }),
-    ...(token && { registryToken: new Secret(token) }),
-  };
+  return [
+    ...(registryToken ? [{ kind: "registry-token", token: new Secret(registryToken) } as const] : []),
+    ...(identityToken ? [{ kind: "identity-token", token: new Secret(identityToken) } as const] : pair),
+  ];
 }
 
 /** User name and password: both together in base64, or each by itself. */
-function parsePair(fields: Fields): Credentials | undefined {
+function parsePair(fields: Fields): Credentials[] {
+  const [username, password] = pairIn(fields);
+  return username && password ? [{ kind: "password", username, password: new Secret(password) }] : [];
+}
+
+function pairIn(fields: Fields): [username: string | undefined, password: string | undefined] {
   const auth = fields.text("auth");
-  if (auth) {
-    // Docker itself pads with NULs.
-    const pair = Buffer.from(auth, "base64").toString("utf8").replace(/\0+$/, "");
-    const colon = pair.indexOf(":");
-    if (colon <= 0) {
-      throw fields.error("auth", "it is no base64 of a user name, a colon and a password");
-    }
-    return { username: pair.slice(0, colon), secret: new Secret(pair.slice(colon + 1)) };
+  if (!auth) {
+    return [fields.text("username"), fields.text("password")];
   }
-  const username = fields.text("username");
-  const password = fields.text("password");
-  return username && password ? { username, secret: new Secret(password) } : undefined;
+  // Docker itself pads with NULs.
+  const pair = Buffer.from(auth, "base64").toString("utf8").replace(/\0+$/, "");
+  const colon = pair.indexOf(":");
+  if (colon <= 0) {
+    throw fields.error("auth", "it is no base64 of a user name, a colon and a password");
+  }
+  return [pair.slice(0, colon), pair.slice(colon + 1)];
 }
