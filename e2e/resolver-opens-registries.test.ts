@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { chmod, mkdtempDisposable, stat, writeFile } from "node:fs/promises";
+import { chmod, mkdir, mkdtempDisposable, rename, stat, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, test } from "node:test";
@@ -170,6 +170,54 @@ describe("a registry with a password", () => {
     using registries = registryClient();
     const repository = await open(registries, resolver, `${registry.host}/team/app:1`, [], Access.PUSH);
     await pushImage(repository, await createImage(), "1");
+    assertNoSecret(resolver);
+  });
+
+  test("is opened by a pull secret that the kubelet exchanges", async () => {
+    await using registry = await startRegistry({ access });
+    await using volume = await mkdtempDisposable(join(tmpdir(), "pull-secrets-"));
+    await using resolver = await startResolver({ config: `pullSecretsDir = "${volume.path}"` });
+    using registries = registryClient();
+    const at = (name: string) => join(volume.path, name);
+    const push = async () => {
+      const repository = await open(registries, resolver, `${registry.host}/team/app:1`, [], Access.PUSH);
+      return await pushImage(repository, await createImage(), "1");
+    };
+    await fails(push(), PermissionDeniedError, /no basic auth credentials/);
+    await symlink(join("..data", ".dockerconfigjson"), at(".dockerconfigjson"));
+    const mount = async (version: string, password: string) => {
+      const auth = Buffer.from(`user:${password}`).toString("base64");
+      await mkdir(at(version));
+      const secret = JSON.stringify({ auths: { [`${registry.host}/team`]: { auth } } });
+      await writeFile(join(at(version), ".dockerconfigjson"), secret);
+      await symlink(version, at("..data_tmp"));
+      await rename(at("..data_tmp"), at("..data"));
+    };
+    await mount("..old", wrong);
+    await fails(push(), PermissionDeniedError, /kubernetes: the registry refused these credentials/);
+    await mount("..new", right);
+    await push();
+    const stranger = await open(registries, resolver, `${registry.host}/other/app:1`, [], Access.PUSH);
+    await fails(stranger.resolve({ tag: "1" }), PermissionDeniedError, /no basic auth credentials/);
+    assertNoSecret(resolver);
+  });
+
+  test("is opened by an entry of the settings whose secret is changed", async () => {
+    await using registry = await startRegistry({ access });
+    await using directory = await mkdtempDisposable(join(tmpdir(), "static-"));
+    const passwordFile = join(directory.path, "password");
+    const config = `[[static]]\nregistry = "${registry.host}"\nusername = "user"\npasswordFile = "${passwordFile}"`;
+    await using resolver = await startResolver({ config });
+    using registries = registryClient();
+    const push = async () => {
+      const repository = await open(registries, resolver, `${registry.host}/team/app:1`, [], Access.PUSH);
+      return await pushImage(repository, await createImage(), "1");
+    };
+    await fails(push(), UnavailableError, /static: Cannot use the credentials for .*: there is no file/);
+    await writeFile(passwordFile, `${wrong}\n`);
+    await fails(push(), PermissionDeniedError, /static: the registry refused these credentials/);
+    await writeFile(passwordFile, `${right}\n`);
+    await push();
     assertNoSecret(resolver);
   });
 

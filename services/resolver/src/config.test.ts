@@ -38,8 +38,8 @@ describe("parseConfig", () => {
       [{ hostsDir: "certs.d" }, /hostsDir is "certs\.d", want an absolute path/],
       [{ keychains: 1 }, /keychains is 1, want a list/],
       [
-        { keychains: ["session", "kubernetes"] },
-        /want a list of different names out of session, docker-config/,
+        { keychains: ["session", "kubernets"] },
+        /want a list of different names out of session, docker-config, kubernetes, static/,
       ],
       [{ keychains: ["session", "session"] }, /want a list of different names/],
       [{ tokenTimeoutMs: 0 }, /tokenTimeoutMs is 0, want a whole number/],

@@ -7,10 +7,11 @@ import {
   texts,
   wrongSetting,
 } from "@oci-worker/daemon/setting";
+import { parseStaticEntries, type StaticEntry } from "./credentials/static-entries.ts";
 import { parseRegistryTable, type RegistryTable } from "./hosts/registry-table.ts";
 
 /** Keychains that can be configured. `anonymous` is always there and always last. */
-const keychainNames = ["session", "docker-config"] as const;
+const keychainNames = ["session", "docker-config", "kubernetes", "static"] as const;
 
 export type KeychainName = (typeof keychainNames)[number];
 
@@ -22,6 +23,10 @@ export interface Config {
   readonly sessionAddress: string | undefined;
   /** Path of the docker `config.json` with the operator's credentials. It may come and go. */
   readonly dockerConfig: string;
+  /** Directory that Kubernetes pull secrets are mounted in. They may come and go. */
+  readonly pullSecretsDir: string;
+  /** Credentials with their secrets in files. */
+  readonly static: readonly StaticEntry[];
   /** Keychains in the order in which to try them. */
   readonly keychains: readonly KeychainName[];
   /** How long a token may take to get, retries and the client's own work included. */
@@ -40,6 +45,8 @@ export const defaults: Config = {
   address: "/run/oci-worker/resolver.sock",
   sessionAddress: undefined,
   dockerConfig: "/root/.docker/config.json",
+  pullSecretsDir: "/etc/oci-worker/pull-secrets",
+  static: [],
   keychains: keychainNames,
   tokenTimeoutMs: 30_000,
   drainTimeoutMs: 10_000,
@@ -62,6 +69,8 @@ export function parseConfig(raw: Readonly<Record<string, unknown>>): Config {
     sessionAddress:
       raw["sessionAddress"] === undefined ? undefined : socketPath("sessionAddress", raw["sessionAddress"]),
     dockerConfig: absolutePath("dockerConfig", raw["dockerConfig"] ?? defaults.dockerConfig),
+    pullSecretsDir: absolutePath("pullSecretsDir", raw["pullSecretsDir"] ?? defaults.pullSecretsDir),
+    static: parseStaticEntries(raw["static"]),
     keychains: keychains(raw["keychains"] ?? defaults.keychains),
     tokenTimeoutMs: milliseconds("tokenTimeoutMs", raw["tokenTimeoutMs"] ?? defaults.tokenTimeoutMs, 1),
     drainTimeoutMs: milliseconds("drainTimeoutMs", raw["drainTimeoutMs"] ?? defaults.drainTimeoutMs, 1),

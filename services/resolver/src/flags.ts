@@ -18,8 +18,9 @@ Tells where images and layers are served, and finds the credentials for them, on
 Variables of the environment stand in for the config file's keys: OCI_WORKER_RESOLVER_LOG_LEVEL for logLevel.
 `;
 
-/** All keys but the table of registries. */
-const environmentKeys = Object.keys(defaults).filter((key) => key !== "registry");
+/** Keys whose values are tables; all others can be set in the environment. */
+const tableKeys: ReadonlySet<string> = new Set(["registry", "static"]);
+const environmentKeys = Object.keys(defaults).filter((key) => !tableKeys.has(key));
 
 /**
  * What the command line and the environment say; their settings take precedence over the config file's.

@@ -59,7 +59,7 @@ export async function serveResolver(
   const ledger = new Ledger();
   const authorizer = new Authorizer({
     hosts,
-    keychains: openKeychains(config, sessions, { http }),
+    keychains: openKeychains(config, sessions, { http }, log),
     tokens: new TokenCache(config.tokenTimeoutMs),
     ledger,
     log,
