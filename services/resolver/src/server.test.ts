@@ -14,6 +14,7 @@ import { unixChannel } from "@oci-worker/grpc/channel";
 import { implement } from "@oci-worker/grpc/router";
 import { serve } from "@oci-worker/grpc/serve";
 import { digestOf } from "@oci-worker/oci/digest";
+import fc from "fast-check";
 import { pino } from "pino";
 import { type Config, parseConfig } from "./config.ts";
 import { serveResolver } from "./server.ts";
@@ -269,6 +270,51 @@ describe("Authorize", () => {
     await refuse({ challenges: ["Bearer"] }, /its challenge is "Bearer"/);
     await refuse({ refusedAuthorizationSha256: "abc" }, /64 lower-case hex digits/);
     await refuse({ extraScopes: Array.from({ length: 17 }, () => "a:b:c") }, /at most 16 extra scopes/);
+  });
+
+  test("answers or refuses whatever it is asked, and says why", async () => {
+    await using resolver = await serving({ tokenTimeoutMs: 1 });
+    const { sources } = await resolver.sources.resolveSources(reference("127.0.0.1:1/app"));
+    const handle = sources[0]?.handle ?? "";
+    const piece = fc.constantFrom(
+      ...[
+        "Bearer ",
+        "Basic ",
+        'realm="',
+        "http://127.0.0.1:1/",
+        '"',
+        ",",
+        'scope="',
+        "a:b:c",
+        "\\",
+        " ",
+        "=",
+        "é",
+      ],
+    );
+    const challenge = fc.oneof(
+      fc.string({ unit: "binary", maxLength: 40 }),
+      fc.array(piece).map((parts) => parts.join("")),
+    );
+    const request = fc.record({
+      handle: fc.oneof({ weight: 5, arbitrary: fc.constant(handle) }, fc.string(), fc.base64String()),
+      host: fc.oneof({ weight: 5, arbitrary: fc.constant("127.0.0.1:1") }, fc.string()),
+      challenges: fc.array(challenge, { maxLength: 20 }),
+      refusedAuthorizationSha256: fc.oneof({ weight: 5, arbitrary: fc.constant("") }, fc.string()),
+      extraScopes: fc.array(fc.string(), { maxLength: 20 }),
+    });
+    const honest = [Code.InvalidArgument, Code.PermissionDenied, Code.Unavailable];
+    await fc.assert(
+      fc.asyncProperty(request, async (input) => {
+        try {
+          await resolver.sources.authorize(input);
+        } catch (error) {
+          assert.ok(error instanceof ConnectError && honest.includes(error.code), String(error));
+          assert.match(error.rawMessage, /^Cannot authorize/);
+        }
+      }),
+      { numRuns: 300 },
+    );
   });
 
   test("tells that there are no credentials from that nobody could be asked for them", async () => {
