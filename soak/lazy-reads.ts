@@ -2,12 +2,10 @@ import { mkdtempDisposable } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
-import { createClient } from "@connectrpc/connect";
-import { SourceService } from "@oci-worker/api/ociworker/source";
 import type { BuildKitClient } from "@oci-worker/client";
 import { credentialsFor } from "@oci-worker/client/credentials";
 import { Secret } from "@oci-worker/credentials/secret";
-import { unixChannel } from "@oci-worker/grpc/channel";
+import { type Channel, unixChannel } from "@oci-worker/grpc/channel";
 import type { Descriptor } from "@oci-worker/oci/descriptor";
 import { formatReference, parseReference, type Reference } from "@oci-worker/oci/reference";
 import { RegistryClient } from "@oci-worker/registry/client";
@@ -126,20 +124,19 @@ async function pushed(reference: Reference): Promise<{ layer: Descriptor; blob: 
 }
 
 /** What a snapshotter is told of a layer whose labels name a session that has ended. */
-async function lazySource(channel: ReturnType<typeof unixChannel>, reference: Reference, layer: Descriptor) {
+async function lazySource(channel: Channel, reference: Reference, layer: Descriptor) {
   const prefix = "containerd.io/snapshot/remote/stargz";
   const labels = {
     [`${prefix}.reference.id`]: formatReference(reference),
     [`${prefix}.digest.id`]: layer.digest,
     [`${prefix}.session.0.id`]: "of-the-client-that-mounted-it",
   };
-  const client = createClient(SourceService, channel);
-  const { sources } = await client.resolveSources({ query: { case: "labels", value: { labels } } });
+  const { sources } = await new SourceClient(channel).sourcesOf(labels);
   const [source] = sources;
   if (source === undefined) {
     throw new Error("the labels name no source");
   }
-  return new SourceClient(channel).open(source);
+  return source;
 }
 
 async function readRange(repository: Repository, layer: Descriptor, offset: number): Promise<Buffer> {

@@ -538,6 +538,25 @@ describe("authorization", () => {
     );
   });
 
+  test("is used on when it is to be renewed and nobody can be asked for another one", async () => {
+    await using host = await guarded(() => "Bearer x");
+    let asked = 0;
+    const authorizer: Authorizer = {
+      authorize: () => {
+        asked += 1;
+        return asked === 1
+          ? Promise.resolve({ value: "Bearer x", expiresAtMs: Date.now() - 1 })
+          : Promise.reject(new UnavailableError("the resolver restarts"));
+      },
+    };
+    using opened = open([host], { authorizer });
+    await opened.repository.fetchManifest(descriptor);
+    await opened.repository.fetchManifest(descriptor);
+    assert.deepEqual([asked, host.requests.length], [2, 2]);
+    using other = open([host], { authorizer });
+    await fails(other.repository.fetchManifest(descriptor), UnavailableError, /the resolver restarts/);
+  });
+
   test("of nobody is told as what the host said", async () => {
     await using host = await guarded(() => "Bearer right");
     using opened = open([host]);
@@ -721,4 +740,21 @@ test("a path that could lead elsewhere is no repository", () => {
   for (const repository of ["", "../admin", "a/../b", "a//b", "A", "a?x", "a#x", "a%2fb"]) {
     assert.throws(() => client.repository({ hosts: [], repository }), InvalidArgumentError);
   }
+});
+
+test("whoever watches is told how each host did", async () => {
+  await using lacking = await fakeHost((response) => sendError(response, 404));
+  await using refusing = await fakeHost((response) => sendError(response, 401));
+  await using having = await fakeHost((response) => sendManifest(response));
+  const outcomes: [host: string, failure: string | undefined][] = [];
+  using opened = open([lacking, refusing, having], {
+    onOutcome: ({ host }, failure) => outcomes.push([host, failure]),
+  });
+  await opened.repository.fetchManifest(descriptor);
+  const [first, second, third] = outcomes;
+  assert.deepEqual(first, [lacking.host.host, "HTTP 404"]);
+  assert.equal(second?.[0], refusing.host.host);
+  assert.match(second?.[1] ?? "", /401/);
+  assert.deepEqual(third, [having.host.host, undefined]);
+  assert.equal(outcomes.length, 3);
 });

@@ -9,6 +9,7 @@ import { PermissionDeniedError } from "@oci-worker/errdefs";
 import { unixChannel } from "@oci-worker/grpc/channel";
 import { implement } from "@oci-worker/grpc/router";
 import { serve } from "@oci-worker/grpc/serve";
+import { digestOf } from "@oci-worker/oci/digest";
 import { parseReference } from "@oci-worker/oci/reference";
 import { TransientError } from "@oci-worker/registry/errors";
 import { explainSources } from "./explain.ts";
@@ -16,6 +17,18 @@ import { SourceClient } from "./source-client.ts";
 
 const reference = parseReference("registry.example/app:1");
 const query = { host: "registry.example", challenges: [] };
+
+const digest = digestOf("layer");
+const layerSource = {
+  id: "a",
+  reference: "registry.example/app:1",
+  repository: "app",
+  target: { digest, urls: ["https://elsewhere.example/layer"] },
+  layers: [{ digest }, { digest: digestOf("next") }],
+  tocDigest: digestOf("toc"),
+  handle: "of the layer",
+};
+const skipped = { id: "b", label: "x.reference.b", message: "it is empty" };
 
 /** A resolver that gives out handles with the sessions in them, and what it was asked. */
 async function resolver(authorize: (handle: string) => { authorization: string } = () => never()) {
@@ -26,7 +39,14 @@ async function resolver(authorize: (handle: string) => { authorization: string }
   const reports: string[] = [];
   const reported = Promise.withResolvers<void>();
   const handlers = {
-    resolveSources: ({ query: asked }: { query: { value?: object | undefined } }) => {
+    resolveSources: ({
+      query: asked,
+    }: {
+      query: { case?: string | undefined; value?: object | undefined };
+    }) => {
+      if (asked.case === "labels") {
+        return { sources: [{ ...layerSource, hosts: [{ host: "registry.example" }] }], skipped: [skipped] };
+      }
       const { sessionIds } = asked.value as { sessionIds: string[] };
       return {
         sources: [{ handle: sessionIds.join("+"), repository: "app", hosts: [{ host: "registry.example" }] }],
@@ -83,6 +103,23 @@ describe("SourceClient", () => {
     // Nobody wants it any more: what was begun is ended as it was.
     sessionIDs = [];
     assert.equal(await value(), "Bearer two");
+  });
+
+  test("says what labels of a layer stand for, and reads with whoever may", async () => {
+    await using peer = await resolver((handle) => ({ authorization: `Bearer ${handle}` }));
+    const answered = await peer.client.sourcesOf({ any: "label" });
+    const [source, ...others] = answered.sources;
+    assert.ok(source !== undefined && others.length === 0);
+    const { authorizer, onOutcome: _onOutcome, hosts, ...layer } = source;
+    const { handle: _handle, reference: _reference, ...want } = layerSource;
+    assert.deepEqual(layer, {
+      ...want,
+      reference,
+      layers: want.layers.map((each) => ({ ...each, urls: [] })),
+    });
+    assert.equal(hosts[0]?.host, "registry.example");
+    assert.deepEqual(answered.skipped, [skipped]);
+    assert.equal((await authorizer.authorize(query, undefined)).value, "Bearer of the layer");
   });
 
   test("tells what may pass from what will not", async () => {

@@ -1,10 +1,16 @@
 import { createHash } from "node:crypto";
 import { timestampMs } from "@bufbuild/protobuf/wkt";
 import { type Client, createClient, type Transport } from "@connectrpc/connect";
-import { Access, type Source as SourceProto, SourceService } from "@oci-worker/api/ociworker/source";
+import {
+  Access,
+  type Descriptor,
+  type Source as SourceProto,
+  SourceService,
+} from "@oci-worker/api/ociworker/source";
 import { NotFoundError, UnavailableError } from "@oci-worker/errdefs";
 import { fromConnectError } from "@oci-worker/errdefs/connect";
-import { formatReference, type Reference } from "@oci-worker/oci/reference";
+import { type Digest, parseDigest } from "@oci-worker/oci/digest";
+import { formatReference, parseReference, type Reference } from "@oci-worker/oci/reference";
 import type { Authorization, AuthorizationQuery, Authorizer } from "@oci-worker/registry/authorizer";
 import type { OutcomeObserver } from "@oci-worker/registry/client";
 import { TransientError } from "@oci-worker/registry/errors";
@@ -24,6 +30,33 @@ export interface Source {
   readonly authorizer: Authorizer;
   /** Tells the resolver how a host did, so that it can explain afterwards where an image came from. */
   readonly onOutcome: OutcomeObserver;
+}
+
+/** A layer as a part of one image, and where to read it. */
+export interface LayerSource extends Source {
+  /** Of the group of labels that it comes from; empty for labels without one. */
+  readonly id: string;
+  /** The image. */
+  readonly reference: Reference;
+  readonly target: LayerName;
+  /** Layers of the image as far as the labels name them: the target first, then its neighbours. */
+  readonly layers: readonly LayerName[];
+  /** Of the target's table of contents; undefined if the labels do not say. */
+  readonly tocDigest?: Digest;
+}
+
+export interface LayerName {
+  readonly digest: Digest;
+  /** Other places for it, to be tried before the hosts and without authorization. */
+  readonly urls: readonly string[];
+}
+
+/** A label that led to nothing. */
+export interface SkippedLabel {
+  readonly id: string;
+  readonly label: string;
+  /** What was read, and what is wanted. */
+  readonly message: string;
 }
 
 /**
@@ -55,6 +88,30 @@ export class SourceClient {
     const authorize: Authorizer["authorize"] = async (query, limit) =>
       await this.#authorize(await handles.current(sessionIDs(), limit), query, limit);
     return { ...source, authorizer: { authorize } };
+  }
+
+  /**
+   * Ways to get at the layer that a snapshot with these `labels` is for, the best first, and which labels were of no
+   * use. A source stays good for as long as the layer is mounted: it asks for authorizations when it needs them, and
+   * any client that uses the image then may give them.
+   *
+   * @throws {InvalidArgumentError} if the resolver can make nothing of the labels.
+   */
+  async sourcesOf(
+    labels: Readonly<Record<string, string>>,
+    signal?: AbortSignal,
+  ): Promise<{ readonly sources: readonly LayerSource[]; readonly skipped: readonly SkippedLabel[] }> {
+    const request = { query: { case: "labels", value: { labels: { ...labels } } } } as const;
+    const { sources, skipped } = await answer(
+      this.#client.resolveSources(request, { ...(signal && { signal }) }),
+    );
+    return {
+      sources: sources.flatMap((source) => {
+        const { target } = source;
+        return target === undefined ? [] : [{ ...this.open(source), ...layerOf(source, target) }];
+      }),
+      skipped: skipped.map(({ id, label, message }) => ({ id, label, message })),
+    };
   }
 
   /** Makes an answer of the resolver usable. It stays so when the resolver restarts. */
@@ -154,6 +211,20 @@ class Handles {
     }
     return this.#handle;
   }
+}
+
+function layerOf({ id, reference, layers, tocDigest }: SourceProto, target: Descriptor) {
+  return {
+    id,
+    reference: parseReference(reference),
+    target: layerName(target),
+    layers: layers.map(layerName),
+    ...(tocDigest !== "" && { tocDigest: parseDigest(tocDigest) }),
+  };
+}
+
+function layerName({ digest, urls }: Descriptor): LayerName {
+  return { digest: parseDigest(digest), urls };
 }
 
 function hashOf(text: string): string {
