@@ -49,6 +49,9 @@ describe("parseFlags", () => {
       "resolver-address",
       "log-level",
       "sync-on-commit",
+      "check",
+      "repair",
+      "json",
       "help",
     ]) {
       assert(usage.includes(`--${flag}`), flag);

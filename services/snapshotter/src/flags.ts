@@ -4,8 +4,9 @@ import { defaults } from "./config.ts";
 const defaultConfigFile = "/etc/oci-worker/snapshotter.toml";
 
 export const usage = `Usage: oci-snapshotter [--root DIR] [--address SOCKET] [options]
+       oci-snapshotter --check | --repair [--json] [--root DIR]
 
-Serves containerd's Snapshots API on a unix socket.
+Serves containerd's Snapshots API on a unix socket, or checks what one that has ended has left.
 
   --root DIR                 where metadata and snapshots are kept; one process and one client a root
   --address SOCKET           socket to serve on, with or without unix://
@@ -16,6 +17,9 @@ Serves containerd's Snapshots API on a unix socket.
   --resolver-address SOCKET  the resolver, for stargz
   --sync-on-commit           a commit waits until the snapshot's files are on disk
   --log-level LEVEL          trace, debug, info, warn, error, fatal or silent
+  --check                    tell what is wrong with the root; exit code 0 if nothing, 1 if something is
+  --repair                   mend that; content that may be wanted is moved to recovered in the root
+  --json                     tell it as JSON
   --help                     print this
 
 Variables of the environment stand in for the config file's keys: OCI_WORKER_SNAPSHOTTER_SYNC_ON_COMMIT for syncOnCommit.
@@ -38,6 +42,7 @@ export function parseFlags(args: readonly string[], environment: NodeJS.ProcessE
         "log-level": "logLevel",
       },
       switchesByFlag: { "allow-several-clients": "allowSeveralClients", "sync-on-commit": "syncOnCommit" },
+      questions: ["check", "repair", "json"],
       environmentKeys: Object.keys(defaults),
       environmentPrefix: "OCI_WORKER_SNAPSHOTTER_",
       defaultConfigFile,

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
-import { type ChildProcessByStdio, spawn } from "node:child_process";
+import { type ChildProcessByStdio, execFile, spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtempDisposable, readdir, stat, writeFile } from "node:fs/promises";
+import { mkdtempDisposable, readdir, rename, stat, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -9,6 +9,7 @@ import { createInterface } from "node:readline";
 import type { Readable } from "node:stream";
 import { text } from "node:stream/consumers";
 import { describe, test } from "node:test";
+import { promisify } from "node:util";
 import { openProxy } from "@oci-worker/snapshots/proxy";
 
 const program = join(import.meta.dirname, "../bin/oci-snapshotter");
@@ -239,6 +240,47 @@ describe("oci-snapshotter", () => {
     withPlace(async ({ args, directory }) => {
       await using running = new Running([...args, "--config", join(directory, "nothing.toml")]);
       assert.match(await running.failure(), /there is no such file/);
+    }));
+
+  test("checks and mends what one that has ended has left, and not what one that runs has", () =>
+    withPlace(async ({ args, root, address }) => {
+      const fsck = (...flags: string[]) =>
+        promisify(execFile)(program, ["--root", root, ...flags]).then(
+          ({ stdout }) => ({ code: 0, stdout, stderr: "" }),
+          (error: { readonly code: number; readonly stdout: string; readonly stderr: string }) => error,
+        );
+      {
+        await using running = new Running(args);
+        await running.line("serving");
+        await using snapshotter = openProxy(address, { snapshotter: "test", patienceMs: 10_000 });
+        await snapshotter.prepare("lost", undefined, {});
+        await snapshotter.prepare("kept", undefined, {});
+        const refusal = await fsck("--check");
+        assert.equal(refusal.code, 1);
+        assert.match(refusal.stderr, new RegExp(`Its pid is ${running.child.pid}`));
+        await running.stop("SIGKILL");
+      }
+      const [name = ""] = (await readdir(join(root, "snapshots"))).sort((a, b) => Number(a) - Number(b));
+      assert.deepEqual((await fsck("--check")).code, 0);
+      await rename(join(root, "snapshots", name), join(root, "elsewhere"));
+      const damaged = await fsck("--check");
+      assert.equal(damaged.code, 1);
+      assert.match(damaged.stdout, /^problem missing-directory "lost": snapshots\/\d+\/fs is not there \(/m);
+      assert.match(damaged.stdout, /: damaged; problems: 1, leftovers: \d+, snapshots: 2$/m);
+      const report = JSON.parse((await fsck("--check", "--json")).stdout);
+      assert.deepEqual([report.clean, report.snapshots, report.root], [false, 2, root]);
+      const mended = await fsck("--repair");
+      assert.equal(mended.code, 0, mended.stdout);
+      assert.match(mended.stdout, /: mended; /);
+      assert.equal((await fsck("--check")).code, 0);
+      assert.match((await fsck("--json")).stderr, /want it with --check or --repair/);
+      await using running = new Running(args);
+      await running.line("serving");
+      await using snapshotter = openProxy(address, { snapshotter: "test", patienceMs: 10_000 });
+      assert.deepEqual(
+        (await Array.fromAsync(snapshotter.walk([]))).map((info) => info.name),
+        ["kept"],
+      );
     }));
 
   test("prints its flags when asked", async () => {

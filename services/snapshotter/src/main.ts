@@ -7,6 +7,7 @@ import { untilSignal } from "@oci-worker/daemon/until-signal";
 import { openSnapshotter } from "./backends/open.ts";
 import { parseConfig } from "./config.ts";
 import { parseFlags, usage } from "./flags.ts";
+import { answerFsck } from "./fsck/answer.ts";
 import { Ownership } from "./ownership/ownership.ts";
 import { serveSnapshotter } from "./server.ts";
 
@@ -18,6 +19,10 @@ await runProgram("oci-snapshotter", async () => {
   }
   const file = await loadConfig(flags.configFile, flags.configFileNamed);
   const config = parseConfig({ ...file, ...flags.settings });
+  if (flags.questions.size > 0) {
+    await answerFsck(config.root, flags.questions);
+    return;
+  }
   const log = createLog("snapshotter", config.logLevel);
   const stopped = untilSignal(log);
   const sockets = passedSockets(process.env);

@@ -6,6 +6,7 @@ import {
   readdir,
   readFile,
   rename,
+  rm,
   stat,
   truncate,
   writeFile,
@@ -15,6 +16,7 @@ import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { describe, test } from "node:test";
 import {
+  DataLossError,
   FailedPreconditionError,
   NotFoundError,
   ResourceExhaustedError,
@@ -110,6 +112,7 @@ describe("DirectoryStore", () => {
 
   test("gives no id to a snapshot that any directory has, so that the first prepare after a crash succeeds", () =>
     withRoot(async (root) => {
+      await (await openAt(root))[Symbol.asyncDispose]();
       // As when the power goes between the rename of a directory and its entry in the database.
       await mkdir(join(root, "snapshots", "1", "fs"), { recursive: true });
       await mkdir(join(root, "snapshots", "new-2"));
@@ -284,6 +287,20 @@ describe("DirectoryStore", () => {
         await assert.rejects(stat(root), { code: "ENOENT" });
       }));
   }
+
+  test("refuses directories without metadata, which it would take for rubbish", () =>
+    withRoot(async (root) => {
+      const first = await openAt(root);
+      await commitBase(first);
+      await first[Symbol.asyncDispose]();
+      await rm(join(root, "metadata.db"));
+      const before = await directoriesOf(root);
+      for (const spoil of [async () => undefined, () => writeFile(join(root, "metadata.db"), "")]) {
+        await spoil();
+        await assert.rejects(openAt(root), DataLossError);
+        assert.deepEqual(await directoriesOf(root), before);
+      }
+    }));
 
   test("refuses damaged metadata and touches no directory", () =>
     withRoot(async (root) => {

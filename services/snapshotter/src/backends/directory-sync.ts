@@ -1,6 +1,7 @@
 import { closeSync, constants, fsync, fsyncSync, openSync } from "node:fs";
 import { setImmediate } from "node:timers/promises";
 import { promisify } from "node:util";
+import { syncfs } from "@oci-worker/libc/file";
 
 const fsyncDescriptor = promisify(fsync);
 
@@ -9,6 +10,16 @@ export function syncDirectory(path: string): void {
   const fd = openSync(path, constants.O_RDONLY | constants.O_DIRECTORY);
   try {
     fsyncSync(fd);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/** Writes everything of the file system that the directory `path` is on to its disk. Blocks until it is there. */
+export function syncFileSystem(path: string): void {
+  const fd = openSync(path, constants.O_RDONLY | constants.O_DIRECTORY);
+  try {
+    syncfs(fd);
   } finally {
     closeSync(fd);
   }

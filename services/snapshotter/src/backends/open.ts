@@ -1,6 +1,6 @@
-import { chmod, mkdir } from "node:fs/promises";
+import { chmod, mkdir, readdir, stat } from "node:fs/promises";
 import { join } from "node:path";
-import { FailedPreconditionError, UnimplementedError } from "@oci-worker/errdefs";
+import { DataLossError, FailedPreconditionError, UnimplementedError } from "@oci-worker/errdefs";
 import type { Logger } from "pino";
 import type { Config, SnapshotterName } from "../config.ts";
 import { Metastore } from "../metastore/metastore.ts";
@@ -17,7 +17,7 @@ import { SnapshotDirectories } from "./snapshot-directories.ts";
  * of the root.
  *
  * @throws {FailedPreconditionError} if the backend cannot run on this host, or the root belongs to something else.
- * @throws {DataLossError} if the metadata is damaged.
+ * @throws {DataLossError} if the metadata is damaged, or gone.
  */
 export async function openSnapshotter(
   { root, snapshotter, syncOnCommit }: Pick<Config, "root" | "snapshotter" | "syncOnCommit">,
@@ -27,6 +27,7 @@ export async function openSnapshotter(
   await mkdir(root, { recursive: true, mode: 0o700 });
   // Whoever can enter it can run the set-user-ID programs of every image in it (CVE-2021-41103).
   await chmod(root, 0o700);
+  await refuseWithoutMetadata(root);
   await using undo = new AsyncDisposableStack();
   const metastore = undo.use(new Metastore(join(root, "metadata.db")));
   const existing = known(metastore.backend, root);
@@ -43,6 +44,17 @@ export async function openSnapshotter(
   undo.use(directories);
   const owned = undo.move();
   return new DirectoryStore({ metastore, directories, backend, trees, syncOnCommit, log, owned });
+}
+
+/** Whatever the metadata does not know is deleted: without any, that would be all there is. */
+async function refuseWithoutMetadata(root: string): Promise<void> {
+  const metadata = await stat(join(root, "metadata.db")).catch(() => undefined);
+  const names = await readdir(join(root, "snapshots")).catch(() => []);
+  if ((metadata?.size ?? 0) === 0 && names.some((name) => /^\d+$/.test(name))) {
+    throw new DataLossError(
+      `Cannot use ${root}: it has directories of snapshots and no metadata.db, want that restored, or oci-snapshotter --repair to move them aside`,
+    );
+  }
 }
 
 function implemented(name: SnapshotterName): BackendName | "auto" {

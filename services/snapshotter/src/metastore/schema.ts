@@ -42,9 +42,8 @@ const schema = `
  */
 export function ensureSchema(database: DatabaseSync, path: string): void {
   checkIntegrity(database, path);
-  const version = pragma(database, "user_version");
-  const owner = pragma(database, "application_id");
-  if (version === 0 && owner === 0 && isEmpty(database)) {
+  refuseForeign(database, path);
+  if (isEmpty(database)) {
     database.exec(`
       BEGIN IMMEDIATE;
       ${schema}
@@ -52,6 +51,18 @@ export function ensureSchema(database: DatabaseSync, path: string): void {
       PRAGMA user_version = ${schemaVersion};
       COMMIT;
     `);
+  }
+}
+
+/**
+ * Refuses a database that is not empty and not ours.
+ *
+ * @throws {FailedPreconditionError} if another program, or a newer version of this one, made it.
+ */
+export function refuseForeign(database: DatabaseSync, path: string): void {
+  const version = pragma(database, "user_version");
+  const owner = pragma(database, "application_id");
+  if (version === 0 && owner === 0 && isEmpty(database)) {
     return;
   }
   if (owner !== applicationID) {
@@ -74,11 +85,14 @@ function checkIntegrity(database: DatabaseSync, path: string): void {
     finding = cause instanceof Error ? cause.message : String(cause);
   }
   if (finding !== "ok") {
-    throw new DataLossError(`Cannot open ${path}: the database is damaged: ${String(finding)}`);
+    throw new DataLossError(
+      `Cannot open ${path}: the database is damaged: ${String(finding)}, want a backup of it, or oci-snapshotter --repair`,
+    );
   }
 }
 
-function isEmpty(database: DatabaseSync): boolean {
+/** Whether nothing has been made in the database yet. */
+export function isEmpty(database: DatabaseSync): boolean {
   return database.prepare("SELECT 1 FROM sqlite_schema LIMIT 1").get() === undefined;
 }
 

@@ -1,8 +1,7 @@
-import { closeSync, constants, openSync } from "node:fs";
 import { parentPort, workerData } from "node:worker_threads";
 import { ServiceError } from "@oci-worker/errdefs";
-import { syncfs } from "@oci-worker/libc/file";
 import { setIOPriority } from "@oci-worker/libc/process";
+import { syncFileSystem } from "../backends/directory-sync.ts";
 import { copyTree } from "./copy-tree.ts";
 import { failureOf, type TreeJob, type TreeJobs, type TreeReply } from "./jobs.ts";
 import { measureTree } from "./measure-tree.ts";
@@ -74,14 +73,5 @@ function removeUntil(path: string, endAt: number): TreeJobs["remove"]["result"][
 function throwIfCanceled(): void {
   if (Atomics.load(canceled, 0) !== 0) {
     throw new ServiceError("CANCELED", "the caller has given up");
-  }
-}
-
-function syncFileSystem(path: string): void {
-  const fd = openSync(path, constants.O_RDONLY | constants.O_DIRECTORY);
-  try {
-    syncfs(fd);
-  } finally {
-    closeSync(fd);
   }
 }
