@@ -47,7 +47,7 @@ function keychain(name: string, ...found: readonly (Identity | Obstacle)[]): Key
 function authorizerOf(...keychains: readonly Keychain[]) {
   const ledger = new Ledger();
   const authorizer = new Authorizer({
-    hosts: new RegistryHosts(new Map()),
+    hosts: new RegistryHosts({ table: new Map() }),
     keychains,
     tokens: new TokenCache(10_000),
     ledger,

@@ -37,7 +37,9 @@ export interface Config {
   readonly logLevel: string;
   /** Folder with a directory of settings for each registry, as containerd's; undefined: there is none. It may come and go. */
   readonly hostsDir: string | undefined;
-  /** Mirrors and TLS settings of registries, as in buildkitd.toml. Counts before `hostsDir`. */
+  /** A `buildkitd.toml` whose registries count, before `hostsDir`; undefined: there is none. It may come and go. */
+  readonly buildkitdConfig: string | undefined;
+  /** Mirrors and TLS settings of registries, as in buildkitd.toml. Counts before the others. */
   readonly registry: RegistryTable;
 }
 
@@ -52,6 +54,7 @@ export const defaults: Config = {
   drainTimeoutMs: 10_000,
   logLevel: "info",
   hostsDir: "/etc/containerd/certs.d",
+  buildkitdConfig: undefined,
   registry: new Map(),
 };
 
@@ -77,6 +80,10 @@ export function parseConfig(raw: Readonly<Record<string, unknown>>): Config {
     logLevel: text("logLevel", raw["logLevel"] ?? defaults.logLevel),
     hostsDir:
       raw["hostsDir"] === "" ? undefined : absolutePath("hostsDir", raw["hostsDir"] ?? defaults.hostsDir),
+    buildkitdConfig:
+      raw["buildkitdConfig"] === undefined
+        ? undefined
+        : absolutePath("buildkitdConfig", raw["buildkitdConfig"]),
     registry: parseRegistryTable(raw["registry"]),
   };
 }

@@ -16,7 +16,7 @@ const keys = Object.keys(defaults) as (keyof Config)[];
 const tables: ReadonlySet<string> = new Set(["static", "registry"]);
 
 /** Keys that a file with all defaults cannot set: without a default, or with one from the environment. */
-const unset: ReadonlySet<string> = new Set(["sessionAddress", "dockerConfig", ...tables]);
+const unset: ReadonlySet<string> = new Set(["sessionAddress", "dockerConfig", "buildkitdConfig", ...tables]);
 
 /** The file with what is commented out set, too. */
 async function whole() {
@@ -42,8 +42,11 @@ describe("deploy/config/resolver.toml", () => {
   test("shows every key that it does not set, and these are good", async () => {
     const table = await whole();
     assert.deepEqual(Object.keys(table).sort(), keys.toSorted());
-    const { sessionAddress, dockerConfig, static: entries, registry } = parseConfig(table);
-    assert.deepEqual([sessionAddress, dockerConfig], [table["sessionAddress"], defaults.dockerConfig]);
+    const { sessionAddress, dockerConfig, buildkitdConfig, static: entries, registry } = parseConfig(table);
+    assert.deepEqual(
+      [sessionAddress, dockerConfig, buildkitdConfig],
+      [table["sessionAddress"], defaults.dockerConfig, table["buildkitdConfig"]],
+    );
     assert.deepEqual(
       entries.map(({ registry: { text } }) => text),
       ["registry.example/team"],

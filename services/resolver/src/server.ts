@@ -15,8 +15,7 @@ import type { Config } from "./config.ts";
 import { openKeychains } from "./credentials/open.ts";
 import type { SessionAuth } from "./credentials/session-auth.ts";
 import { Explainer } from "./explain.ts";
-import { RegistryHosts } from "./hosts/hosts.ts";
-import { HostsDirectory } from "./hosts/hosts-directory.ts";
+import { openHosts } from "./hosts/open.ts";
 import { Ledger } from "./ledger.ts";
 import { Resolver } from "./resolve.ts";
 import { sessionAuthClient } from "./rpc/session-auth.ts";
@@ -47,10 +46,7 @@ export async function serveResolver(
   await using parts = new AsyncDisposableStack();
   const http = parts.use(new HttpClient());
   const sessions = openSessions(config, parts);
-  const hosts = new RegistryHosts(
-    config.registry,
-    config.hostsDir === undefined ? undefined : new HostsDirectory(config.hostsDir, log),
-  );
+  const hosts = openHosts(config, log);
   const resolver = new Resolver({
     hosts,
     log,

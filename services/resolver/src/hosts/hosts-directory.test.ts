@@ -9,9 +9,8 @@ import fc from "fast-check";
 import { pino } from "pino";
 import { parse } from "smol-toml";
 import type { Access } from "../handle.ts";
-import { RegistryHosts } from "./hosts.ts";
-import { HostsDirectory } from "./hosts-directory.ts";
 import { parseHostsFile } from "./hosts-file.ts";
+import { openHosts } from "./open.ts";
 import { parseRegistryTable } from "./registry-table.ts";
 
 /** A folder of settings that is gone afterwards. */
@@ -19,8 +18,9 @@ async function folder(files: Readonly<Record<string, string>>, table = "") {
   const directory = await mkdtempDisposable(join(tmpdir(), "certs.d-"));
   const lines: string[] = [];
   const log = pino({ level: "warn" }, { write: (line: string) => lines.push(line) });
-  const settings = new HostsDirectory(directory.path, log);
-  const hosts = new RegistryHosts(parseRegistryTable(parse(table)["registry"]), settings);
+  const registry = parseRegistryTable(parse(table)["registry"]);
+  const buildkitdConfig = join(directory.path, "buildkitd.toml");
+  const hosts = openHosts({ registry, buildkitdConfig, hostsDir: directory.path }, log);
   const path = (name: string) => join(directory.path, name);
   const write = async (name: string, text: string) => {
     await mkdir(dirname(path(name)), { recursive: true });
@@ -256,6 +256,55 @@ describe("a directory of the folder", () => {
       "dial_timeout",
       'host."https://m.example".skip_verfy',
     ]);
+  });
+});
+
+describe("a buildkitd.toml", () => {
+  const mirror = (domain: string, host: string) => `[registry."${domain}"]\nmirrors = ["${host}"]\n`;
+
+  test("counts before directories, and our own table before it, by registry", async () => {
+    const files = {
+      "buildkitd.toml": `debug = true\n${mirror("a.example", "buildkitd")}${mirror("b.example", "buildkitd")}`,
+      "b.example/hosts.toml": '[host."https://directory"]',
+      "c.example/hosts.toml": '[host."https://directory"]',
+    };
+    await using certs = await folder(files, mirror("a.example", "own"));
+    const first = async (domain: string) => (await certs.hosts.of(domain, "pull"))[0]?.host;
+    assert.deepEqual(await Promise.all(["a.example", "b.example", "c.example", "d.example"].map(first)), [
+      "own",
+      "buildkitd",
+      "directory",
+      "d.example",
+    ]);
+  });
+
+  test("comes, changes and goes while we run", async () => {
+    await using certs = await folder({});
+    const first = async () => (await certs.hosts.of("r.example", "pull"))[0]?.host;
+    assert.equal(await first(), "r.example");
+    for (const host of ["one.example", "two.example"]) {
+      await certs.write("buildkitd.toml", mirror("r.example", host));
+      assert.equal(await first(), host);
+    }
+    await rm(certs.path("buildkitd.toml"));
+    assert.equal(await first(), "r.example");
+  });
+
+  test("that is no good is told, and keys that mean nothing are warned of", async () => {
+    await using certs = await folder({});
+    const fails = (message: RegExp) =>
+      assert.rejects(certs.hosts.of("r.example", "pull"), (error) => {
+        return error instanceof UnavailableError && message.test(error.message);
+      });
+    await certs.write("buildkitd.toml", '[registry."r.example"]\nhttp = "yes"');
+    await fails(
+      /^Cannot use .*\/buildkitd\.toml: .*registry\."r\.example"\.http is "yes", want true or false$/,
+    );
+    await certs.write("buildkitd.toml", "=");
+    await fails(/^Cannot use .*\/buildkitd\.toml: line 1 is no TOML$/);
+    await certs.write("buildkitd.toml", '[registry."r.example"]\nhttp = true\nhtp = true');
+    assert.deepEqual(await certs.urls("r.example"), ["http://r.example/v2"]);
+    assert.deepEqual(JSON.parse(certs.lines[0] ?? "").keys, ['registry."r.example"."htp"']);
   });
 });
 

@@ -1,7 +1,8 @@
 import { posix, resolve } from "node:path";
 import { InvalidArgumentError } from "@oci-worker/errdefs";
 import type { Capability, KeyPair, RegistryHost, TlsSettings } from "@oci-worker/registry/host";
-import { parse, TomlError, type TomlTable } from "smol-toml";
+import type { TomlTable } from "smol-toml";
+import { parseToml } from "./toml.ts";
 
 /** What one section of a `hosts.toml` says of one host. */
 export interface HostSection {
@@ -54,18 +55,6 @@ export function parseHostsFile(text: string, directory: string): HostsFile {
     ...parseSettings("", document, directory),
   };
   return { sections: [...sections, registry], unknownKeys };
-}
-
-function parseToml(text: string): TomlTable {
-  try {
-    return parse(text);
-  } catch (cause) {
-    if (cause instanceof TomlError) {
-      // Its message shows the lines around, and a header may be a secret.
-      throw new InvalidArgumentError(`line ${cause.line} is no TOML`, { cause });
-    }
-    throw cause;
-  }
 }
 
 /** @param prefix of the keys' paths, for errors. */

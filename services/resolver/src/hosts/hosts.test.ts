@@ -15,7 +15,7 @@ function tableOf(toml: string) {
 }
 
 function hostsOf(toml: string): RegistryHosts {
-  return new RegistryHosts(tableOf(toml));
+  return new RegistryHosts({ table: tableOf(toml) });
 }
 
 async function urls(toml: string, domain: string, access: Access = "pull"): Promise<string[]> {

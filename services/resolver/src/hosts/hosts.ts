@@ -1,22 +1,31 @@
 import type { RegistryHost, TlsSettings } from "@oci-worker/registry/host";
+import type { FreshFile } from "../fresh-file.ts";
 import type { Access } from "../handle.ts";
 import type { HostsDirectory } from "./hosts-directory.ts";
 import type { RegistryTable } from "./registry-table.ts";
 import { tableHosts, tlsSettings } from "./table-hosts.ts";
 
+/** Where settings of registries stand. */
+export interface HostSettings {
+  /** Our own. */
+  readonly table: RegistryTable;
+  /** Those of a `buildkitd.toml`. */
+  readonly buildkitd?: FreshFile<RegistryTable> | undefined;
+  readonly directory?: HostsDirectory | undefined;
+}
+
 /**
  * Says who serves a registry, and how to connect to a host.
  *
- * A registry's entry of the table counts for all of it: it is our own setting. Without one its directory counts, which
- * says something to every program of the machine, or else `_default`; with neither the registry is asked itself.
+ * A registry's entry of a table counts for all of it, ours before BuildKit's. Without one its directory counts, which says
+ * something to every program of the machine, or else `_default`; with neither the registry is asked itself.
  */
 export class RegistryHosts {
-  readonly #table: RegistryTable;
-  readonly #directory: HostsDirectory | undefined;
+  readonly #settings: HostSettings;
+  #joined: { readonly buildkitd: RegistryTable; readonly table: RegistryTable } | undefined;
 
-  constructor(table: RegistryTable, directory?: HostsDirectory) {
-    this.#table = table;
-    this.#directory = directory;
+  constructor(settings: HostSettings) {
+    this.#settings = settings;
   }
 
   /**
@@ -25,8 +34,9 @@ export class RegistryHosts {
    * @throws {UnavailableError} naming the file of settings that cannot be used.
    */
   async of(domain: string, access: Access): Promise<RegistryHost[]> {
-    const own = this.#table.has(domain) ? undefined : await this.#directory?.hostsFor(domain, access);
-    return own ?? (await tableHosts(this.#table, domain, access));
+    const table = await this.#table();
+    const found = table.has(domain) ? undefined : await this.#settings.directory?.hostsFor(domain, access);
+    return found ?? (await tableHosts(table, domain, access));
   }
 
   /**
@@ -34,11 +44,11 @@ export class RegistryHosts {
    * registry, whose client certificate only a server of the same name is shown.
    */
   async tokenServerTls(server: URL, registry: RegistryHost): Promise<TlsSettings | undefined> {
-    const entry = this.#table.get(server.host);
+    const entry = (await this.#table()).get(server.host);
     if (entry !== undefined) {
       return await tlsSettings(entry);
     }
-    const own = await this.#directory?.serverTls(server.host);
+    const own = await this.#settings.directory?.serverTls(server.host);
     if (own !== undefined) {
       return own.tls;
     }
@@ -47,6 +57,19 @@ export class RegistryHosts {
     }
     const { keyPairs: _keyPairs, ...trust } = registry.tls;
     return trust;
+  }
+
+  /** Both tables as one, joined anew when the file has changed. */
+  async #table(): Promise<RegistryTable> {
+    const { table, buildkitd: file } = this.#settings;
+    const buildkitd = await file?.read();
+    if (buildkitd === undefined) {
+      return table;
+    }
+    if (this.#joined?.buildkitd !== buildkitd) {
+      this.#joined = { buildkitd, table: new Map([...buildkitd, ...table]) };
+    }
+    return this.#joined.table;
   }
 }
 

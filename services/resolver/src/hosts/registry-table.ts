@@ -33,30 +33,35 @@ const keyPairKeys = ["key", "cert"];
 /** A host with or without port, and with or without a path. */
 const mirrorPattern = /^([A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(:\d{1,5})?((?:\/[A-Za-z0-9._~-]+)*)\/?$/;
 
+/** What to do about a key that means nothing. */
+type OnUnknown = (path: string, known: readonly string[]) => void;
+
 /**
  * Checks the `registry` table of a configuration.
  *
+ * @param onUnknown told of keys that mean nothing; without it they are errors, as in a file of our own.
  * @throws {InvalidArgumentError} naming the key at fault.
  */
-export function parseRegistryTable(value: unknown): RegistryTable {
+export function parseRegistryTable(value: unknown, onUnknown: OnUnknown = refuse): RegistryTable {
   const table = requireTable("registry", value ?? {});
   return new Map(
     Object.entries(table).map(([host, entry]) => [
       host,
-      parseEntry(`registry.${JSON.stringify(host)}`, entry),
+      parseEntry(`registry.${JSON.stringify(host)}`, entry, onUnknown),
     ]),
   );
 }
 
-function parseEntry(path: string, value: unknown): RegistryEntry {
-  const entry = requireTable(path, value, keys);
+function parseEntry(path: string, value: unknown, onUnknown: OnUnknown): RegistryEntry {
+  const entry = requireTable(path, value);
+  reportUnknown(path, entry, keys, onUnknown);
   const http = optionalTruth(`${path}.http`, entry["http"]);
   return {
     mirrors: texts(`${path}.mirrors`, entry["mirrors"]).map((text) => parseMirror(`${path}.mirrors`, text)),
     ...(http !== undefined && { http }),
     insecure: optionalTruth(`${path}.insecure`, entry["insecure"]) ?? false,
     caFiles: texts(`${path}.ca`, entry["ca"]).map((file) => resolve(file)),
-    keyPairs: parseKeyPairs(`${path}.keypair`, entry["keypair"]),
+    keyPairs: parseKeyPairs(`${path}.keypair`, entry["keypair"], onUnknown),
     tlsConfigDirs: texts(`${path}.tlsconfigdir`, entry["tlsconfigdir"]).map((directory) =>
       resolve(directory),
     ),
@@ -71,7 +76,7 @@ function parseMirror(path: string, text: string): Mirror {
   return { host: `${name}${port}`, path: mirrorPath };
 }
 
-function parseKeyPairs(path: string, value: unknown): KeyPair[] {
+function parseKeyPairs(path: string, value: unknown, onUnknown: OnUnknown): KeyPair[] {
   if (value === undefined) {
     return [];
   }
@@ -79,7 +84,8 @@ function parseKeyPairs(path: string, value: unknown): KeyPair[] {
     throw wrong(path, value, "a list of tables with key and cert");
   }
   return value.map((each: unknown, index) => {
-    const pair = requireTable(`${path}[${index}]`, each, keyPairKeys);
+    const pair = requireTable(`${path}[${index}]`, each);
+    reportUnknown(`${path}[${index}]`, pair, keyPairKeys, onUnknown);
     return {
       certFile: resolve(requireText(`${path}[${index}].cert`, pair["cert"])),
       keyFile: resolve(requireText(`${path}[${index}].key`, pair["key"])),
@@ -87,21 +93,23 @@ function parseKeyPairs(path: string, value: unknown): KeyPair[] {
   });
 }
 
-function requireTable(
-  path: string,
-  value: unknown,
-  known?: readonly string[],
-): Readonly<Record<string, unknown>> {
+function requireTable(path: string, value: unknown): Readonly<Record<string, unknown>> {
   if (typeof value !== "object" || value === null || Array.isArray(value) || value instanceof Date) {
     throw wrong(path, value, "a table");
   }
-  const unknown = known && Object.keys(value).find((key) => !known.includes(key));
-  if (unknown !== undefined) {
-    throw new InvalidArgumentError(
-      `Cannot read config: unknown key ${path}.${JSON.stringify(unknown)}, want one of ${known?.join(", ")}`,
-    );
-  }
   return value as Readonly<Record<string, unknown>>;
+}
+
+function reportUnknown(path: string, table: object, known: readonly string[], onUnknown: OnUnknown): void {
+  for (const key of Object.keys(table)) {
+    if (!known.includes(key)) {
+      onUnknown(`${path}.${JSON.stringify(key)}`, known);
+    }
+  }
+}
+
+function refuse(path: string, known: readonly string[]): never {
+  throw new InvalidArgumentError(`Cannot read config: unknown key ${path}, want one of ${known.join(", ")}`);
 }
 
 function texts(path: string, value: unknown): string[] {
