@@ -111,6 +111,21 @@ describe("a registry with a password", () => {
     assertNoSecret(resolver);
   });
 
+  test("is opened by the one client of many that has the right password", async () => {
+    await using registry = await startRegistry({ access });
+    const ids = Array.from({ length: 8 }, (_, index) => `bad-${index}`);
+    await using sessions = await startSessionService({
+      ...Object.fromEntries(ids.map((id) => [id, { ...user, secret: `${wrong}-${id}` }])),
+      good: user,
+    });
+    await using resolver = await startResolver({ sessionAddress: sessions.address });
+    using registries = registryClient();
+    const name = `${registry.host}/team/app:1`;
+    const repository = await open(registries, resolver, name, [...ids, "good"], Access.PUSH);
+    await pushImage(repository, await createImage(), "1");
+    assertNoSecret(resolver);
+  });
+
   test("is not opened by sessions that have ended, nor by those of other builds", async () => {
     await using registry = await startRegistry({ access });
     const name = `${registry.host}/team/app:1`;

@@ -7,8 +7,11 @@ import type { Headers, HttpRequest, RequestBody } from "./http/request.ts";
 import type { HttpResponse } from "./http/response.ts";
 import { statusError } from "./status.ts";
 
-/** How often a request is repeated with another authorization (BuildKit gives up at the fifth answer). */
-const maxRefusals = 4;
+/**
+ * How often a request is repeated with another authorization. An authorizer comes to an end by itself; this is for one
+ * that does not. It has as many as there are clients with a wrong password before the one with the right one.
+ */
+const maxRefusals = 40;
 
 export interface EndpointRequest {
   readonly method: HttpRequest["method"];

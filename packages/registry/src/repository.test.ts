@@ -517,7 +517,7 @@ describe("authorization", () => {
     };
     using opened = open([host], { authorizer });
     await fails(opened.repository.fetchManifest(descriptor), UnauthenticatedError, /401/);
-    assert.equal(host.requests.length, 5);
+    assert.equal(host.requests.length, 41);
   });
 
   test("is asked for again when it has expired", async () => {
