@@ -210,6 +210,10 @@ describe("openLayer", () => {
       toc: '{"version":1,"entries":[{"name":"a","type":"fifo"}],"entries":[]}',
     },
     { name: "an entry that is no object", toc: '{"version":1,"entries":[{"name":"a","type":"fifo"},1]}' },
+    {
+      name: "entries under another name, and something that may stand for them",
+      toc: '{"version":1,"other":[{"name":"a","type":"fifo"}],"entries":["0"]}',
+    },
     { name: "a text in place of an entry", toc: '{"version":1,"entries":["0"]}' },
     {
       name: "entries without a comma",

@@ -90,6 +90,7 @@ export function tocEntry(object: JsonObject, index: number): TocEntry {
   };
   const name = (key: string) => fields.parsed(key, cleanName);
   const type = entryType(fields);
+  const fileDigest = digest("digest");
   return {
     type,
     name: name("name"),
@@ -103,10 +104,11 @@ export function tocEntry(object: JsonObject, index: number): TocEntry {
     deviceMinor: number("devMinor", maxMinor),
     xattrs: xattrs(fields),
     sizeBytes: type === "file" ? number("size") : 0,
-    digest: digest("digest"),
+    digest: fileDigest,
     chunkOffset: number("chunkOffset"),
     chunkBytes: number("chunkSize"),
-    chunkDigest: digest("chunkDigest"),
+    // Mostly the same, and then one text in memory.
+    chunkDigest: object["chunkDigest"] === fileDigest ? fileDigest : digest("chunkDigest"),
     isHole: fields.text("chunkType") === "zeros",
     offset: number("offset"),
     endOffset: number("endOffset"),

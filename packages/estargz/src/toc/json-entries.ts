@@ -1,31 +1,36 @@
+import { randomUUID } from "node:crypto";
 import { InvalidArgumentError, ResourceExhaustedError } from "@oci-worker/errdefs";
 import { type JsonObject, parseDocument } from "@oci-worker/oci/document";
 
 /** No entry is longer: names and attributes of files are 64 KiB at most each. */
 const maxEntryBytes = 1024 * 1024;
-/** Of all that is not an entry. Each of those leaves four bytes. */
-const maxRestBytes = 64 * 1024;
+/** Of all that is not an entry; and of what may part two groups of them beside that. */
+const [maxRestBytes, maxBlankBytes] = [64 * 1024, 64];
 
-const [quote, backslash, comma] = [0x22, 0x5c, 0x2c];
+const [quote, backslash] = [0x22, 0x5c];
 const [openBrace, closeBrace, openBracket, closeBracket] = [0x7b, 0x7d, 0x5b, 0x5d];
 
 /**
  * Cuts the entries out of a TOC, which comes piece by piece, so that the JSON never has to be in memory as a whole.
  *
- * An entry is an object in a list in the outermost object. What is left when each of them is replaced by a text is small,
- * and tells at the end whether it was a TOC after all.
+ * An entry is an object in a list in the outermost object. Those that stand together in a piece are parsed together, which
+ * takes a third of the time. What is left when each such group is replaced by a text is small, and tells at the end
+ * whether it was a TOC after all.
  */
 export class JsonEntries {
   readonly #onEntry: (entry: JsonObject) => void;
   readonly #maxEntries: number;
+  /** Stands for a group in the rest: a text that nobody can have put there. */
+  readonly #stand = randomUUID();
   #count = 0;
+  #groups = 0;
   #depth = 0;
   #isInString = false;
   #isEscaped = false;
   #isInEntry = false;
-  /** What came of the entry that has begun, or else of the rest. */
-  #entry: Buffer[] = [];
-  #entryBytes = 0;
+  /** What earlier pieces had of the entry that has begun. */
+  #begun: Buffer[] = [];
+  #begunBytes = 0;
   readonly #rest: Buffer[] = [];
   #restBytes = 0;
 
@@ -37,7 +42,8 @@ export class JsonEntries {
 
   /** @throws {InvalidArgumentError} if it is not a TOC; {ResourceExhaustedError} if one that is too large. */
   write(piece: Buffer): void {
-    let start = 0;
+    // Of the entries that are whole in this piece, of the one that begins last, and of what is none.
+    let [groupStart, groupEnd, entryStart, restStart] = [0, 0, 0, 0];
     for (let at = 0; at < piece.length; at += 1) {
       const byte = piece[at];
       if (this.#isInString) {
@@ -48,30 +54,43 @@ export class JsonEntries {
         this.#depth += 1;
         if (this.#depth === 3 && byte === openBrace) {
           this.#isInEntry = true;
-          this.#keepRest(piece.subarray(start, at));
-          start = at;
+          entryStart = at;
         }
       } else if (byte === closeBrace || byte === closeBracket) {
         this.#depth -= 1;
         if (this.#depth === 2 && this.#isInEntry) {
-          this.#keepEntry(piece.subarray(start, at + 1));
           this.#endEntry();
-          start = at + 1;
+          if (this.#begunBytes > 0) {
+            this.#keepBegun(piece.subarray(0, at + 1));
+            this.#tell(Buffer.concat(this.#begun));
+            [this.#begun, this.#begunBytes, restStart] = [[], 0, at + 1];
+          } else {
+            requireEntryBytes(at - entryStart);
+            groupStart = groupEnd === 0 ? entryStart : groupStart;
+            groupEnd = at + 1;
+          }
         }
       }
     }
-    const left = piece.subarray(start);
-    if (this.#isInEntry) {
-      this.#keepEntry(left);
+    if (groupEnd > 0) {
+      this.#keepRest(piece.subarray(restStart, groupStart));
+      this.#tell(piece.subarray(groupStart, groupEnd));
+      restStart = groupEnd;
+    }
+    if (!this.#isInEntry) {
+      this.#keepRest(piece.subarray(restStart));
+    } else if (this.#begunBytes > 0) {
+      this.#keepBegun(piece);
     } else {
-      this.#keepRest(left);
+      this.#keepRest(piece.subarray(restStart, entryStart));
+      this.#keepBegun(piece.subarray(entryStart));
     }
   }
 
   /** Says that there is no more. @throws {InvalidArgumentError} if it was not a TOC, or not all of one. */
   end(): void {
     if (this.#isInEntry) {
-      throw new InvalidArgumentError(`Cannot read TOC: it ends within entry ${this.#count}`);
+      throw new InvalidArgumentError(`Cannot read TOC: it ends within entries[${this.#count}]`);
     }
     const rest = parseDocument("TOC", Buffer.concat(this.#rest), Number.MAX_SAFE_INTEGER);
     const { version, entries } = rest;
@@ -79,7 +98,9 @@ export class JsonEntries {
       throw new InvalidArgumentError(`Cannot read TOC: its version is ${JSON.stringify(version)}, want 1`);
     }
     const isWhole =
-      Array.isArray(entries) && entries.length === this.#count && entries.every((entry) => entry === stand);
+      Array.isArray(entries) &&
+      entries.length === this.#groups &&
+      entries.every((entry) => entry === this.#stand);
     // Go writes an empty list as null.
     if (!isWhole && !(entries === null && this.#count === 0)) {
       throw new InvalidArgumentError("Cannot read TOC: want one list of objects with the name entries");
@@ -96,54 +117,68 @@ export class JsonEntries {
     }
   }
 
-  #keepEntry(bytes: Buffer): void {
-    this.#entryBytes += bytes.length;
-    if (this.#entryBytes > maxEntryBytes) {
-      throw new ResourceExhaustedError(
-        `Cannot read TOC: entry ${this.#count} has more than ${maxEntryBytes} bytes, the most that is allowed`,
-      );
-    }
-    // A piece is only valid until the next one comes.
-    this.#entry.push(this.#depth >= 3 ? Buffer.from(bytes) : bytes);
-  }
-
   #endEntry(): void {
+    this.#isInEntry = false;
     this.#count += 1;
     if (this.#count > this.#maxEntries) {
       throw new ResourceExhaustedError(
         `Cannot read TOC: it has more than ${this.#maxEntries} entries, the most that is allowed`,
       );
     }
-    const [only, ...others] = this.#entry;
-    const bytes = only !== undefined && others.length === 0 ? only : Buffer.concat(this.#entry);
-    this.#entry = [];
-    this.#entryBytes = 0;
-    this.#isInEntry = false;
-    this.#onEntry(parseDocument(`entry ${this.#count - 1} of TOC`, bytes, maxEntryBytes));
-    this.#rest.push(placeholder);
-    this.#restBytes += placeholder.length;
+  }
+
+  /** A piece is only valid until the next one comes. */
+  #keepBegun(bytes: Buffer): void {
+    this.#begunBytes += bytes.length;
+    requireEntryBytes(this.#begunBytes);
+    this.#begun.push(Buffer.from(bytes));
+  }
+
+  /** Tells the entries of `group`, which nothing but commas and blanks may part. */
+  #tell(group: Buffer): void {
+    for (const entry of parsed(group, this.#count)) {
+      this.#onEntry(entry);
+    }
+    this.#groups += 1;
+    this.#rest.push(Buffer.from(JSON.stringify(this.#stand)));
   }
 
   #keepRest(bytes: Buffer): void {
-    // Between entries stands a comma, with the blanks that make the JSON readable.
-    const kept = isSeparator(bytes) ? bytes.subarray(0, 0) : bytes;
-    const isComma = kept.length === 0 && bytes.includes(comma);
-    this.#restBytes += kept.length;
-    if (this.#restBytes - placeholder.length * this.#count > maxRestBytes) {
+    this.#restBytes += bytes.length;
+    // A long TOC comes in many pieces, and most have some blanks between two groups.
+    if (this.#restBytes > maxRestBytes + this.#groups * maxBlankBytes) {
       throw new ResourceExhaustedError(
         `Cannot read TOC: it has more than ${maxRestBytes} bytes beside its entries, the most that is allowed`,
       );
     }
-    this.#rest.push(isComma ? separator : Buffer.from(kept));
+    this.#rest.push(Buffer.from(bytes));
   }
 }
 
-/** What stands for an entry in the rest: a text, so that nothing beside it can make it something else. */
-const stand = "0";
-const placeholder = Buffer.from(JSON.stringify(stand));
-const separator = Buffer.from(",");
+function requireEntryBytes(bytes: number): void {
+  if (bytes > maxEntryBytes) {
+    throw new ResourceExhaustedError(
+      `Cannot read TOC: an entry has more than ${maxEntryBytes} bytes, the most that is allowed`,
+    );
+  }
+}
 
-/** Whether it is one comma and blanks. */
-function isSeparator(bytes: Buffer): boolean {
-  return bytes.length < 64 && bytes.toString("latin1").trim() === ",";
+/** One for all, because to make one takes longer than to read an entry with it. */
+const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+
+function parsed(group: Buffer, index: number): JsonObject[] {
+  let entries: unknown[];
+  try {
+    entries = JSON.parse(`[${utf8.decode(group)}]`);
+  } catch {
+    throw new InvalidArgumentError(`Cannot read TOC: it is no JSON at or before entries[${index}]`);
+  }
+  if (!entries.every(isObject)) {
+    throw new InvalidArgumentError("Cannot read TOC: not all of its entries are objects");
+  }
+  return entries;
+}
+
+function isObject(value: unknown): value is JsonObject {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
 }

@@ -20,6 +20,8 @@ export class TreeBuilder {
   readonly #root: GrowingDirectory;
   readonly #chunks: FileChunks;
   readonly #directories: Map<string, GrowingDirectory>;
+  /** The one that was asked for last: most entries follow another of their directory. */
+  #last: { path: string; directory: GrowingDirectory };
   /** Those whose target has not come yet, by their own name. */
   readonly #pendingLinks = new Map<string, string>();
   #nodes = 0;
@@ -30,6 +32,7 @@ export class TreeBuilder {
     this.#chunks = new FileChunks(contentEnd, limits);
     this.#root = this.#implicitDirectory();
     this.#directories = new Map([["", this.#root]]);
+    this.#last = { path: "", directory: this.#root };
   }
 
   /** @throws {InvalidArgumentError} if `entry` does not go with those before it. */
@@ -134,7 +137,9 @@ export class TreeBuilder {
     const { parent, base } = parted(path);
     const { children } = this.#directoryAt(parent);
     const existing = children.get(base);
-    this.#pendingLinks.delete(path);
+    if (this.#pendingLinks.size > 0) {
+      this.#pendingLinks.delete(path);
+    }
     if (existing?.type === "directory" && existing !== node) {
       this.#forgetDirectories(path, existing);
     }
@@ -145,10 +150,13 @@ export class TreeBuilder {
   }
 
   #directoryAt(path: string): GrowingDirectory {
-    const known = this.#directories.get(path);
-    if (known !== undefined) {
-      return known;
+    if (path !== this.#last.path) {
+      this.#last = { path, directory: this.#directories.get(path) ?? this.#madeDirectory(path) };
     }
+    return this.#last.directory;
+  }
+
+  #madeDirectory(path: string): GrowingDirectory {
     // By a loop: a path has 2,000 components.
     let directory = this.#root;
     let at = "";
@@ -174,6 +182,7 @@ export class TreeBuilder {
   }
 
   #forgetDirectories(path: string, directory: Node): void {
+    this.#last = { path: "", directory: this.#root };
     const gone = [{ path, node: directory }];
     for (let next = gone.pop(); next !== undefined; next = gone.pop()) {
       this.#directories.delete(next.path);
