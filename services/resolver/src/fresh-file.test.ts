@@ -1,18 +1,18 @@
 import assert from "node:assert/strict";
-import { mkdir, mkdtempDisposable, rename, rm, symlink, utimes, writeFile } from "node:fs/promises";
+import { chmod, mkdir, mkdtempDisposable, rename, rm, symlink, utimes, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { InvalidArgumentError, UnavailableError } from "@oci-worker/errdefs";
 import { FreshFile } from "./fresh-file.ts";
 
-/** A file that may come, and how often it has been read. */
+/** A file that may come, and how often it has been parsed. */
 async function scene() {
   const directory = await mkdtempDisposable(join(tmpdir(), "fresh-"));
   const path = join(directory.path, "file");
-  let reads = 0;
+  let parsed = 0;
   const file = new FreshFile(path, 100, (bytes) => {
-    reads += 1;
+    parsed += 1;
     const text = bytes.toString();
     if (text === "bad") {
       throw new InvalidArgumentError("want something else");
@@ -22,7 +22,7 @@ async function scene() {
   return {
     path,
     file,
-    reads: () => reads,
+    parsed: () => parsed,
     [Symbol.asyncDispose]: () => directory[Symbol.asyncDispose](),
   };
 }
@@ -39,18 +39,23 @@ describe("a fresh file", () => {
     assert.equal(await it.file.read(), undefined);
   });
 
-  test("is read once for as long as it stays the same", async () => {
+  test("is parsed once for as long as it says the same", async () => {
     await using it = await scene();
-    await writeFile(it.path, "one");
-    // What has changed a moment ago is read again; nobody waits, so the moment is over after some rounds.
-    let readings = 0;
-    do {
-      await it.file.read();
-      readings += 1;
-    } while (it.reads() === readings);
-    const before = it.reads();
-    assert.equal(await it.file.read(), "one");
-    assert.equal(it.reads(), before);
+    for (const [text, parsed] of [
+      ["one", 1],
+      ["one", 1],
+      ["two", 2],
+      ["one", 3],
+    ] as const) {
+      await writeFile(it.path, text);
+      for (const _ of [1, 2, 3]) {
+        assert.equal(await it.file.read(), text);
+      }
+      assert.equal(it.parsed(), parsed);
+    }
+    await chmod(it.path, 0o600);
+    await it.file.read();
+    assert.equal(it.parsed(), 4);
     // A time of the past fools nobody: the kernel itself sets that of the change.
     await writeFile(it.path, "two");
     await utimes(it.path, 1, 1);

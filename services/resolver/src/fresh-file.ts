@@ -15,7 +15,10 @@ const absentCodes: ReadonlySet<string> = new Set(["ENOENT", "ENOTDIR"]);
 type Parse<T> = (bytes: Buffer, mode: number) => T;
 
 interface Content<T> {
+  /** What the kernel says of the file; empty if that may stay the same through a change. */
   readonly state: string;
+  readonly mode: number;
+  readonly bytes: Buffer;
   readonly value: T;
 }
 
@@ -63,8 +66,10 @@ export class FreshFile<T> {
       if (size > this.#maxBytes) {
         throw new InvalidArgumentError(`it has ${size} bytes, want at most ${this.#maxBytes}`);
       }
-      const value = this.#parse(await readFile(this.path), Number(mode));
-      this.#content = Date.now() - Number(ctimeMs) > restlessMs ? { state, value } : undefined;
+      const bytes = await readFile(this.path);
+      const value = this.#valueOf(bytes, Number(mode));
+      const isSettled = Date.now() - Number(ctimeMs) > restlessMs;
+      this.#content = { state: isSettled ? state : "", mode: Number(mode), bytes, value };
       return value;
     } catch (cause) {
       this.#content = undefined;
@@ -73,6 +78,12 @@ export class FreshFile<T> {
       }
       throw unusable(this.path, cause);
     }
+  }
+
+  /** A content that is the same is not parsed again, so that whatever it is warned of is told once. */
+  #valueOf(bytes: Buffer, mode: number): T {
+    const known = this.#content;
+    return known?.mode === mode && known.bytes.equals(bytes) ? known.value : this.#parse(bytes, mode);
   }
 }
 

@@ -99,7 +99,12 @@ export function parseLabels(labels: Readonly<Record<string, string>>): ParsedLab
   if (groups.length === 0) {
     skipped.push({ id: "", ...missing(plainGroup.reference, "no-reference", "no label names an image") });
   }
-  return { candidates: withoutRepetition(candidates), skipped };
+  return { candidates: withoutRepetition(candidates), skipped: eachOnce(skipped) };
+}
+
+/** A label that two groups share, or with several bad entries of which no more is said, is told once. */
+function eachOnce(skipped: readonly Skipped[]): Skipped[] {
+  return [...new Map(skipped.map((skip) => [JSON.stringify(skip), skip])).values()];
 }
 
 /** The labels without an id and those of containerd may say the same; neither has a session that tells them apart. */
