@@ -12,8 +12,9 @@ import {
 } from "@oci-worker/errdefs";
 import { HttpClient } from "@oci-worker/registry/http";
 import type { Identity, Obstacle, Scheme, TokenRequest } from "./identity.ts";
-import { SessionKeychain, type SessionTimes } from "./session.ts";
+import { SessionKeychain } from "./session.ts";
 import type { AuthMethod, LiveSession, SessionAuth } from "./session-auth.ts";
+import type { SessionTimes } from "./session-clients.ts";
 
 const allMethods: readonly AuthMethod[] = [
   "credentials",
