@@ -34,7 +34,7 @@ export interface Torture {
    */
   work(killed: AbortSignal): Promise<void>;
   /** What happens to the machine just before the process is killed; nothing if that is not given. */
-  strike?(): void;
+  readonly strike?: (() => void) | undefined;
   /** Looks at what the kill number `kill` has left, before anything runs on it again. */
   examine?(kill: number): Promise<void>;
   /** Holds what the process knows after a restart against what it has acknowledged before. */

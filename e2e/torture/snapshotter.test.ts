@@ -1,9 +1,11 @@
 import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
 import { mkdir, mkdtempDisposable, readdir } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { describe, test } from "node:test";
+import { promisify } from "node:util";
 import { mountTemporarily } from "@oci-worker/mounts/mount";
 import { mountPointsBeneath, unmountBeneath } from "@oci-worker/mounts/mountinfo";
 import { openProxy } from "@oci-worker/snapshots/proxy";
@@ -20,6 +22,9 @@ const clientCount = 5;
 
 /** Some ten calls of each client. */
 const maxWorkMs = 200;
+
+/** One kill in so many is followed by a look at what it has left, with the program's own `--check`. */
+const killsPerCheck = 5;
 
 interface Scene extends SnapshotterSettings {
   /** An empty directory to mount in. */
@@ -81,7 +86,14 @@ async function run(
     {
       program,
       maxWorkMs,
-      ...machine,
+      strike: machine.strike,
+      examine: async (kill) => {
+        await machine.examine?.(kill);
+        if (kill % killsPerCheck === 1) {
+          // Fails with what is wrong, if anything is that the next start would not put in order.
+          await promisify(execFile)(program.program, ["--root", root, "--check"]);
+        }
+      },
       work: (killed) =>
         connected(address, async (snapshotter) => {
           await all((client) => client.work(snapshotter, killed));

@@ -78,6 +78,26 @@ export const disk: Readonly<Record<string, Check>> = {
     });
   },
 
+  "usage ends when its caller gives up, and holds up no change meanwhile": async (subject) => {
+    const { snapshotter } = subject;
+    const mounts = await snapshotter.prepare("key", undefined, {});
+    await mounted(subject, mounts, async (path) => {
+      for (let index = 0; index < 500; index += 1) {
+        await mkdir(join(path, `${index}`));
+      }
+    });
+    const controller = new AbortController();
+    const given = snapshotter.usage("key", controller.signal);
+    const others = Array.from({ length: 10 }, () => snapshotter.usage("key"));
+    controller.abort(new Error("nobody waits"));
+    await assert.rejects(given);
+    const changes = ["one", "two", "three"].map((key) => snapshotter.prepare(key, undefined, {}));
+    await Promise.all(changes);
+    for (const { inodes } of await Promise.all(others)) {
+      assert.equal(inodes, 501n);
+    }
+  },
+
   "after remove and cleanup nothing of a snapshot is on disk": async (subject) => {
     const { snapshotter } = subject;
     await commitLayer(subject, "base", undefined, async (path) => {

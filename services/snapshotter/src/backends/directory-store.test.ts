@@ -302,6 +302,26 @@ describe("DirectoryStore", () => {
       }
     }));
 
+  test("says at the start which snapshots have lost their directory, and serves the others", () =>
+    withRoot(async (root) => {
+      const first = await openAt(root);
+      await commitBase(first);
+      await first.prepare("key", undefined, {});
+      await first.view("view", "base", {});
+      await first[Symbol.asyncDispose]();
+      const ids = (await directoriesOf(root)).map(Number).sort((one, other) => one - other);
+      await rm(join(root, "snapshots", `${ids[1]}`), { recursive: true });
+      const lines: Record<string, unknown>[] = [];
+      const log = pino({ level: "error" }, { write: (line) => lines.push(JSON.parse(line)) });
+      await using second = await openAt(root, { log });
+      assert.deepEqual(
+        lines.map((line) => line["ids"]),
+        [[ids[1]]],
+      );
+      await second.remove("key");
+      await second.prepare("key", "base", {});
+    }));
+
   test("refuses damaged metadata and touches no directory", () =>
     withRoot(async (root) => {
       const first = await openAt(root);

@@ -1,12 +1,13 @@
-import { chmod, mkdir, readdir, stat } from "node:fs/promises";
+import { chmod, mkdir } from "node:fs/promises";
 import { join } from "node:path";
-import { DataLossError, FailedPreconditionError, UnimplementedError } from "@oci-worker/errdefs";
+import { FailedPreconditionError, UnimplementedError } from "@oci-worker/errdefs";
 import type { Logger } from "pino";
 import type { Config, SnapshotterName } from "../config.ts";
 import { Metastore } from "../metastore/metastore.ts";
 import { Trees } from "../trees/trees.ts";
 import type { BackendName, Probe } from "./backend.ts";
 import { chooseBackend } from "./choose.ts";
+import { refuseWithoutMetadata, reportLostDirectories } from "./damage-at-start.ts";
 import { DirectoryStore } from "./directory-store.ts";
 import { Native } from "./native/native.ts";
 import { probeOverlayfs } from "./overlayfs/probe.ts";
@@ -42,19 +43,9 @@ export async function openSnapshotter(
   const isLive = (id: number) => metastore.has(id);
   const directories = await SnapshotDirectories.open({ root, backend, trees, lastID, isLive, log });
   undo.use(directories);
+  await reportLostDirectories(root, metastore, log);
   const owned = undo.move();
   return new DirectoryStore({ metastore, directories, backend, trees, syncOnCommit, log, owned });
-}
-
-/** Whatever the metadata does not know is deleted: without any, that would be all there is. */
-async function refuseWithoutMetadata(root: string): Promise<void> {
-  const metadata = await stat(join(root, "metadata.db")).catch(() => undefined);
-  const names = await readdir(join(root, "snapshots")).catch(() => []);
-  if ((metadata?.size ?? 0) === 0 && names.some((name) => /^\d+$/.test(name))) {
-    throw new DataLossError(
-      `Cannot use ${root}: it has directories of snapshots and no metadata.db, want that restored, or oci-snapshotter --repair to move them aside`,
-    );
-  }
 }
 
 function implemented(name: SnapshotterName): BackendName | "auto" {

@@ -139,6 +139,14 @@ export class Metastore implements Disposable {
     return this.#exists.get(id) !== undefined;
   }
 
+  /** The ids of all snapshots that have a directory: a view of another snapshot has none. */
+  idsWithDirectory(): number[] {
+    const statement = this.#database.prepare(
+      "SELECT id FROM snapshots WHERE kind <> 'view' OR parent_id IS NULL",
+    );
+    return statement.all().map((row) => Number(row["id"]));
+  }
+
   /** The ids of everything beneath the snapshot with the parent `parentID`, the nearest first. */
   ancestors(parentID: number | undefined): readonly number[] {
     return this.#ancestry.from(parentID);
