@@ -216,6 +216,40 @@ test("ociw snapshots rm asks on a terminal, and does what it is answered", () =>
     }
   }));
 
+test("ociw snapshots finds a key by what is unique of it, and says what else it may be", () =>
+  onOurs("overlayfs", async (on) => {
+    const keys = [
+      `default/7/${digest("c")}`,
+      `default/8/${digest("d")}`,
+      "a.b[c]",
+      "a.b[c] too",
+      "axb[c] no",
+      "\u001b[2Jred",
+    ];
+    for (const key of keys) {
+      await on.direct.prepare(key, undefined, {});
+    }
+    const found = async (word: string) => JSON.parse(await on.output("info", "--json", "--", word))[0].name;
+    assert.equal(await found("ccc"), keys[0]);
+    assert.equal(await found("sha256:ddd"), keys[1]);
+    assert.equal(await found("default/8"), keys[1]);
+    assert.equal(await found("a.b[c]"), "a.b[c]");
+    assert.equal(await found("a.b[c] t"), "a.b[c] too");
+    assert.equal(
+      await on.output("info", "\u001b[2J").then((text) => text.split("\n")[0]),
+      "Key:     \\x1b[2Jred",
+    );
+    const ambiguous = await on.ociw("info", "a.b");
+    assert.equal(ambiguous.exitCode, 1);
+    assert.equal(
+      ambiguous.stderr,
+      'ociw: Cannot tell which snapshot "a.b" is: it may be a.b[c], a.b[c] too, want more of its key\n',
+    );
+    const missing = await on.ociw("info", "b[c]");
+    assert.match(missing.stderr, /^ociw: Cannot find snapshot "b\[c\]": there is none whose key begins so/);
+    assert.match(await on.output("mounts", digest("c").slice(0, 9)), /^TYPE +SOURCE +OPTIONS\nbind /);
+  }));
+
 test("ociw snapshots says what to do about a snapshotter or a name that is not there", async () => {
   const nowhere = await run(["ls"], { OCI_WORKER_SNAPSHOTTER_ADDRESS: "/nowhere/s.sock" });
   assert.equal(nowhere.exitCode, 1);

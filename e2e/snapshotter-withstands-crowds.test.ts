@@ -57,7 +57,9 @@ describe("a hundred thousand snapshots", () => {
       await commit(direct, "base");
       const before = await residentMemory(peer.pid);
       await repeat(count, (index) => direct.view(`view ${index}`, "base", labels));
+      const restartedAt = performance.now();
       await peer.restart("kill");
+      context.diagnostic(`restarted in ${Math.round(performance.now() - restartedAt)} ms`);
       const started = await residentMemory(peer.pid);
       assert.equal(await countOf(direct, []), count + 1);
       assert.equal(await countOf(direct, [`name=="view ${count - 1}"`]), 1);
