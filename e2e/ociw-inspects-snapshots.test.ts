@@ -187,6 +187,16 @@ for (const [name, withSetting] of Object.entries(settings)) {
         assert.match(unasked.stderr, /standard input is no terminal, want --force/);
         assert.equal((await Array.fromAsync(on.direct.walk([]))).length, 3);
 
+        {
+          await using scratch = await mkdtempDisposable(join(tmpdir(), "mounted-"));
+          await using mounted = await mountTemporarily(await on.direct.mounts("container"), scratch.path);
+          const inUse = await on.ociw("rm", "container");
+          assert.equal(inUse.exitCode, 1);
+          assert.equal(
+            inUse.stderr,
+            `ociw: Cannot remove "container": it is mounted at ${mounted.path}, want it unmounted first, or --force\n`,
+          );
+        }
         const missing = await on.ociw("rm", "nothing", "container");
         assert.deepEqual([missing.exitCode, missing.stdout], [1, "container\n"]);
         assert.match(missing.stderr, /Cannot find snapshot "nothing": there is none/);

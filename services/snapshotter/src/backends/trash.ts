@@ -1,11 +1,11 @@
 import { realpath } from "node:fs/promises";
 import { basename, dirname } from "node:path";
+import { directoriesInUse } from "@oci-worker/mounts/directories-in-use";
 import { readMountInfo } from "@oci-worker/mounts/mountinfo";
 import type { Logger } from "pino";
 import { abortable } from "../abortable.ts";
 import { errorOf, type TreeFailure } from "../trees/jobs.ts";
 import type { Trees } from "../trees/trees.ts";
-import { directoriesInUse } from "./directories-in-use.ts";
 
 /** Deletion begins when nobody has changed anything for so long. */
 const quietMs = 500;

@@ -8,10 +8,11 @@ import { confirmed } from "../confirmed.ts";
 import { byAge } from "./description.ts";
 import { findSnapshot } from "./find.ts";
 import { forestOf } from "./forest.ts";
+import { mountPointOf } from "./mount-point.ts";
 import { withSnapshotter } from "./target.ts";
 
 const flags = {
-  force: { short: "f", help: "do not ask, and do not mind keys that are not there" },
+  force: { short: "f", help: "do not ask, and mind neither mounts nor keys that are not there" },
   recursive: { short: "r", help: "remove what stands on them, too" },
 } as const;
 
@@ -20,8 +21,9 @@ export const rm: Command = {
   synopsis: "snapshots rm [flags] KEY...",
   summary: "Removes snapshots, and with --recursive those that stand on them.",
   details: [
-    "Writes the keys of what it has removed. With --recursive it shows what that takes along and asks first, unless --force\n" +
-      "is given. A client that knows of a snapshot, such as containerd, expects to find it: remove there what is known there.",
+    "Writes the keys of what it has removed. With --recursive it shows what that takes along and asks first; what is mounted\n" +
+      "stays. --force does without. A client that knows of a snapshot, such as containerd, expects to find it: remove there\n" +
+      "what is known there.",
   ],
   flags,
 
@@ -46,14 +48,18 @@ export const rm: Command = {
           return 1;
         }
       }
-      for (const { name } of removed) {
+      for (const info of removed) {
+        const { name } = info;
         try {
-          await snapshotter.remove(name, signal);
+          if (!isForced) {
+            await requireUnmounted(snapshotter, info, signal);
+          }
+          await remove(snapshotter, name, signal);
           terminal.stdout.write(`${printable(name)}\n`);
         } catch (error) {
           signal.throwIfAborted();
           if (!(isForced && error instanceof NotFoundError)) {
-            tell(hinted(error));
+            tell(error);
           }
         }
       }
@@ -107,10 +113,24 @@ async function withAbove(
   return [...above.values()];
 }
 
-function hinted(error: unknown): unknown {
-  return error instanceof FailedPreconditionError
-    ? new FailedPreconditionError(`${error.message} (--recursive removes what stands on it, too)`, {
-        cause: error,
-      })
-    : error;
+/** What removes a snapshot under a container that runs breaks that. */
+async function requireUnmounted(snapshotter: Snapshotter, info: Info, signal: AbortSignal): Promise<void> {
+  const mountPoint = await mountPointOf(snapshotter, info, signal);
+  if (mountPoint !== undefined) {
+    throw new FailedPreconditionError(
+      `Cannot remove ${JSON.stringify(printable(info.name))}: it is mounted at ${printable(mountPoint)}, want it unmounted first, or --force`,
+    );
+  }
+}
+
+async function remove(snapshotter: Snapshotter, name: string, signal: AbortSignal): Promise<void> {
+  try {
+    await snapshotter.remove(name, signal);
+  } catch (error) {
+    throw error instanceof FailedPreconditionError
+      ? new FailedPreconditionError(`${error.message} (--recursive removes what stands on it, too)`, {
+          cause: error,
+        })
+      : error;
+  }
 }

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { parseMountInfo } from "@oci-worker/mounts/mountinfo";
 import { directoriesInUse } from "./directories-in-use.ts";
+import { parseMountInfo } from "./mountinfo.ts";
 
 /** A disk of its own at /var/lib, with the snapshots at /var/lib/s, which is /lib/s on that disk. */
 const machine = ["20 1 8:1 / / rw - ext4 /dev/sda1 rw", "21 20 8:2 /lib /var/lib rw - ext4 /dev/sda2 rw"];

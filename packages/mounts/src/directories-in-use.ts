@@ -1,4 +1,4 @@
-import type { MountInfo } from "@oci-worker/mounts/mountinfo";
+import type { MountInfo } from "./mountinfo.ts";
 
 /** Options of an overlay that name directories, several with ":" between them. `+` tells one layer each (Linux 6.5). */
 const overlayDirectories = /^(?:lowerdir\+?|datadir\+|upperdir|workdir)=(.*)$/s;
