@@ -32,8 +32,8 @@ export interface OpenOptions {
   readonly tailBytes?: number;
   readonly limits?: Limits;
   /**
-   * Gives the layer of the other image, decompressed or not, that holds the TOC of a layer whose footer says so, at most
-   * `maxBytes` of it. Without it such a layer is an error.
+   * Gives the layer of the other image that holds the TOC of a layer whose footer says so, compressed as it is there, at
+   * most `maxBytes` of it. Without it such a layer is an error.
    */
   readonly readExternalToc?: (maxBytes: number) => Promise<Buffer>;
 }

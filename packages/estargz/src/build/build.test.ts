@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { mkdirSync, readdirSync, writeFileSync } from "node:fs";
+import { appendFileSync, mkdirSync, readdirSync, truncateSync, writeFileSync } from "node:fs";
 import { mkdtempDisposable } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -241,6 +241,39 @@ describe("buildLayer", () => {
       name: "InvalidArgumentError",
       message: /want 1 to/,
     });
+  });
+
+  test("refuses files that are larger than is allowed, whether in the layer or as holes", async () => {
+    const archive = await archiveOf(sampleMembers);
+    await assert.rejects(built(archive, { maxUnpackedBytes: 100_000 }), {
+      name: "ResourceExhaustedError",
+      message: /more than 100000 bytes/,
+    });
+    await using directory = await mkdtempDisposable(join(tmpdir(), "estargz-"));
+    const file = join(directory.path, "hole");
+    writeFileSync(file, "");
+    truncateSync(file, 2 ** 40);
+    const sparse = execFileSync("tar", ["-cSf", "-", "-C", directory.path, "hole"]);
+    assert(sparse.length < 100_000);
+    await assert.rejects(built(sparse), {
+      name: "ResourceExhaustedError",
+      message: /more than 274877906944 bytes/,
+    });
+  });
+
+  test("has zeros where a sparse file has holes", async () => {
+    await using directory = await mkdtempDisposable(join(tmpdir(), "estargz-"));
+    const file = join(directory.path, "holes");
+    writeFileSync(file, "beginning");
+    truncateSync(file, 300_000);
+    appendFileSync(file, "middle");
+    truncateSync(file, 500_000);
+    const layer = await built(execFileSync("tar", ["-cSf", "-", "-C", directory.path, "holes"]));
+    const open = await opened(layer);
+    const wanted = Buffer.alloc(500_000);
+    wanted.write("beginning");
+    wanted.write("middle", 300_000);
+    assert(contentOf(open, layer.blob, nodeAt(open.tree, "holes")).equals(wanted));
   });
 
   test("leaves no file behind, whether it ends well, badly or early", async () => {

@@ -29,6 +29,8 @@ export interface BuildOptions {
   readonly level?: number;
   /** Where there is room for the decompressed layer. Default: that for temporary files. */
   readonly directory?: string;
+  /** Of all files of the layer, holes included. Default: 256 GiB. */
+  readonly maxUnpackedBytes?: number;
   readonly signal?: AbortSignal;
 }
 
@@ -68,6 +70,7 @@ const landmark: Pick<TarEntry, "type" | "mode" | "sizeBytes"> = {
  *
  * @throws {InvalidArgumentError} if the layer is corrupt, or has what a TOC cannot say: names that are not UTF-8, hard
  *   links to files of other layers, files beneath links.
+ * @throws {ResourceExhaustedError} if its files have more than `maxUnpackedBytes`.
  */
 export async function buildLayer(
   input: LayerInput,

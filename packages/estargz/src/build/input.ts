@@ -11,6 +11,7 @@ export interface LayerInput {
 
 export interface SpoolOptions {
   readonly directory?: string;
+  readonly maxUnpackedBytes?: number;
   readonly signal?: AbortSignal;
 }
 
@@ -21,7 +22,7 @@ export interface SpoolOptions {
  */
 export async function spoolLayer({ pieces, sizeBytes }: LayerInput, options: SpoolOptions): Promise<Spool> {
   using undo = new DisposableStack();
-  const spool = undo.use(new Spool(options.directory));
+  const spool = undo.use(new Spool(options.directory, options.maxUnpackedBytes));
   for await (const piece of archivePieces(pieces, sizeBytes)) {
     options.signal?.throwIfAborted();
     spool.write(piece);

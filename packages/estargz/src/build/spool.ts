@@ -1,7 +1,7 @@
 import { closeSync, ftruncateSync, mkdtempSync, openSync, readSync, rmSync, writeSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { DataLossError } from "@oci-worker/errdefs";
+import { DataLossError, ResourceExhaustedError } from "@oci-worker/errdefs";
 import type { TarEntry } from "@oci-worker/layer/tar/entry";
 import { TarReader } from "@oci-worker/layer/tar/reader";
 
@@ -11,6 +11,9 @@ export interface SpooledEntry {
   /** In the spool file. */
   readonly position: number;
 }
+
+/** A hole of a file takes nothing in the layer, and has to be written out in the new one. Layers of models have some 50 GB. */
+const defaultMaxUnpackedBytes = 256 * 1024 ** 3;
 
 /**
  * Keeps the contents of an archive in a file without a name, so that they can be read again in another order.
@@ -24,13 +27,21 @@ export class Spool implements Disposable {
   #position = 0;
   #endBytes = 0;
 
-  /** @param directory where there is room for the decompressed layer; by default that for temporary files. */
-  constructor(directory: string = tmpdir()) {
+  /**
+   * @param directory where there is room for the decompressed layer; by default that for temporary files.
+   * @param maxBytes of all contents, holes included.
+   */
+  constructor(directory: string = tmpdir(), maxBytes: number = defaultMaxUnpackedBytes) {
     this.#fd = openNameless(directory);
     this.#reader = new TarReader({
       entry: (entry) => {
         this.#position = this.#endBytes;
         this.#endBytes += entry.sizeBytes;
+        if (this.#endBytes > maxBytes) {
+          throw new ResourceExhaustedError(
+            `Cannot convert layer: its files have more than ${maxBytes} bytes, the most that is allowed`,
+          );
+        }
         this.entries.push({ entry, position: this.#position });
       },
       content: (bytes, position) => this.#keep(bytes, this.#position + position),
