@@ -1,4 +1,5 @@
 import { InvalidArgumentError } from "@oci-worker/errdefs";
+import { nearest } from "@oci-worker/nearest";
 
 /** The bytes of sun_path, its NUL left out (unix(7)). */
 export const maxSocketPathBytes = 107;
@@ -12,13 +13,16 @@ const maxShownLength = 200;
 /**
  * Refuses a key that is not one of `known`: a misspelt setting that is silently ignored is the worst kind of default.
  *
- * @throws {InvalidArgumentError} naming the first such key, and those that there are.
+ * @throws {InvalidArgumentError} naming the first such key, the one that it may be meant for, and those that there are.
  */
 export function refuseUnknownKeys(raw: object, known: object): void {
   const unknown = Object.keys(raw).find((key) => !Object.hasOwn(known, key));
   if (unknown !== undefined) {
+    const keys = Object.keys(known);
+    const meant = nearest(unknown, keys);
+    const all = keys.join(", ");
     throw new InvalidArgumentError(
-      `Cannot read config: unknown key ${JSON.stringify(unknown)}, want one of ${Object.keys(known).join(", ")}`,
+      `Cannot read config: unknown key ${JSON.stringify(unknown)}, want ${meant === undefined ? `one of ${all}` : `${meant} (or another of ${all})`}`,
     );
   }
 }

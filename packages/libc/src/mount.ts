@@ -67,11 +67,17 @@ export function isMountRoot(path: Path): boolean | undefined {
 
 // The mount calls that take a file system's parameters one by one. Their numbers are the same on every
 // architecture (asm-generic/unistd.h); C libraries before 2022 have no functions for them.
+const SYS_open_tree = 428;
 const SYS_move_mount = 429;
 const SYS_fsopen = 430;
 const SYS_fsconfig = 431;
 const SYS_fsmount = 432;
+const SYS_mount_setattr = 442;
 
+const OPEN_TREE_CLONE = 0x1;
+const OPEN_TREE_CLOEXEC = 0o2000000;
+const AT_EMPTY_PATH = 0x1000;
+const AT_RECURSIVE = 0x8000;
 const FSOPEN_CLOEXEC = 1;
 const FSMOUNT_CLOEXEC = 1;
 const FSCONFIG_SET_FLAG = 0;
@@ -85,6 +91,10 @@ const syscalls = {
     "long syscall(long number, int fd, unsigned int command, const char *key, const char *value, int aux)",
   ),
   fsmount: bind("long syscall(long number, int fd, unsigned int flags, unsigned int attributes)"),
+  open_tree: bind("long syscall(long number, int directory, const char *path, unsigned int flags)"),
+  mount_setattr: bind(
+    "long syscall(long number, int directory, const char *path, unsigned int flags, const void *attributes, size_t size)",
+  ),
   move_mount: bind(
     "long syscall(long number, int fromDirectory, const char *from, int toDirectory, const char *to, unsigned int flags)",
   ),
@@ -126,4 +136,34 @@ export function moveMount(fd: number, target: string): void {
     syscalls.move_mount(SYS_move_mount, fd, "", AT_FDCWD, target, MOVE_MOUNT_F_EMPTY_PATH),
     target,
   );
+}
+
+/**
+ * open_tree(2) with OPEN_TREE_CLONE: a mount of what is at `path`, not yet attached anywhere. The caller closes it.
+ *
+ * @param recursive whether what is mounted beneath comes along.
+ */
+export function openTreeClone(path: string, recursive: boolean): number {
+  const flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | (recursive ? AT_RECURSIVE : 0);
+  return check("open_tree", syscalls.open_tree(SYS_open_tree, AT_FDCWD, path, flags), path);
+}
+
+/** MOUNT_ATTR_RDONLY of mount_setattr(2). */
+export const MOUNT_ATTR_RDONLY = 0x1n;
+
+const MOUNT_ATTR_IDMAP = 0x10_0000n;
+
+/**
+ * mount_setattr(2) with MOUNT_ATTR_IDMAP on the mount `fd`, which is not attached yet: shows its files with the ids that
+ * the user namespace `userNamespace` maps theirs to. Linux 5.12, and a file system that can.
+ *
+ * @param attributes to set besides, such as {@link MOUNT_ATTR_RDONLY}.
+ */
+export function mapIDs(fd: number, userNamespace: number, recursive: boolean, attributes = 0n): void {
+  // struct mount_attr (linux/mount.h): what to set, what to clear, propagation, user namespace.
+  const wanted = Buffer.alloc(32);
+  wanted.writeBigUInt64LE(MOUNT_ATTR_IDMAP | attributes, 0);
+  wanted.writeBigUInt64LE(BigInt(userNamespace), 24);
+  const flags = AT_EMPTY_PATH | (recursive ? AT_RECURSIVE : 0);
+  check("mount_setattr", syscalls.mount_setattr(SYS_mount_setattr, fd, "", flags, wanted, wanted.length));
 }

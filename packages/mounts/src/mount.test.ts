@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
-import { existsSync, readdirSync, readFileSync } from "node:fs";
-import { mkdir, mkdtemp, open, rm, writeFile } from "node:fs/promises";
+import { existsSync, lstatSync, readdirSync, readFileSync } from "node:fs";
+import { chown, mkdir, mkdtemp, open, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, test } from "node:test";
@@ -27,6 +27,19 @@ async function makeDirectory(...names: string[]): Promise<string> {
   const path = join(...names);
   await mkdir(path, { recursive: true });
   return path;
+}
+
+function ownerOf(...names: string[]): [uid: number, gid: number] {
+  const { uid, gid } = lstatSync(join(...names));
+  return [uid, gid];
+}
+
+function mappedDirectories(): string[] {
+  return readdirSync(tmpdir()).filter((name) => name.startsWith("mapped-"));
+}
+
+function openDescriptors(): number {
+  return readdirSync("/proc/self/fd").length;
 }
 
 function bind(source: string, ...options: string[]) {
@@ -102,6 +115,87 @@ describe("a mount", () => {
       scene.path,
     );
     await assert.rejects(writeFile(join(readOnly.path, "no"), ""), { code: "EROFS" });
+  });
+
+  const map = ["uidmap=0:100000:1000,1000:5:1", "gidmap=0:200000:1000"];
+
+  test("that is a bind shows the ids that its maps say, in both directions", async () => {
+    await using scene = await makeScene();
+    const source = await makeDirectory(scene.path, "source");
+    await writeFile(join(source, "root's"), "");
+    await writeFile(join(source, "user's"), "");
+    await chown(join(source, "user's"), 1000, 33);
+    {
+      await using mounted = await mountTemporarily([bind(source, ...map)], scene.path);
+      assert.deepEqual(ownerOf(mounted.path, "root's"), [100_000, 200_000]);
+      assert.deepEqual(ownerOf(mounted.path, "user's"), [5, 200_033]);
+      await chown(join(mounted.path, "user's"), 100_007, 200_008);
+      // Nobody whose id the maps do not have, such as the host's root, can make anything there.
+      await assert.rejects(writeFile(join(mounted.path, "new"), ""), { code: "EOVERFLOW" });
+    }
+    assert.deepEqual(ownerOf(source, "user's"), [7, 8]);
+    await using readOnly = await mountTemporarily([bind(source, ...map, "ro")], scene.path);
+    assert.deepEqual(ownerOf(readOnly.path, "root's"), [100_000, 200_000]);
+    await assert.rejects(writeFile(join(readOnly.path, "no"), ""), { code: "EROFS" });
+  });
+
+  for (const count of [1, 3, 64]) {
+    test(`that is an overlay shows the files of ${count} lower directories with the ids that its maps say`, async () => {
+      await using scene = await makeScene();
+      const lowers: string[] = [];
+      for (let layer = 0; layer < count; layer += 1) {
+        const directory = await makeDirectory(scene.path, `layer-${layer}-${"x".repeat(100)}`);
+        await writeFile(join(directory, `file-${layer}`), "");
+        lowers.push(directory);
+      }
+      const upper = await makeDirectory(scene.path, "upper");
+      const work = await makeDirectory(scene.path, "work");
+      await chown(upper, 100_000, 200_000);
+      const options = [...map, `workdir=${work}`, `upperdir=${upper}`, `lowerdir=${lowers.join(":")}`];
+      {
+        await using mounted = await mountTemporarily(
+          [{ type: "overlay", source: "overlay", options }],
+          scene.path,
+        );
+        assert.deepEqual(ownerOf(mounted.path, `file-${count - 1}`), [100_000, 200_000]);
+        assert.deepEqual(await mountPointsBeneath(scene.path), [mounted.path]);
+        await writeFile(join(mounted.path, "file-0"), "changed");
+        assert.deepEqual(ownerOf(mounted.path, "file-0"), [100_000, 200_000]);
+      }
+      assert.deepEqual(ownerOf(upper, "file-0"), [100_000, 200_000]);
+      assert.deepEqual(ownerOf(lowers[0] ?? "", "file-0"), [0, 0]);
+    });
+  }
+
+  test("with mapped ids leaves nothing behind, whether it succeeds or fails", async () => {
+    await using scene = await makeScene();
+    const leftovers = () => [mappedDirectories(), openDescriptors()];
+    const before = leftovers();
+    const [lower, target] = [
+      await makeDirectory(scene.path, "lower"),
+      await makeDirectory(scene.path, "target"),
+    ];
+    const missing = join(scene.path, "missing");
+    for (const mount of [
+      bind(missing, ...map),
+      { type: "overlay", source: "overlay", options: [...map, `lowerdir=${lower}:${missing}`] },
+      { type: "overlay", source: "overlay", options: [...map, `lowerdir=${lower}`, "nonsense"] },
+      { type: "tmpfs", source: "tmpfs", options: map },
+      // No file system of the kernel's own can map ids.
+      { type: "bind", source: "/proc", options: [...map, "bind"] },
+    ]) {
+      await assert.rejects(mountAll([mount], target), FailedPreconditionError, mount.source);
+    }
+    await mountAll(
+      [{ type: "overlay", source: "overlay", options: [...map, `lowerdir=${lower}:${target}`] }],
+      target,
+    );
+    await unmount(target);
+    assert.deepEqual(leftovers(), before);
+    assert.deepEqual(
+      await mountPointsBeneath(tmpdir()).then((all) => all.filter((each) => each.includes("/mapped-"))),
+      [],
+    );
   });
 
   test("that fails names itself, and undoes those before it", async () => {

@@ -11,8 +11,10 @@ import {
   UMOUNT_NOFOLLOW,
   umount2,
 } from "@oci-worker/libc/mount";
+import { attachMapped, mappedLowers } from "./mapped.ts";
 import { mountByParameters } from "./mount-by-parameters.ts";
-import { parseOptions } from "./options.ts";
+import { type ParsedOptions, parseOptions } from "./options.ts";
+import { openUserNamespace } from "./user-namespace.ts";
 
 /** What mount(2) would be told: containerd's Mount. */
 export interface Mount {
@@ -44,7 +46,7 @@ const busyPauseMs = 20;
 export async function mountAll(mounts: readonly Mount[], target: string): Promise<void> {
   await using undo = new AsyncDisposableStack();
   for (const mount of mounts) {
-    mountOne(mount, target);
+    await mountOne(mount, target);
     undo.defer(() => unmount(target));
   }
   undo.move();
@@ -98,23 +100,49 @@ export async function unmount(target: string): Promise<void> {
   }
 }
 
-function mountOne(mount: Mount, at: string): void {
-  const { flags, propagation, data } = parseOptions(mount.options);
+async function mountOne(mount: Mount, at: string): Promise<void> {
+  const options = parseOptions(mount.options);
   try {
-    if (mount.type === "overlay" && Buffer.byteLength(data.join(",")) > maxDataBytes) {
-      mountByParameters(mount, at, { flags, propagation, data });
+    if (options.idMap === undefined) {
+      mountAsItIs(mount, at, options);
     } else {
-      mountSyscall(mount.source, at, mount.type, flags, data.join(","));
+      using userNamespace = await openUserNamespace(options.idMap);
+      mountMapped(mount, at, options, userNamespace.fd);
     }
-    remountBind(at, flags);
-    if (propagation !== 0n) {
-      mountSyscall("", at, "", propagation, "");
+    remountBind(at, options.flags);
+    if (options.propagation !== 0n) {
+      mountSyscall("", at, "", options.propagation, "");
     }
   } catch (cause) {
     const why = cause instanceof Error ? cause.message : String(cause);
     throw new FailedPreconditionError(`Cannot mount ${mount.type} ${mount.source} at ${at}: ${why}`, {
       cause,
     });
+  }
+}
+
+function mountAsItIs(mount: Mount, at: string, options: ParsedOptions): void {
+  const { flags, data } = options;
+  if (mount.type === "overlay" && Buffer.byteLength(data.join(",")) > maxDataBytes) {
+    mountByParameters(mount, at, options);
+  } else {
+    mountSyscall(mount.source, at, mount.type, flags, data.join(","));
+  }
+}
+
+/**
+ * Of a bind mount all is shown with other ids. Of an overlay only what is in its lower directories: the upper one is
+ * written to by those who see the mount, with the ids that they have.
+ */
+function mountMapped(mount: Mount, at: string, options: ParsedOptions, userNamespace: number): void {
+  const { flags, data } = options;
+  if ((flags & (MS_BIND | MS_REMOUNT)) === MS_BIND) {
+    attachMapped(mount.source, at, userNamespace, (flags & MS_REC) !== 0n);
+  } else if (mount.type === "overlay") {
+    using lowers = mappedLowers(data, userNamespace);
+    mountAsItIs(mount, at, { ...options, data: lowers.data });
+  } else {
+    throw new Error("uidmap and gidmap are for bind mounts and overlays");
   }
 }
 

@@ -22,12 +22,21 @@ import {
   MS_SYNCHRONOUS,
   MS_UNBINDABLE,
 } from "@oci-worker/libc/mount";
+import { parseIDMap } from "./id-map.ts";
+
+/** What {@link parseIDMap} has checked. */
+export interface IDMapTexts {
+  readonly uids: string;
+  readonly gids: string;
+}
 
 /** What fstab options say to mount(2). */
 export interface ParsedOptions {
   readonly flags: bigint;
   /** Propagation of the new mount, which takes a call of its own; 0 leaves it as it is. */
   readonly propagation: bigint;
+  /** Texts of the maps by which ids are shown; undefined if they are shown as they are. */
+  readonly idMap: IDMapTexts | undefined;
   /** What the file system itself is told, in order. */
   readonly data: readonly string[];
 }
@@ -79,7 +88,7 @@ const propagating: Readonly<Record<string, bigint>> = {
 };
 
 /** Options that mean something to other mounters than the kernel, so that passing them on would fail obscurely. */
-const foreign = /^(loop$|uidmap=|gidmap=|X-)/;
+const foreign = /^(loop$|X-)/;
 
 /**
  * Reads the options of fstab(5). Later ones override earlier ones, as in mount(8).
@@ -90,13 +99,18 @@ export function parseOptions(options: readonly string[]): ParsedOptions {
   let flags = 0n;
   let propagation = 0n;
   const data: string[] = [];
+  const idMaps = new Map<string, string>();
   for (const option of options) {
     if (foreign.test(option)) {
       throw new InvalidArgumentError(
         `Cannot mount with option ${JSON.stringify(option)}: it is not supported here`,
       );
     }
-    if (Object.hasOwn(setting, option)) {
+    const [, mapOption, map] = /^([ug]idmap)=(.*)$/s.exec(option) ?? [];
+    if (mapOption !== undefined && map !== undefined) {
+      parseIDMap(`option ${mapOption}`, map);
+      idMaps.set(mapOption, map);
+    } else if (Object.hasOwn(setting, option)) {
       flags |= setting[option] ?? 0n;
     } else if (Object.hasOwn(clearing, option)) {
       flags &= ~(clearing[option] ?? 0n);
@@ -106,5 +120,17 @@ export function parseOptions(options: readonly string[]): ParsedOptions {
       data.push(option);
     }
   }
-  return { flags, propagation, data };
+  return { flags, propagation, idMap: bothMaps(idMaps), data };
+}
+
+function bothMaps(idMaps: ReadonlyMap<string, string>): IDMapTexts | undefined {
+  const uids = idMaps.get("uidmap");
+  const gids = idMaps.get("gidmap");
+  if (uids !== undefined && gids !== undefined) {
+    return { uids, gids };
+  }
+  if (idMaps.size === 0) {
+    return undefined;
+  }
+  throw new InvalidArgumentError("Cannot mount with one of uidmap and gidmap, want both or none");
 }

@@ -1,4 +1,5 @@
 import { InvalidArgumentError } from "@oci-worker/errdefs";
+import { checkIDMappingLabel } from "./id-mapping.ts";
 
 /** Names of labels and their values. An empty value is the same as no label. */
 export type Labels = Readonly<Record<string, string>>;
@@ -28,7 +29,8 @@ const maxLabelsBytes = 256 * 1024;
 /**
  * The labels of `labels` that are stored: those that have a value.
  *
- * @throws {InvalidArgumentError} naming the label that is over 64 KiB, or if all together are over 256 KiB.
+ * @throws {InvalidArgumentError} naming the label that is over 64 KiB or maps ids and is no map, or if all together are
+ * over 256 KiB.
  */
 export function checkLabels(labels: Labels): Labels {
   const stored: [string, string][] = [];
@@ -43,6 +45,7 @@ export function checkLabels(labels: Labels): Labels {
         `Cannot store label ${JSON.stringify(key.slice(0, 100))}: it has ${bytes} bytes, want at most ${maxLabelBytes}`,
       );
     }
+    checkIDMappingLabel(key, value);
     totalBytes += bytes;
     stored.push([key, value]);
   }

@@ -1,7 +1,7 @@
+import { nearest } from "@oci-worker/nearest";
 import { addressOf, globalFlags } from "./args/address.ts";
 import { commandIndex, type FlagSpecs, parseFlags } from "./args/flags.ts";
 import { commandHelp, groupHelp, programHelp } from "./args/help.ts";
-import { nearest } from "./args/nearest.ts";
 import { UsageError } from "./args/usage-error.ts";
 import type { Command, CommandGroup } from "./commands/command.ts";
 import { info } from "./commands/info.ts";

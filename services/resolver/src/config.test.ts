@@ -30,7 +30,7 @@ describe("parseConfig", () => {
 
   test("names the key that it cannot use", () => {
     const cases = [
-      [{ adress: "/x" }, /unknown key "adress", want one of address,/],
+      [{ adress: "/x" }, /unknown key "adress", want address \(or/],
       [{ toString: "/x" }, /unknown key "toString"/],
       [{ address: "run/x.sock" }, /address is "run\/x\.sock", want an absolute path/],
       [{ sessionAddress: `/${"x".repeat(107)}` }, /sessionAddress is .* at most 107 bytes/],

@@ -18,10 +18,26 @@ describe("parseConfig", () => {
       resolverAddress: "/run/r.sock",
       logLevel: "debug",
       syncOnCommit: true,
+      mountOptions: ["xino=off"],
+      upperdirLabel: true,
       drainTimeoutMs: 0,
     } as const;
     assert.deepEqual(parseConfig(config), config);
     assert.deepEqual(Object.keys(config), Object.keys(defaults));
+  });
+
+  test("takes a list from the environment, which has none, as one text", () => {
+    assert.deepEqual(parseConfig({ mountOptions: "index=on,xino=off" }).mountOptions, [
+      "index=on",
+      "xino=off",
+    ]);
+  });
+
+  test("tells which key a misspelt one was meant to be", () => {
+    assert.throws(
+      () => parseConfig({ mount_options: [] }),
+      /unknown key "mount_options", want mountOptions /,
+    );
   });
 
   test("takes sockets with unix:// before them, and paths with doubled slashes", () => {
@@ -53,6 +69,14 @@ describe("parseConfig", () => {
     { allowSeveralClients: "maybe" },
     { logLevel: 3 },
     { syncOnCommit: "yes" },
+    { mountOptions: "a b" },
+    { mountOptions: [1] },
+    { mountOptions: [""] },
+    { mountOptions: ["xino=on", "upperdir=/etc"] },
+    { mountOptions: ["index=on,metacopy=on"] },
+    { mountOptions: ["metacopy=on"] },
+    { mountOptions: ["uidmap=0:0:1"] },
+    { upperdirLabel: 1 },
     { drainTimeoutMs: -1 },
     { drainTimeoutMs: 1.5 },
     { drainTimeoutMs: "10s" },

@@ -5,8 +5,11 @@ import {
   refuseUnknownKeys,
   socketPath,
   text,
+  texts,
   truth,
+  wrongSetting,
 } from "@oci-worker/daemon/setting";
+import { objectionTo } from "./backends/overlayfs/mount-options.ts";
 
 /** Every name that `--snapshotter` knows. */
 const snapshotterNames = ["auto", "native", "overlayfs", "fuse-overlayfs", "stargz"] as const;
@@ -37,6 +40,13 @@ export interface Config {
    * layer that is there by name. It waits for other writers of the file system, too.
    */
   readonly syncOnCommit: boolean;
+  /** Options of every overlay mount besides those that we choose, over which they take precedence. */
+  readonly mountOptions: readonly string[];
+  /**
+   * Whether overlayfs describes each snapshot with the label `containerd.io/snapshot/overlay.upperdir`, the path of its
+   * content.
+   */
+  readonly upperdirLabel: boolean;
   /** How long calls in flight may go on after SIGTERM. */
   readonly drainTimeoutMs: number;
 }
@@ -50,6 +60,8 @@ export const defaults: Config = {
   resolverAddress: undefined,
   logLevel: "info",
   syncOnCommit: false,
+  mountOptions: [],
+  upperdirLabel: false,
   drainTimeoutMs: 10_000,
 };
 
@@ -77,6 +89,19 @@ export function parseConfig(raw: Readonly<Record<string, unknown>>): Config {
         : socketPath("resolverAddress", raw["resolverAddress"]),
     logLevel: text("logLevel", raw["logLevel"] ?? defaults.logLevel),
     syncOnCommit: truth("syncOnCommit", raw["syncOnCommit"] ?? defaults.syncOnCommit),
+    mountOptions: mountOptions("mountOptions", raw["mountOptions"] ?? defaults.mountOptions),
+    upperdirLabel: truth("upperdirLabel", raw["upperdirLabel"] ?? defaults.upperdirLabel),
     drainTimeoutMs: milliseconds("drainTimeoutMs", raw["drainTimeoutMs"] ?? defaults.drainTimeoutMs, 0),
   };
+}
+
+function mountOptions(key: string, value: unknown): readonly string[] {
+  const options = texts(key, value);
+  for (const option of options) {
+    const objection = objectionTo(option);
+    if (objection !== undefined) {
+      throw wrongSetting(key, option, `another option: ${objection}`);
+    }
+  }
+  return options;
 }

@@ -7,6 +7,7 @@ import { content } from "./content.ts";
 import { description } from "./description.ts";
 import { disk } from "./disk.ts";
 import { lifeCycle } from "./life-cycle.ts";
+import { mappedIDs } from "./mapped-ids.ts";
 import type { Traits } from "./subject.ts";
 
 /** A snapshotter, with all that has to be stopped after it. */
@@ -24,7 +25,13 @@ interface Opened extends AsyncDisposable {
  */
 export function conformance(name: string, traits: Traits, open: (root: string) => Promise<Opened>): void {
   describe(`${name} keeps the Snapshotter contract`, () => {
-    for (const [promise, check] of Object.entries({ ...lifeCycle, ...description, ...disk, ...content })) {
+    for (const [promise, check] of Object.entries({
+      ...lifeCycle,
+      ...description,
+      ...disk,
+      ...content,
+      ...mappedIDs,
+    })) {
       test(promise, async () => {
         await using directory = await mkdtempDisposable(join(tmpdir(), "conformance-"));
         const root = join(directory.path, "root");

@@ -1,4 +1,5 @@
 import type { Mount } from "@oci-worker/mounts/mount";
+import type { Labels } from "@oci-worker/snapshots/labels";
 
 /** The backends that there are. */
 export type BackendName = "native" | "overlayfs";
@@ -14,6 +15,24 @@ export type Probe = (root: string) => Promise<Backend | Obstacle>;
 /** What a snapshot is made of, for as long as it can be mounted. */
 export type MountableKind = "active" | "view";
 
+/** What the content of a new snapshot is made from. */
+export interface NewContent {
+  readonly kind: MountableKind;
+  /** Content directory of the parent; undefined for none. */
+  readonly parentContent: string | undefined;
+  readonly labels: Labels;
+}
+
+/** What the mounts of a snapshot are decided from. */
+export interface Mountable {
+  readonly kind: MountableKind;
+  /** Directory of the snapshot itself; a view of another one has none, and needs none. */
+  readonly directory: string;
+  /** Directories of the ancestors, the nearest first. */
+  readonly parents: readonly string[];
+  readonly labels: Labels;
+}
+
 /**
  * What tells one way of keeping snapshots from another. Everything else, from staging to clean-up, is the
  * `DirectoryStore`'s.
@@ -28,29 +47,25 @@ export interface Backend {
   readonly canRebase: boolean;
 
   /**
+   * Why this host cannot show a snapshot with other ids than it has on disk, as the labels of
+   * `@oci-worker/snapshots/id-mapping` ask for; undefined if it can.
+   */
+  readonly idMapObstacle: string | undefined;
+
+  /**
    * Whether a directory from the store of spare ones, with the content of an active snapshot that belongs to us and
    * that nobody has written to, is what this snapshot needs.
    */
-  isSpareEnough(kind: MountableKind, parentContent: string | undefined): boolean;
+  isSpareEnough(content: NewContent): boolean;
 
-  /**
-   * Makes the content of a new snapshot in `directory`, which is empty.
-   *
-   * @param parentContent content directory of the parent; undefined for none.
-   */
-  fill(
-    directory: string,
-    kind: MountableKind,
-    parentContent: string | undefined,
-    signal: AbortSignal | undefined,
-  ): Promise<void>;
+  /** Makes the content of a new snapshot in `directory`, which is empty. */
+  fill(directory: string, content: NewContent, signal: AbortSignal | undefined): Promise<void>;
 
-  /**
-   * The mounts that show a snapshot: decided from its place in the chain alone.
-   *
-   * @param parents directories of the ancestors, the nearest first.
-   */
-  mounts(kind: MountableKind, directory: string, parents: readonly string[]): Mount[];
+  /** Labels by which a snapshot is described besides its own, which are not stored; undefined for none. */
+  labelsOf(directory: string): Labels | undefined;
+
+  /** The mounts that show a snapshot: decided from `snapshot` alone, so that they are the same each time. */
+  mounts(snapshot: Mountable): Mount[];
 }
 
 /** Where in the directory of a snapshot its content is. */

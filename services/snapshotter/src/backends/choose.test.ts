@@ -7,9 +7,10 @@ import { chooseBackend } from "./choose.ts";
 import { Overlayfs } from "./overlayfs/overlayfs.ts";
 
 const obstacle: Obstacle = { obstacle: "no such kernel" };
-const overlayfs: Backend = new Overlayfs([]);
+const options = { options: [], idMapObstacle: undefined, upperdirLabel: false };
+const overlayfs: Backend = new Overlayfs(options);
 /** Stands for another backend: only its identity counts here. */
-const native: Backend = new Overlayfs([]);
+const native: Backend = new Overlayfs(options);
 
 interface Host {
   readonly overlayfs?: Backend | Obstacle;

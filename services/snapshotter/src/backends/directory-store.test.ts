@@ -24,23 +24,18 @@ import {
 } from "@oci-worker/errdefs";
 import { mountAll, mountTemporarily, unmount } from "@oci-worker/mounts/mount";
 import { type Logger, pino } from "pino";
-import type { SnapshotterName } from "../config.ts";
+import { type Config, defaults } from "../config.ts";
 import type { DirectoryStore } from "./directory-store.ts";
 import { openSnapshotter } from "./open.ts";
 
 const silent = pino({ level: "silent" });
 
-interface Opening {
-  readonly snapshotter?: SnapshotterName;
-  readonly syncOnCommit?: boolean;
+interface Opening extends Partial<Config> {
   readonly log?: Logger;
 }
 
-function openAt(
-  root: string,
-  { snapshotter = "overlayfs", syncOnCommit = false, log = silent }: Opening = {},
-) {
-  return openSnapshotter({ root, snapshotter, syncOnCommit }, log);
+function openAt(root: string, { log = silent, ...settings }: Opening = {}) {
+  return openSnapshotter({ ...defaults, snapshotter: "overlayfs", ...settings, root }, log);
 }
 
 async function withRoot(use: (root: string) => Promise<void>): Promise<void> {
@@ -62,6 +57,46 @@ function directoriesOf(root: string): Promise<string[]> {
 }
 
 describe("DirectoryStore", () => {
+  test("describes snapshots with their upper directory if told so, and stores nothing of that", () =>
+    withRoot(async (root) => {
+      const label = "containerd.io/snapshot/overlay.upperdir";
+      {
+        await using store = await openAt(root, { upperdirLabel: true });
+        await commitBase(store);
+        const [mount] = await store.prepare("key", "base", { a: "1" });
+        await store.view("view", "base", {});
+        const upper = mount?.options.find((each) => each.startsWith("upperdir="))?.slice("upperdir=".length);
+        const labels = { a: "1", [label]: upper };
+        assert.deepEqual((await store.stat("key")).labels, labels);
+        assert.deepEqual((await Array.fromAsync(store.walk(["name==key"])))[0]?.labels, labels);
+        assert.deepEqual((await store.update("key", { merge: { b: "2" } })).labels, { ...labels, b: "2" });
+        assert.equal((await stat((await store.stat("base")).labels[label] ?? "")).isDirectory(), true);
+        // It has no directory of its own.
+        assert.deepEqual((await store.stat("view")).labels, {});
+        assert.deepEqual(
+          await Array.fromAsync(store.walk([`labels."${label}"`])),
+          [],
+          "filters do not see it",
+        );
+      }
+      await using store = await openAt(root);
+      assert.deepEqual((await store.stat("key")).labels, { a: "1", b: "2" });
+    }));
+
+  test("has overlays mounted with the operator's options, and bind mounts not", () =>
+    withRoot(async (root) => {
+      await using store = await openAt(root, { mountOptions: ["index=on", "xino=off"] });
+      await commitBase(store);
+      const [mount] = await store.prepare("key", "base", {});
+      assert.deepEqual(mount?.options.slice(0, 2), ["index=on", "xino=off"]);
+      assert.deepEqual((await store.view("view", "base", {}))[0]?.options, ["ro", "rbind"]);
+    }));
+
+  test("does not open with options that no overlay can be mounted with, and tells which", () =>
+    withRoot(async (root) => {
+      await assert.rejects(openAt(root, { mountOptions: ["no_such_option"] }), FailedPreconditionError);
+    }));
+
   test("closes its directories to all but their owner, also those that were open before", () =>
     withRoot(async (root) => {
       await mkdir(join(root, "snapshots"), { recursive: true });

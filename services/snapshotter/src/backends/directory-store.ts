@@ -2,6 +2,7 @@ import { setImmediate } from "node:timers/promises";
 import { FailedPreconditionError, NotFoundError, UnimplementedError } from "@oci-worker/errdefs";
 import type { Mount } from "@oci-worker/mounts/mount";
 import { parseFilters } from "@oci-worker/snapshots/filters";
+import { gidMappingLabel, idMappingOf, uidMappingLabel } from "@oci-worker/snapshots/id-mapping";
 import type { LabelChange, Labels } from "@oci-worker/snapshots/labels";
 import type { Info, Snapshotter, Usage } from "@oci-worker/snapshots/snapshotter";
 import type { Logger } from "pino";
@@ -13,8 +14,8 @@ import { checkCommit, checkNew, type NewSnapshot } from "../metastore/rules.ts";
 import type { OwnerRecord } from "../ownership/ownership.ts";
 import { measureTree } from "../trees/measure-tree.ts";
 import type { Trees } from "../trees/trees.ts";
-import { type Backend, type BackendName, contentOf } from "./backend.ts";
-import type { SnapshotDirectories } from "./snapshot-directories.ts";
+import { type Backend, type BackendName, contentOf, type MountableKind } from "./backend.ts";
+import { hasDirectory, type SnapshotDirectories } from "./snapshot-directories.ts";
 
 export interface DirectoryStoreOptions {
   readonly metastore: Metastore;
@@ -65,11 +66,11 @@ export class DirectoryStore implements Snapshotter {
   }
 
   async stat(key: string): Promise<Info> {
-    return this.#find("stat", key);
+    return this.#describe(this.#find("stat", key));
   }
 
-  update(key: string, change: LabelChange): Promise<Info> {
-    return this.#metastore.update(key, change);
+  async update(key: string, change: LabelChange): Promise<Info> {
+    return this.#describe(await this.#metastore.update(key, change));
   }
 
   async usage(key: string, signal?: AbortSignal): Promise<Usage> {
@@ -89,7 +90,7 @@ export class DirectoryStore implements Snapshotter {
     if (record.kind === "committed") {
       throw new FailedPreconditionError(`Cannot mount ${quote(key)}: it is committed, want a view of it`);
     }
-    return this.#mounts(record.kind, record.id, record.parentID);
+    return this.#mounts(record.kind, record, record.parentID);
   }
 
   prepare(key: string, parent: string | undefined, labels: Labels, signal?: AbortSignal): Promise<Mount[]> {
@@ -141,7 +142,7 @@ export class DirectoryStore implements Snapshotter {
     for (;;) {
       signal?.throwIfAborted();
       const page = this.#metastore.page(afterID, recordsPerPage);
-      yield* page.filter(matches);
+      yield* page.filter(matches).map(this.#describe);
       if (page.length < recordsPerPage) {
         return;
       }
@@ -155,15 +156,26 @@ export class DirectoryStore implements Snapshotter {
     return this.#directories.cleanup(signal);
   }
 
+  /**
+   * The snapshot as the outside is told of it. Where the backend has nothing to add that is the record itself, and the
+   * same one each time: what is made of it is kept for as long.
+   */
+  readonly #describe = (record: SnapshotRecord): Info => {
+    const { id, kind, parentID } = record;
+    const added = hasDirectory(kind, parentID) && this.#backend.labelsOf(this.#directories.pathOf(id));
+    return added ? { ...record, labels: { ...record.labels, ...added } } : record;
+  };
+
   async #create(snapshot: NewSnapshot, signal: AbortSignal | undefined): Promise<Mount[]> {
-    const { kind } = snapshot;
+    const { kind, labels } = snapshot;
     const parent = checkNew(this.#metastore.find, snapshot);
+    this.#checkIDMapping(snapshot);
     try {
-      using made = await this.#directories.make(kind, parent?.id, signal);
+      using made = await this.#directories.make(snapshot, parent?.id, signal);
       signal?.throwIfAborted();
       await this.#metastore.create(made.id, snapshot, parent?.id);
       made.keep();
-      return this.#mounts(kind, made.id, parent?.id);
+      return this.#mounts(kind, { id: made.id, labels }, parent?.id);
     } catch (error) {
       // Whatever went wrong, if the snapshot cannot be made any more, then that is the reason.
       checkNew(this.#metastore.find, snapshot);
@@ -185,9 +197,23 @@ export class DirectoryStore implements Snapshotter {
     return record;
   }
 
-  #mounts(kind: "active" | "view", id: number, parentID: number | undefined): Mount[] {
+  #mounts(
+    kind: MountableKind,
+    { id, labels }: Pick<SnapshotRecord, "id" | "labels">,
+    parentID: number | undefined,
+  ): Mount[] {
     const parents = this.#metastore.ancestors(parentID).map((each) => this.#directories.pathOf(each));
-    return this.#backend.mounts(kind, this.#directories.pathOf(id), parents);
+    return this.#backend.mounts({ kind, directory: this.#directories.pathOf(id), parents, labels });
+  }
+
+  /** A snapshot that is silently shown with the wrong owners would be a hole in the container's walls. */
+  #checkIDMapping({ key, labels }: NewSnapshot): void {
+    const { name, idMapObstacle } = this.#backend;
+    if (idMapObstacle !== undefined && idMappingOf(labels) !== undefined) {
+      throw new UnimplementedError(
+        `Cannot make ${quote(key)} with mapped ids: ${name} cannot show them here: ${idMapObstacle}, want it without the labels ${uidMappingLabel} and ${gidMappingLabel}`,
+      );
+    }
   }
 }
 

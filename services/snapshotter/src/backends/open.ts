@@ -9,6 +9,7 @@ import type { BackendName, Probe } from "./backend.ts";
 import { chooseBackend } from "./choose.ts";
 import { refuseWithoutMetadata, reportLostDirectories } from "./damage-at-start.ts";
 import { DirectoryStore } from "./directory-store.ts";
+import { probeIDMap } from "./id-map-probe.ts";
 import { Native } from "./native/native.ts";
 import { probeOverlayfs } from "./overlayfs/probe.ts";
 import { SnapshotDirectories } from "./snapshot-directories.ts";
@@ -21,9 +22,10 @@ import { SnapshotDirectories } from "./snapshot-directories.ts";
  * @throws {DataLossError} if the metadata is damaged, or gone.
  */
 export async function openSnapshotter(
-  { root, snapshotter, syncOnCommit }: Pick<Config, "root" | "snapshotter" | "syncOnCommit">,
+  config: Pick<Config, "root" | "snapshotter" | "syncOnCommit" | "mountOptions" | "upperdirLabel">,
   log: Logger,
 ): Promise<DirectoryStore> {
+  const { root, snapshotter, syncOnCommit } = config;
   const wanted = implemented(snapshotter);
   await mkdir(root, { recursive: true, mode: 0o700 });
   // Whoever can enter it can run the set-user-ID programs of every image in it (CVE-2021-41103).
@@ -34,10 +36,21 @@ export async function openSnapshotter(
   const existing = known(metastore.backend, root);
   const trees = undo.use(new Trees());
   const probes: Readonly<Record<BackendName, Probe>> = {
-    overlayfs: probeOverlayfs,
-    native: async () => new Native(trees, log, syncOnCommit),
+    overlayfs: () => probeOverlayfs(root, config),
+    native: async () => {
+      const idMapObstacle = await probeIDMap(root, ({ lower }) => ({
+        type: "bind",
+        source: lower,
+        options: ["rbind"],
+      }));
+      return new Native({ trees, log, syncsContent: syncOnCommit, idMapObstacle });
+    },
   };
   const backend = await chooseBackend({ root, wanted, existing, probes }, log);
+  const { idMapObstacle } = backend;
+  if (idMapObstacle !== undefined) {
+    log.info({ backend: backend.name, obstacle: idMapObstacle }, "snapshots with mapped ids are refused");
+  }
   await metastore.setBackend(backend.name);
   const { lastID } = metastore;
   const isLive = (id: number) => metastore.has(id);

@@ -1,9 +1,10 @@
 import { mkdirSync, renameSync } from "node:fs";
 import { chmod, mkdir, readdir } from "node:fs/promises";
 import { dirname } from "node:path";
+import type { Labels } from "@oci-worker/snapshots/labels";
 import type { Logger } from "pino";
 import type { Trees } from "../trees/trees.ts";
-import { type Backend, contentOf, type MountableKind } from "./backend.ts";
+import { type Backend, contentOf, type MountableKind, type NewContent } from "./backend.ts";
 import { DirectorySync, syncDirectory } from "./directory-sync.ts";
 import { SpareDirectories } from "./spare-directories.ts";
 import { Trash } from "./trash.ts";
@@ -89,13 +90,14 @@ export class SnapshotDirectories implements AsyncDisposable {
    * which shows that one's directories and needs none.
    */
   async make(
-    kind: MountableKind,
+    { kind, labels }: { readonly kind: MountableKind; readonly labels: Labels },
     parentID: number | undefined,
     signal: AbortSignal | undefined,
   ): Promise<NewDirectory> {
     this.#trash.giveWay();
     const parentContent = parentID === undefined ? undefined : contentOf(this.pathOf(parentID));
-    const spare = this.#options.backend.isSpareEnough(kind, parentContent) ? this.#spares.take() : undefined;
+    const content = { kind, parentContent, labels };
+    const spare = this.#options.backend.isSpareEnough(content) ? this.#spares.take() : undefined;
     const id = spare ?? this.#nextID();
     this.#making.add(id);
     const made = new NewDirectory(id, (kept) => this.#end(id, kept));
@@ -103,7 +105,7 @@ export class SnapshotDirectories implements AsyncDisposable {
       if (spare !== undefined) {
         renameSync(this.#spares.pathOf(spare), this.pathOf(spare));
       } else if (hasDirectory(kind, parentID)) {
-        await this.#fill(id, kind, parentContent, signal);
+        await this.#fill(id, content, signal);
       }
       return made;
     } catch (error) {
@@ -128,15 +130,10 @@ export class SnapshotDirectories implements AsyncDisposable {
     await this.#trash.empty(signal);
   }
 
-  async #fill(
-    id: number,
-    kind: MountableKind,
-    parentContent: string | undefined,
-    signal: AbortSignal | undefined,
-  ): Promise<void> {
+  async #fill(id: number, content: NewContent, signal: AbortSignal | undefined): Promise<void> {
     const staging = this.#stagingOf(id);
     mkdirSync(staging, privateMode);
-    await this.#options.backend.fill(staging, kind, parentContent, signal);
+    await this.#options.backend.fill(staging, content, signal);
     // The rename comes last: file systems write their changes in order, so that when it is on disk all before it is.
     renameSync(staging, this.pathOf(id));
     await this.#sync.flush();
@@ -217,7 +214,7 @@ class NewDirectory implements Disposable {
 }
 
 /** A view of another snapshot shows that one's directories and needs none. */
-function hasDirectory(kind: MountableKind | "committed", parentID: number | undefined): boolean {
+export function hasDirectory(kind: MountableKind | "committed", parentID: number | undefined): boolean {
   return kind !== "view" || parentID === undefined;
 }
 

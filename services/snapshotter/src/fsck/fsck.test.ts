@@ -22,6 +22,7 @@ import { mountTemporarily } from "@oci-worker/mounts/mount";
 import { pino } from "pino";
 import type { DirectoryStore } from "../backends/directory-store.ts";
 import { openSnapshotter } from "../backends/open.ts";
+import { defaults } from "../config.ts";
 import { checkRoot } from "./fsck.ts";
 import { isClean, reportText } from "./report.ts";
 
@@ -69,7 +70,7 @@ async function withRoot(use: (root: Damaged) => Promise<void>): Promise<void> {
 }
 
 async function serving(root: string, use: (store: DirectoryStore) => Promise<void>): Promise<void> {
-  await using store = await openSnapshotter({ root, snapshotter: "overlayfs", syncOnCommit: false }, log);
+  await using store = await openSnapshotter({ ...defaults, root, snapshotter: "overlayfs" }, log);
   await use(store);
 }
 

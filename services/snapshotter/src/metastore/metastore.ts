@@ -9,7 +9,14 @@ import { BoundedMap } from "./bounded-map.ts";
 import { quote } from "./key.ts";
 import { recordColumns, recordOf, recordTables, type SnapshotRecord, textChars } from "./record.ts";
 import { Reserve } from "./reserve.ts";
-import { checkCommit, checkNew, type Find, type NewCommit, type NewSnapshot } from "./rules.ts";
+import {
+  checkCommit,
+  checkMappingKept,
+  checkNew,
+  type Find,
+  type NewCommit,
+  type NewSnapshot,
+} from "./rules.ts";
 import { ensureSchema } from "./schema.ts";
 import { WriteQueue } from "./write-queue.ts";
 
@@ -201,6 +208,7 @@ export class Metastore implements Disposable {
     return this.#writes.submit(() => {
       const record = this.#existing("update", key);
       const labels = changeLabels(record.labels, change);
+      checkMappingKept(record, labels);
       const now = nowNs();
       // A clock that was set back does not make a change older than the snapshot.
       const updatedAtNs = now > record.createdAtNs ? now : record.createdAtNs;

@@ -4,6 +4,7 @@ import {
   InvalidArgumentError,
   NotFoundError,
 } from "@oci-worker/errdefs";
+import { gidMappingLabel, idMappingOf, uidMappingLabel } from "@oci-worker/snapshots/id-mapping";
 import { checkLabels, type Labels } from "@oci-worker/snapshots/labels";
 import { checkKey, quote } from "./key.ts";
 import type { SnapshotRecord } from "./record.ts";
@@ -42,13 +43,15 @@ export type Find = (key: string) => SnapshotRecord | undefined;
  *
  * @returns its parent.
  * @throws {NotFoundError} if there is no such parent.
- * @throws {InvalidArgumentError} if the parent is not committed, or the key or a label cannot be stored.
+ * @throws {InvalidArgumentError} if the parent is not committed, the key or a label cannot be stored, or only one of the
+ * labels that map ids is there.
  * @throws {AlreadyExistsError} if the key is taken.
  */
 export function checkNew(find: Find, { kind, key, parent, labels }: NewSnapshot): SnapshotRecord | undefined {
   const what = `${kind === "view" ? "view" : "prepare"} ${quote(key)}`;
   checkKey(what, "key", key);
   checkLabels(labels);
+  idMappingOf(labels);
   const beneath = parent === undefined ? undefined : findParent(find, what, parent);
   if (beneath !== undefined && beneath.kind !== "committed") {
     throw new InvalidArgumentError(
@@ -100,6 +103,23 @@ export function checkCommit(find: Find, { name, key, labels, parent }: NewCommit
     );
   }
   return { id, parentID: beneath.id, isRebase: true };
+}
+
+/**
+ * Whether `record` can have `labels` from now on: what can be mounted is shown with the same ids as long as it lives.
+ *
+ * @throws {FailedPreconditionError} naming the label that would change that.
+ */
+export function checkMappingKept(record: SnapshotRecord, labels: Labels): void {
+  if (record.kind === "committed") {
+    return;
+  }
+  const changed = [uidMappingLabel, gidMappingLabel].find((each) => record.labels[each] !== labels[each]);
+  if (changed !== undefined) {
+    throw new FailedPreconditionError(
+      `Cannot update ${quote(record.name)}: label ${changed} tells how it is mounted and cannot change, want a new snapshot`,
+    );
+  }
 }
 
 function findParent(find: Find, what: string, parent: string): SnapshotRecord {

@@ -1,12 +1,22 @@
 import type { Mount } from "@oci-worker/mounts/mount";
+import { idMapOptions, idMappingOf } from "@oci-worker/snapshots/id-mapping";
 import type { Logger } from "pino";
 import type { CopyPart } from "../../trees/copy-tree.ts";
 import type { Trees } from "../../trees/trees.ts";
-import { type Backend, contentOf, type MountableKind } from "../backend.ts";
-import { makeContentDirectory } from "../content-directory.ts";
+import { type Backend, contentOf, type Mountable, type NewContent } from "../backend.ts";
+import { makeContentDirectory, ownerOf } from "../content-directory.ts";
 
 /** A copy of fewer files is done before a second thread has begun. */
 const filesPerLane = 500;
+
+export interface NativeOptions {
+  readonly trees: Trees;
+  readonly log: Logger;
+  /** Whether a copy has to be on disk before it is used. */
+  readonly syncsContent: boolean;
+  /** See {@link Backend.idMapObstacle}. */
+  readonly idMapObstacle: string | undefined;
+}
 
 /**
  * Keeps of each snapshot the whole tree: a copy of its parent's, made when it is prepared. Needs nothing of the
@@ -15,15 +25,16 @@ const filesPerLane = 500;
 export class Native implements Backend {
   readonly name = "native";
   readonly canRebase = false;
+  readonly idMapObstacle: string | undefined;
   readonly #trees: Trees;
   readonly #log: Logger;
   readonly #syncsContent: boolean;
 
-  /** @param syncsContent whether a copy has to be on disk before it is used. */
-  constructor(trees: Trees, log: Logger, syncsContent: boolean) {
+  constructor({ trees, log, syncsContent, idMapObstacle }: NativeOptions) {
     this.#trees = trees;
     this.#log = log;
     this.#syncsContent = syncsContent;
+    this.idMapObstacle = idMapObstacle;
   }
 
   isSpareEnough(): boolean {
@@ -32,20 +43,25 @@ export class Native implements Backend {
 
   async fill(
     directory: string,
-    kind: MountableKind,
-    parentContent: string | undefined,
+    { kind, parentContent }: NewContent,
     signal: AbortSignal | undefined,
   ): Promise<void> {
     const content = contentOf(directory);
-    makeContentDirectory(content, parentContent);
+    makeContentDirectory(content, ownerOf(parentContent));
     if (kind === "active" && parentContent !== undefined) {
       await this.#copy(parentContent, content, signal);
     }
   }
 
-  mounts(kind: MountableKind, directory: string, [nearest]: readonly string[]): Mount[] {
+  labelsOf(): undefined {
+    return undefined;
+  }
+
+  /** Its files have the ids of the container on disk, whatever the labels: the mounter shows them as the host's. */
+  mounts({ kind, directory, parents: [nearest], labels }: Mountable): Mount[] {
     const source = contentOf(kind === "view" ? (nearest ?? directory) : directory);
-    return [{ type: "bind", source, options: ["rbind", kind === "view" ? "ro" : "rw"] }];
+    const options = [...idMapOptions(idMappingOf(labels)), "rbind", kind === "view" ? "ro" : "rw"];
+    return [{ type: "bind", source, options }];
   }
 
   async #copy(from: string, to: string, signal: AbortSignal | undefined): Promise<void> {

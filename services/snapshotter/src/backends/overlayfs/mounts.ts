@@ -1,5 +1,6 @@
 import type { Mount } from "@oci-worker/mounts/mount";
-import { contentOf, type MountableKind } from "../backend.ts";
+import { idMapOptions, idMappingOf } from "@oci-worker/snapshots/id-mapping";
+import { contentOf, type Mountable } from "../backend.ts";
 
 /** Where overlayfs prepares what it moves into the upper directory. */
 export function workOf(directory: string): string {
@@ -7,33 +8,29 @@ export function workOf(directory: string): string {
 }
 
 /**
- * The mounts for a snapshot, decided from its place in the chain alone.
+ * The mounts for a snapshot, decided from its place in the chain and its labels alone.
  *
  * overlayfs wants at least one lower directory, and refuses a single one that has no upper directory on it, so these
  * two cases are bind mounts.
  *
- * @param directory of the snapshot itself; a view of another one has none, and needs none.
- * @param parents directories of the ancestors, the nearest first: the order that `lowerdir=` wants.
  * @param options of the overlay, such as `index=off`.
  */
 export function overlayMounts(
-  kind: MountableKind,
-  directory: string,
-  parents: readonly string[],
+  { kind, directory, parents, labels }: Mountable,
   options: readonly string[],
 ): Mount[] {
   const [nearest, ...others] = parents;
+  const idMap = idMapOptions(idMappingOf(labels));
+  const bind = (source: string, mode: "ro" | "rw"): Mount[] => [
+    { type: "bind", source, options: [...idMap, mode, "rbind"] },
+  ];
   if (nearest === undefined) {
-    return [bind(contentOf(directory), kind === "view" ? "ro" : "rw")];
+    return bind(contentOf(directory), kind === "view" ? "ro" : "rw");
   }
   if (kind === "view" && others.length === 0) {
-    return [bind(contentOf(nearest), "ro")];
+    return bind(contentOf(nearest), "ro");
   }
   const lower = `lowerdir=${parents.map(contentOf).join(":")}`;
   const own = kind === "active" ? [`workdir=${workOf(directory)}`, `upperdir=${contentOf(directory)}`] : [];
-  return [{ type: "overlay", source: "overlay", options: [...options, ...own, lower] }];
-}
-
-function bind(source: string, mode: "ro" | "rw"): Mount {
-  return { type: "bind", source, options: [mode, "rbind"] };
+  return [{ type: "overlay", source: "overlay", options: [...options, ...idMap, ...own, lower] }];
 }

@@ -1,4 +1,5 @@
 import { existsSync, readFileSync } from "node:fs";
+import { lastOfEach } from "./mount-options.ts";
 
 /** There since Linux 4.13; an older overlayfs does not know the option. */
 const indexParameter = "/sys/module/overlay/parameters/index";
@@ -23,14 +24,19 @@ export function overlayHost(): OverlayHost {
 }
 
 /**
- * The sets of options that may work on `host`, the preferred one first.
+ * The sets of options that may work on `host`, the preferred one first: those that we want, and over them
+ * `mountOptions`, the operator's.
  *
  * - `index=off`: an index ties an upper directory to the lower ones that it was first mounted on, and the next mount
- *   on others fails with ESTALE.
+ *   on others fails with ESTALE. An operator who wants one can have it.
  * - `userxattr`: in a user namespace overlayfs may not write `trusted.*` attributes and writes `user.*` ones
  *   instead, since Linux 5.11. Before that, some kernels were patched to do without.
  */
-export function overlayOptionSets({ hasIndex, inUserNamespace }: OverlayHost): string[][] {
-  const options = hasIndex ? ["index=off"] : [];
-  return inUserNamespace ? [[...options, "userxattr"], options] : [options];
+export function overlayOptionSets(
+  { hasIndex, inUserNamespace }: OverlayHost,
+  mountOptions: readonly string[],
+): string[][] {
+  const index = hasIndex ? ["index=off"] : [];
+  const without = lastOfEach([...index, ...mountOptions]);
+  return inUserNamespace ? [lastOfEach([...index, "userxattr", ...mountOptions]), without] : [without];
 }

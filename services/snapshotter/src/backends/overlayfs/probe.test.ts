@@ -8,8 +8,10 @@ import { mountPointsBeneath } from "@oci-worker/mounts/mountinfo";
 import { Overlayfs } from "./overlayfs.ts";
 import { probeOverlayfs } from "./probe.ts";
 
+const settings = { mountOptions: [], upperdirLabel: false };
+
 async function obstacleOn(root: string): Promise<string> {
-  const finding = await probeOverlayfs(root);
+  const finding = await probeOverlayfs(root, settings);
   assert("obstacle" in finding, "want an obstacle");
   return finding.obstacle;
 }
@@ -17,7 +19,7 @@ async function obstacleOn(root: string): Promise<string> {
 describe("probeOverlayfs", () => {
   test("finds no obstacle on a file system that can, and leaves nothing there", async () => {
     await using tmpfs = await mountTemporarily([{ type: "tmpfs", source: "tmpfs", options: [] }], tmpdir());
-    assert((await probeOverlayfs(tmpfs.path)) instanceof Overlayfs);
+    assert((await probeOverlayfs(tmpfs.path, settings)) instanceof Overlayfs);
     assert.deepEqual(await readdir(tmpfs.path), []);
     assert.deepEqual(await mountPointsBeneath(tmpfs.path), [tmpfs.path]);
   });
@@ -28,7 +30,7 @@ describe("probeOverlayfs", () => {
     await mkdir(merged, { recursive: true });
     await mountAll([{ type: "tmpfs", source: "tmpfs", options: [] }], merged);
     await writeFile(join(merged, "file"), "");
-    assert((await probeOverlayfs(tmpfs.path)) instanceof Overlayfs);
+    assert((await probeOverlayfs(tmpfs.path, settings)) instanceof Overlayfs);
     assert.deepEqual(await readdir(tmpfs.path), []);
   });
 

@@ -1,10 +1,19 @@
-import { mkdir, readdir, readFile, rm, unlink, writeFile } from "node:fs/promises";
+import { readdir, readFile, unlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { mountAll, unmount } from "@oci-worker/mounts/mount";
-import { unmountBeneath } from "@oci-worker/mounts/mountinfo";
+import { type Mount, mountAll } from "@oci-worker/mounts/mount";
 import type { Obstacle } from "../backend.ts";
+import { probeIDMap } from "../id-map-probe.ts";
+import { makeProbeDirectory, type ProbeDirectory } from "../probe-directory.ts";
 import { overlayHost, overlayOptionSets } from "./options.ts";
 import { Overlayfs } from "./overlayfs.ts";
+
+/** What an operator can set of the backend. */
+export interface OverlayfsSettings {
+  /** Options of every overlay mount besides those that we choose; checked by `objectionTo`. */
+  readonly mountOptions: readonly string[];
+  /** Whether snapshots are described with the path of their upper directory, as a label. */
+  readonly upperdirLabel: boolean;
+}
 
 /**
  * Finds out whether overlayfs can run on `root`, by mounting a small one there and using it.
@@ -12,7 +21,10 @@ import { Overlayfs } from "./overlayfs.ts";
  * A kernel that has overlayfs says little: `root` may itself be on an overlay, on a file system without the entry
  * types or attributes that overlayfs keeps its records in, or on a network.
  */
-export async function probeOverlayfs(root: string): Promise<Overlayfs | Obstacle> {
+export async function probeOverlayfs(
+  root: string,
+  settings: OverlayfsSettings,
+): Promise<Overlayfs | Obstacle> {
   const separator = /[,:\\\s]/.exec(root);
   if (separator !== null) {
     return {
@@ -20,12 +32,13 @@ export async function probeOverlayfs(root: string): Promise<Overlayfs | Obstacle
     };
   }
   const obstacles: string[] = [];
-  for (const options of overlayOptionSets(overlayHost())) {
+  for (const options of overlayOptionSets(overlayHost(), settings.mountOptions)) {
     // Without `volatile` (Linux 5.10) the unmount would wait until all that anybody has written is on disk.
     for (const attempt of [[...options, "volatile"], options]) {
       const obstacle = await tryOverlay(join(root, "probe"), attempt);
       if (obstacle === undefined) {
-        return new Overlayfs(options);
+        const idMapObstacle = await probeIDMap(root, (directory) => overlayIn(directory, attempt));
+        return new Overlayfs({ options, idMapObstacle, upperdirLabel: settings.upperdirLabel });
       }
       obstacles.push(obstacle);
     }
@@ -33,27 +46,14 @@ export async function probeOverlayfs(root: string): Promise<Overlayfs | Obstacle
   return { obstacle: [...new Set(obstacles)].join("; ") };
 }
 
-/** Mounts an overlay in the new directory `directory` and deletes a file through it. Returns what went wrong. */
-async function tryOverlay(directory: string, options: readonly string[]): Promise<string | undefined> {
-  await using undo = new AsyncDisposableStack();
-  await clear(directory);
-  undo.defer(() => clear(directory));
-  const [lower, upper, work, merged] = ["lower", "upper", "work", "merged"].map((name) =>
-    join(directory, name),
-  );
-  if (lower === undefined || upper === undefined || work === undefined || merged === undefined) {
-    throw new Error("four names make four paths");
-  }
-  await mkdir(directory, { mode: 0o700 });
-  for (const each of [lower, upper, work, merged]) {
-    await mkdir(each);
-  }
+/** Mounts an overlay in the new directory `path` and deletes a file through it. Returns what went wrong. */
+async function tryOverlay(path: string, options: readonly string[]): Promise<string | undefined> {
+  await using directory = await makeProbeDirectory(path);
+  const { lower, merged } = directory;
   await writeFile(join(lower, "deleted"), "");
   await writeFile(join(lower, "kept"), "lower");
-  const paths = [`workdir=${work}`, `upperdir=${upper}`, `lowerdir=${lower}`];
   try {
-    await mountAll([{ type: "overlay", source: "overlay", options: [...options, ...paths] }], merged);
-    undo.defer(() => unmount(merged));
+    await mountAll([overlayIn(directory, options)], merged);
     await unlink(join(merged, "deleted"));
     await writeFile(join(merged, "kept"), "upper");
     const left = await readdir(merged);
@@ -67,8 +67,7 @@ async function tryOverlay(directory: string, options: readonly string[]): Promis
   }
 }
 
-/** Removes what a probe has left, also one that was killed. */
-async function clear(directory: string): Promise<void> {
-  await unmountBeneath(directory);
-  await rm(directory, { recursive: true, force: true });
+function overlayIn({ lower, upper, work }: ProbeDirectory, options: readonly string[]): Mount {
+  const paths = [`workdir=${work}`, `upperdir=${upper}`, `lowerdir=${lower}`];
+  return { type: "overlay", source: "overlay", options: [...options, ...paths] };
 }
