@@ -19,6 +19,8 @@ export interface ProcessPeer extends AsyncDisposable {
   /** What it has written so far, on standard output and standard error. */
   readonly log: readonly string[];
   readonly hasEnded: boolean;
+  /** Resolves with the first line from the line `from` on that matches. @throws if it ends before it has written one. */
+  said(pattern: RegExp, from?: number): Promise<string>;
   /** Ends it as a crash would. */
   kill(): Promise<void>;
   /** Asks it to end, and gives its exit code. */
@@ -35,6 +37,7 @@ export async function startProcess(options: ProcessOptions): Promise<ProcessPeer
   const child = spawnProgram(options);
   const log: string[] = [];
   const serving = Promise.withResolvers<void>();
+  const news = new EventTarget();
   const ended = once(child, "close");
   child.on("error", serving.reject);
   child.on("close", (code) => {
@@ -43,6 +46,7 @@ export async function startProcess(options: ProcessOptions): Promise<ProcessPeer
   for (const stream of [child.stdout, child.stderr]) {
     createInterface(stream).on("line", (line) => {
       log.push(line);
+      news.dispatchEvent(new Event("line"));
       if (ready.test(line)) {
         serving.resolve();
       }
@@ -53,6 +57,18 @@ export async function startProcess(options: ProcessOptions): Promise<ProcessPeer
     await ended;
     return child.exitCode;
   };
+  const said = async (pattern: RegExp, from = 0): Promise<string> => {
+    for (;;) {
+      const line = log.slice(from).find((each) => pattern.test(each));
+      if (line !== undefined) {
+        return line;
+      }
+      const gone = ended.then(() => {
+        throw new Error(`${program} ended without a line like ${pattern}:\n${log.join("\n")}`);
+      });
+      await Promise.race([once(news, "line"), gone]);
+    }
+  };
   await serving.promise;
   return {
     pid: child.pid ?? 0,
@@ -60,6 +76,7 @@ export async function startProcess(options: ProcessOptions): Promise<ProcessPeer
     get hasEnded() {
       return child.exitCode !== null || child.signalCode !== null;
     },
+    said,
     kill: async () => void (await end("SIGKILL")),
     stop: () => end("SIGTERM"),
     [Symbol.asyncDispose]: async () => void (await end("SIGTERM")),

@@ -7,6 +7,11 @@ import { type ProcessOptions, type ProcessPeer, startProcess } from "./process.t
 
 const program = join(import.meta.dirname, "../../services/snapshotter/bin/oci-snapshotter");
 
+/** Every backend that journeys under a real containerd are made on: a name here is all that a new one takes. */
+export const backends = ["overlayfs", "native"] as const;
+
+export type BackendName = (typeof backends)[number];
+
 export interface SnapshotterOptions {
   /** An existing directory in which its root and socket shall be; by default one that is removed afterwards. */
   readonly directory?: string;
@@ -27,6 +32,8 @@ export interface SnapshotterPeer extends AsyncDisposable {
   readonly direct: Snapshotter;
   /** What it has logged since it was started last. */
   readonly log: readonly string[];
+  /** Resolves with the first line from the line `from` on that matches, of what it has logged since it was started last. */
+  said(pattern: RegExp, from?: number): Promise<string>;
   /** Ends it, by SIGTERM or as a crash would, and starts it again. */
   restart(how: "stop" | "kill"): Promise<void>;
 }
@@ -34,7 +41,7 @@ export interface SnapshotterPeer extends AsyncDisposable {
 export interface SnapshotterSettings {
   readonly root: string;
   readonly address: string;
-  readonly backend: "native" | "overlayfs";
+  readonly backend: BackendName;
   readonly flags?: readonly string[];
 }
 
@@ -58,7 +65,7 @@ export function snapshotterProgram({
  * @throws with all that it has said, if it ends before.
  */
 export async function startSnapshotter(
-  backend: "native" | "overlayfs",
+  backend: BackendName,
   options: SnapshotterOptions = {},
 ): Promise<SnapshotterPeer> {
   const { environment, logLevel = "debug" } = options;
@@ -87,6 +94,7 @@ export async function startSnapshotter(
     get log() {
       return process.log;
     },
+    said: (pattern, from) => process.said(pattern, from),
     restart: async (how) => {
       await process[how]();
       process = await start();
