@@ -38,16 +38,20 @@ export interface ContainerdPeer extends AsyncDisposable {
 /**
  * Starts containerd, with the snapshotter on the socket `snapshotterAddress` as its plugin {@link proxied} if there is one.
  *
+ * @param imported path of a file that its config imports.
  * @throws if containerd or ctr is not installed: a peer that is missing is a failure.
  */
-export async function startContainerd(snapshotterAddress?: string): Promise<ContainerdPeer> {
+export async function startContainerd(
+  snapshotterAddress?: string,
+  imported?: string,
+): Promise<ContainerdPeer> {
   await using undo = new AsyncDisposableStack();
   const directory = undo.use(await mkdtempDisposable(join(tmpdir(), "containerd-"))).path;
   const address = join(directory, "containerd.sock");
   const state = join(directory, "state");
   const config = join(directory, "config.toml");
   await mkdir(state);
-  await writeFile(config, configFor({ directory, address, state, snapshotterAddress }));
+  await writeFile(config, configFor({ directory, address, state, snapshotterAddress, imported }));
   undo.defer(async () => void (await unmountBeneath(directory)));
   const daemon = await startDaemon(config);
   undo.use(daemon);
@@ -81,14 +85,16 @@ interface Places {
   readonly address: string;
   readonly state: string;
   readonly snapshotterAddress: string | undefined;
+  readonly imported: string | undefined;
 }
 
-function configFor({ directory, address, state, snapshotterAddress }: Places): string {
+function configFor({ directory, address, state, imported, snapshotterAddress }: Places): string {
   return `
     version = 2
     root = "${directory}/root"
     state = "${state}"
     disabled_plugins = ["io.containerd.grpc.v1.cri"]
+    imports = [${imported === undefined ? "" : JSON.stringify(imported)}]
     [grpc]
       address = "${address}"
     ${snapshotterAddress === undefined ? "" : proxyPlugin(snapshotterAddress)}

@@ -1,0 +1,87 @@
+import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
+import { mkdtempDisposable, readFile, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { describe, test } from "node:test";
+import { promisify } from "node:util";
+import { loadConfig } from "@oci-worker/daemon/load-config";
+import { startContainerd } from "./peers/containerd.ts";
+import { startProcess } from "./peers/process.ts";
+import { startSnapshotter } from "./peers/snapshotter.ts";
+
+const run = promisify(execFile);
+const repository = join(import.meta.dirname, "..");
+const deploy = join(repository, "deploy");
+
+/** The socket that the files of deploy/ name. */
+const deployedSocket = "/run/oci-worker/snapshotter.sock";
+
+/** A file of deploy/ with the socket that the test serves in place of the host's. */
+async function deployed(file: string, socket: string): Promise<string> {
+  const text = await readFile(join(deploy, file), "utf8");
+  assert(text.includes(`"${deployedSocket}"`), `${file} names the default socket`);
+  return text.replaceAll(`"${deployedSocket}"`, JSON.stringify(socket));
+}
+
+describe("deploy/", () => {
+  test("containerd/config-v2.toml makes our snapshotter one of containerd's", async () => {
+    await using directory = await mkdtempDisposable(join(tmpdir(), "deployed-"));
+    await using snapshotter = await startSnapshotter("overlayfs");
+    const file = join(directory.path, "config.toml");
+    await writeFile(file, await deployed("containerd/config-v2.toml", snapshotter.address));
+    await using containerd = await startContainerd(undefined, file);
+    const plugins = await containerd.ctr("plugins", "list");
+    assert.match(plugins, /io\.containerd\.snapshotter\.v1\s+oci-worker\s+\S+\s+ok/);
+    await containerd.ctr("snapshots", "--snapshotter", "oci-worker", "prepare", "mine", "");
+    await snapshotter.said(/"client":"oci-worker","keys":"containerd","msg":"client owns this root"/);
+    await containerd.ctr("snapshots", "--snapshotter", "oci-worker", "rm", "mine");
+  });
+
+  test("containerd/config-v3.toml says the same to containerd 2", async () => {
+    const [v2, v3] = await Promise.all(
+      ["config-v2.toml", "config-v3.toml"].map((file) => loadConfig(join(deploy, "containerd", file), true)),
+    );
+    const plugin = { type: "snapshot", address: deployedSocket };
+    const exports = { root: "/var/lib/oci-worker/snapshotter" };
+    assert.equal(JSON.stringify(v2), JSON.stringify({ version: 2, proxy_plugins: { "oci-worker": plugin } }));
+    assert.equal(
+      JSON.stringify(v3),
+      JSON.stringify({ version: 3, proxy_plugins: { "oci-worker": { ...plugin, exports } } }),
+    );
+  });
+
+  test("buildkit/buildkitd.toml has a worker use the snapshotter that runs", async () => {
+    await using directory = await mkdtempDisposable(join(tmpdir(), "deployed-"));
+    await using snapshotter = await startSnapshotter("overlayfs");
+    const file = join(directory.path, "buildkitd.toml");
+    await writeFile(file, await deployed("buildkit/buildkitd.toml", snapshotter.address));
+    const socket = `unix://${join(directory.path, "worker.sock")}`;
+    await using worker = await startProcess({
+      program: join(repository, "services/worker/bin/oci-worker"),
+      args: ["--config", file, "--root", join(directory.path, "root"), "--addr", socket],
+      ready: /"name":"worker".*"msg":"serving"/,
+    });
+    assert.deepEqual(
+      worker.log.filter((line) => line.includes("config key is not used")),
+      [],
+    );
+    await snapshotter.said(/Snapshots\/List".*"client":"overlayfs"/);
+    assert(!worker.log.some((line) => line.includes('"name":"snapshotter"')));
+  });
+
+  test("systemd/ has units that systemd finds nothing wrong with", async () => {
+    await using directory = await mkdtempDisposable(join(tmpdir(), "deployed-"));
+    const program = join(repository, "services/snapshotter/bin/oci-snapshotter");
+    const units: string[] = [];
+    for (const name of ["oci-snapshotter.socket", "oci-snapshotter.service"]) {
+      const text = await readFile(join(deploy, "systemd", name), "utf8");
+      const path = join(directory.path, name);
+      await writeFile(path, text.replaceAll("/usr/local/bin/oci-snapshotter", program));
+      units.push(path);
+    }
+    const { stdout, stderr } = await run("systemd-analyze", ["verify", "--man=no", ...units]);
+    assert.equal(stdout + stderr, "");
+    assert((await readFile(units[0] ?? "", "utf8")).includes(`ListenStream=${deployedSocket}`));
+  });
+});
