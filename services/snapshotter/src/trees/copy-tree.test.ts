@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
 import {
   chmodSync,
   chownSync,
@@ -9,6 +10,7 @@ import {
   readdirSync,
   readFileSync,
   readlinkSync,
+  statfsSync,
   symlinkSync,
   truncateSync,
   writeFileSync,
@@ -17,10 +19,13 @@ import { mkdtempDisposable, open } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, test } from "node:test";
+import { promisify } from "node:util";
 import { makeDevice, mknod, S_IFBLK, S_IFCHR, S_IFIFO, S_IFSOCK, setTimes } from "@oci-worker/libc/file";
 import { lgetxattr, llistxattr, lsetxattr } from "@oci-worker/libc/xattr";
 import { mountAll, mountTemporarily, unmount } from "@oci-worker/mounts/mount";
 import { copyTree } from "./copy-tree.ts";
+
+const run = promisify(execFile);
 
 const ignore = () => undefined;
 
@@ -164,6 +169,36 @@ describe("copyTree", () => {
         assert(readFileSync(join(to, name)).equals(readFileSync(join(from, name))));
       }
     }));
+
+  test("shares the blocks of a file where the file system can", async () => {
+    await using directory = await mkdtempDisposable(join(tmpdir(), "copy-tree-xfs-"));
+    const image = join(directory.path, "image");
+    const mountPoint = join(directory.path, "xfs");
+    const mebibyte = 1024 * 1024;
+    writeFileSync(image, "");
+    truncateSync(image, 512 * mebibyte);
+    mkdirSync(mountPoint);
+    // Of the Debian package xfsprogs.
+    await run("mkfs.xfs", ["-q", "-m", "reflink=1", image]);
+    await run("mount", ["-o", "loop", image, mountPoint]);
+    try {
+      const bytesFree = () => statfsSync(mountPoint).bfree * statfsSync(mountPoint).bsize;
+      await withTrees(async (from, to) => {
+        await using file = await open(join(from, "large"), "w+");
+        await file.write(Buffer.alloc(64 * mebibyte, 7));
+        await file.sync();
+        const before = bytesFree();
+        copyWhole(from, to);
+        await using copy = await open(join(to, "large"));
+        await copy.sync();
+        assert(before - bytesFree() < 8 * mebibyte, `${before - bytesFree()} bytes more are in use`);
+        await file.write("changed", 0);
+        assert.equal((await copy.read(Buffer.alloc(7), 0, 7, 0)).buffer.toString("latin1"), "\x07".repeat(7));
+      }, mountPoint);
+    } finally {
+      await unmount(mountPoint);
+    }
+  });
 
   test("copies between file systems", async () => {
     await using tmpfs = await mountTemporarily([{ type: "tmpfs", source: "tmpfs", options: [] }], tmpdir());
