@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { describeMachine, markdownOf, type Report } from "./report.ts";
 import { adapter } from "./workload/adapter.ts";
+import { native } from "./workload/native.ts";
 import { resolver } from "./workload/resolver.ts";
 import { snapshots } from "./workload/snapshots.ts";
 import { start } from "./workload/start.ts";
@@ -13,6 +14,7 @@ const page = join(import.meta.dirname, "../docs/benchmarks.md");
 const workloads: Readonly<Record<string, () => Promise<Report>>> = {
   adapter,
   snapshots,
+  native,
   start,
   unpack,
   resolver,
