@@ -8,7 +8,16 @@ import { description } from "./description.ts";
 import { disk } from "./disk.ts";
 import { lifeCycle } from "./life-cycle.ts";
 import { mappedIDs } from "./mapped-ids.ts";
-import type { Traits } from "./subject.ts";
+import type { Check, Traits } from "./subject.ts";
+
+/** Every promise, and what shows that it is kept. */
+export const promises: Readonly<Record<string, Check>> = {
+  ...lifeCycle,
+  ...description,
+  ...disk,
+  ...content,
+  ...mappedIDs,
+};
 
 /** A snapshotter, with all that has to be stopped after it. */
 interface Opened extends AsyncDisposable {

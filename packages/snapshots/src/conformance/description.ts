@@ -9,6 +9,30 @@ export const description: Readonly<Record<string, Check>> = {
     await fails(snapshotter.stat("no such key"), NotFoundError, "no such key");
   },
 
+  "stat tells all of a snapshot of any kind": async (subject) => {
+    const { snapshotter } = subject;
+    await commitLayer(subject, "base", undefined, undefined, { a: "1" });
+    await snapshotter.prepare("active", "base", { b: "2" });
+    await snapshotter.view("view", "base", { c: "3" });
+    const cases = [
+      { name: "base", parent: undefined, kind: "committed", labels: { a: "1" } },
+      { name: "active", parent: "base", kind: "active", labels: { b: "2" } },
+      { name: "view", parent: "base", kind: "view", labels: { c: "3" } },
+    ] as const;
+    for (const { name, parent, kind, labels } of cases) {
+      const info = await snapshotter.stat(name);
+      assert.deepEqual([info.name, info.parent, info.kind, info.labels], [name, parent, kind, labels]);
+      assert(info.createdAtNs > 0n && info.updatedAtNs > 0n);
+    }
+  },
+
+  "a client may be closed twice": async ({ snapshotter, reopen }) => {
+    await snapshotter.prepare("key", undefined, {});
+    await snapshotter[Symbol.asyncDispose]();
+    await snapshotter[Symbol.asyncDispose]();
+    assert.equal((await (await reopen()).stat("key")).name, "key");
+  },
+
   "a snapshot is made and updated at the same moment, during the call": async (subject) => {
     const { snapshotter } = subject;
     await during(snapshotter, "active", () => snapshotter.prepare("active", undefined, {}));

@@ -145,6 +145,26 @@ export const disk: Readonly<Record<string, Check>> = {
     }
   },
 
+  "usage counts a deletion where it is kept as a file": async (subject) => {
+    const { snapshotter, traits } = subject;
+    await commitLayer(subject, "base", undefined, (path) => writeFile(join(path, "file"), ""));
+    const mounts = await snapshotter.prepare("key", "base", {});
+    await mounted(subject, mounts, (path) => rm(join(path, "file")));
+    const { inodes } = await snapshotter.usage("key");
+    assert.equal(inodes, traits.holdsWholeTrees ? 1n : 2n);
+    await snapshotter.commit("child", "key", {});
+    assert.equal((await snapshotter.usage("child")).inodes, inodes);
+  },
+
+  "remove of a snapshot whose directory is gone succeeds": async (subject) => {
+    const { snapshotter } = subject;
+    const [directory = ""] = writableDirectories(await snapshotter.prepare("key", undefined, {}));
+    await rm(directory, { recursive: true });
+    await snapshotter.remove("key");
+    await snapshotter.cleanup();
+    await fails(snapshotter.stat("key"), NotFoundError, "key");
+  },
+
   "remove of a snapshot that is mounted somewhere succeeds": async (subject) => {
     const { snapshotter } = subject;
     await commitLayer(subject, "base");

@@ -1,4 +1,6 @@
 import assert from "node:assert/strict";
+import { readdir, stat, writeFile } from "node:fs/promises";
+import { join } from "node:path";
 import {
   AlreadyExistsError,
   FailedPreconditionError,
@@ -6,7 +8,7 @@ import {
   NotFoundError,
   UnimplementedError,
 } from "@oci-worker/errdefs";
-import { type Check, commitLayer, fails, listed } from "./subject.ts";
+import { type Check, commitLayer, fails, listed, mounted } from "./subject.ts";
 
 /** Which transitions there are between kinds, and which calls refuse which. */
 export const lifeCycle: Readonly<Record<string, Check>> = {
@@ -83,6 +85,18 @@ export const lifeCycle: Readonly<Record<string, Check>> = {
     await snapshotter.prepare("key", "name", {});
   },
 
+  "commit moves no data": async (subject) => {
+    const { snapshotter } = subject;
+    let inode: bigint | undefined;
+    await commitLayer(subject, "name", undefined, async (path) => {
+      await writeFile(join(path, "file"), "content");
+      inode = (await stat(join(path, "file"), { bigint: true })).ino;
+    });
+    await mounted(subject, await snapshotter.view("view", "name", {}), async (path) => {
+      assert.equal((await stat(join(path, "file"), { bigint: true })).ino, inode);
+    });
+  },
+
   "commit refuses a key that does not exist, also when the name is taken": async (subject) => {
     await commitLayer(subject, "taken");
     await fails(subject.snapshotter.commit("name", "no such key", {}), NotFoundError, "no such key");
@@ -125,8 +139,10 @@ export const lifeCycle: Readonly<Record<string, Check>> = {
 
   "commit puts a snapshot without parent on one, or says that it cannot": async (subject) => {
     const { snapshotter, traits } = subject;
-    await commitLayer(subject, "base");
-    await snapshotter.prepare("key", undefined, {});
+    await commitLayer(subject, "base", undefined, (path) => writeFile(join(path, "of base"), ""));
+    await mounted(subject, await snapshotter.prepare("key", undefined, {}), (path) =>
+      writeFile(join(path, "of key"), ""),
+    );
     if (!traits.canRebase) {
       await fails(snapshotter.commit("name", "key", {}, "base"), UnimplementedError, "base");
       assert.equal((await snapshotter.stat("key")).kind, "active");
@@ -137,6 +153,9 @@ export const lifeCycle: Readonly<Record<string, Check>> = {
     await snapshotter.commit("name", "key", {}, "base");
     assert.equal((await snapshotter.stat("name")).parent, "base");
     await fails(snapshotter.remove("base"), FailedPreconditionError, "base");
+    await mounted(subject, await snapshotter.prepare("child", "name", {}), async (path) => {
+      assert.deepEqual((await readdir(path)).sort(), ["of base", "of key"]);
+    });
   },
 
   "remove takes a snapshot of any kind, and its key is free for any other": async (subject) => {
