@@ -38,6 +38,11 @@ export function check(syscall: string, result: unknown, path?: Path): number {
   return value;
 }
 
+/** The errno of the call that has just failed, for calls that report it without an error object. */
+export function errnoOf(): number {
+  return koffi.errno();
+}
+
 /** `path` as the C library reads it: NUL-terminated if it is bytes. koffi terminates text itself. */
 export function cPath(path: Path): Path {
   return typeof path === "string" ? path : Buffer.concat([path, Buffer.alloc(1)]);

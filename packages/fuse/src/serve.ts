@@ -1,0 +1,53 @@
+import { readInto, writeFrom } from "@oci-worker/libc/descriptor";
+import type { FileSystem } from "./file-system.ts";
+import type { Capabilities } from "./negotiate.ts";
+import { errno } from "./protocol.ts";
+import { RequestHandler } from "./request-handler.ts";
+
+export interface ServeOptions extends Partial<Capabilities> {
+  /** Asked before each request: whether this thread should end and leave the device to another. */
+  readonly isStopped?: () => boolean;
+  /** Called before each request: the moment to take notice of what others have changed. */
+  readonly beforeRequest?: () => void;
+}
+
+/**
+ * Serves `fileSystem` on the FUSE device `fd`: waits for a request, answers it, and so on. Returns when the file system is
+ * unmounted, or when `isStopped` says so.
+ *
+ * It blocks its thread, so it wants one of its own. A thread that waits for the kernel cannot be woken by anything but a request:
+ * whoever stops it looks up some name in the mount afterwards, and does not wait for the answer, which may be for the next
+ * server to give.
+ *
+ * @throws {Error} with the errno, if the device cannot be read.
+ */
+export function serveFileSystem(
+  fd: number,
+  fileSystem: FileSystem,
+  { passthrough = false, isStopped = () => false, beforeRequest }: ServeOptions = {},
+): void {
+  const handler = new RequestHandler(fileSystem, { passthrough });
+  while (!isStopped()) {
+    const length = readInto(fd, handler.request);
+    if (length === -errno.ENODEV) {
+      return;
+    }
+    if (length < 0) {
+      if (isPassing(-length)) {
+        continue;
+      }
+      throw new Error(`Cannot read requests from FUSE device: errno ${-length}`);
+    }
+    beforeRequest?.();
+    const replyBytes = handler.handle(length);
+    if (replyBytes > 0) {
+      // It fails when whoever asked is gone, or the mount is.
+      writeFrom(fd, handler.reply, replyBytes);
+    }
+  }
+}
+
+/** ENOENT: whoever asked gave up before we read it. */
+function isPassing(code: number): boolean {
+  return code === errno.ENOENT || code === errno.EINTR || code === errno.EAGAIN;
+}
