@@ -37,6 +37,11 @@ describe("readOnlyMounts", () => {
       overlay("lowerdir=/a\\:b:/c"),
       overlay("lowerdir=/a\\:b:/c", "ro"),
     ],
+    [
+      "says so to an overlay with mapped ids, whose upper directory cannot be a lower one",
+      overlay("uidmap=0:1:1", "gidmap=0:1:1", "workdir=/w", "upperdir=/u", "lowerdir=/a"),
+      overlay("uidmap=0:1:1", "gidmap=0:1:1", "workdir=/w", "upperdir=/u", "lowerdir=/a", "ro"),
+    ],
   ];
   for (const [name, mount, want] of cases) {
     test(name, () => assert.deepEqual(readOnlyMounts([mount]), [want]));

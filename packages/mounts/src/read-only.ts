@@ -3,6 +3,9 @@ import type { Mount } from "./mount.ts";
 /** Options of an overlay that make no sense, or harm, without an upper directory. */
 const ofUpper = /^(upperdir=|workdir=|volatile$|rw$)/;
 
+/** What maps ids, by containerd's name. */
+const idMapped = /^[ug]idmap=/;
+
 /**
  * The same view as `mounts` give, for reading only.
  *
@@ -11,7 +14,8 @@ const ofUpper = /^(upperdir=|workdir=|volatile$|rw$)/;
  */
 export function readOnlyMounts(mounts: readonly Mount[]): Mount[] {
   return mounts.map((mount) => {
-    const layers = overlayLayers(mount);
+    // Of an overlay with mapped ids the upper directory is the one that is not mapped, so it cannot be a lower one.
+    const layers = mount.options.some((option) => idMapped.test(option)) ? undefined : overlayLayers(mount);
     if (layers === undefined) {
       return { ...mount, options: [...mount.options.filter((option) => option !== "rw"), "ro"] };
     }

@@ -1,13 +1,16 @@
 import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
 import { mkdir, mkdtempDisposable, readdir, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, test } from "node:test";
+import { promisify } from "node:util";
 import { mountAll, mountTemporarily } from "@oci-worker/mounts/mount";
 import { mountPointsBeneath } from "@oci-worker/mounts/mountinfo";
 import { Overlayfs } from "./overlayfs.ts";
 import { probeOverlayfs } from "./probe.ts";
 
+const run = promisify(execFile);
 const settings = { mountOptions: [], upperdirLabel: false };
 
 async function obstacleOn(root: string): Promise<string> {
@@ -43,6 +46,25 @@ describe("probeOverlayfs", () => {
     await using overlay = await mountTemporarily([{ type: "overlay", source: "overlay", options }], tmpdir());
     assert.match(await obstacleOn(overlay.path), /Cannot mount overlay/);
     assert.deepEqual(await readdir(overlay.path), []);
+  });
+
+  test("has overlays in a user namespace keep their records in attributes of users", async () => {
+    await using directory = await mkdtempDisposable(join(tmpdir(), "probe-"));
+    const script = `
+      import { mountAll } from "@oci-worker/mounts/mount";
+      import { probeOverlayfs } from ${JSON.stringify(join(import.meta.dirname, "probe.ts"))};
+      const root = ${JSON.stringify(directory.path)};
+      await mountAll([{ type: "tmpfs", source: "tmpfs", options: [] }], root);
+      const backend = await probeOverlayfs(root, { mountOptions: ["xino=off"], upperdirLabel: false });
+      const mounts = backend.mounts?.({ kind: "active", directory: "/s/2", parents: ["/s/1"], labels: {} });
+      process.stdout.write(JSON.stringify(mounts ?? backend));
+    `;
+    const { stdout } = await run(
+      "unshare",
+      ["--user", "--map-root-user", "--mount", process.execPath, "--input-type=module", "-e", script],
+      { cwd: import.meta.dirname },
+    );
+    assert.deepEqual(JSON.parse(stdout)[0].options.slice(0, 3), ["index=off", "userxattr", "xino=off"]);
   });
 
   for (const name of ["a,b", "a:b", "a\\b", "a b", "a\nb"]) {
