@@ -12,11 +12,15 @@ import {
   umount2,
 } from "@oci-worker/libc/mount";
 import { attachMapped, mappedLowers } from "./mapped.ts";
+import { helperCommand, mountByHelper } from "./mount-by-helper.ts";
 import { mountByParameters } from "./mount-by-parameters.ts";
 import { type ParsedOptions, parseOptions } from "./options.ts";
 import { openUserNamespace } from "./user-namespace.ts";
 
-/** What mount(2) would be told: containerd's Mount. */
+/**
+ * What mount(2) would be told: containerd's Mount. A type such as `fuse3.fuse-overlayfs` names a program that serves the
+ * file system, and is mounted by a helper of mount(8).
+ */
 export interface Mount {
   readonly type: string;
   readonly source: string;
@@ -41,7 +45,8 @@ const busyPauseMs = 20;
 /**
  * Mounts `mounts` in order at `target`, or shows nothing at all.
  *
- * @throws {FailedPreconditionError} naming the mount and what the kernel said; what was mounted until then is undone.
+ * @throws {FailedPreconditionError} naming the mount and what the kernel or the helper said; what was mounted until
+ *   then is undone.
  */
 export async function mountAll(mounts: readonly Mount[], target: string): Promise<void> {
   await using undo = new AsyncDisposableStack();
@@ -102,8 +107,11 @@ export async function unmount(target: string): Promise<void> {
 
 async function mountOne(mount: Mount, at: string): Promise<void> {
   const options = parseOptions(mount.options);
+  const helper = helperCommand(mount, at);
   try {
-    if (options.idMap === undefined) {
+    if (helper !== undefined) {
+      await mountByHelper(helper);
+    } else if (options.idMap === undefined) {
       mountAsItIs(mount, at, options);
     } else {
       using userNamespace = await openUserNamespace(options.idMap);
