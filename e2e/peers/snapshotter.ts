@@ -8,7 +8,7 @@ import { type ProcessOptions, type ProcessPeer, startProcess } from "./process.t
 const program = join(import.meta.dirname, "../../services/snapshotter/bin/oci-snapshotter");
 
 /** Every backend that journeys under a real containerd are made on: a name here is all that a new one takes. */
-export const backends = ["overlayfs", "native"] as const;
+export const backends = ["overlayfs", "fuse-overlayfs", "native"] as const;
 
 export type BackendName = (typeof backends)[number];
 

@@ -112,6 +112,19 @@ export function oneOf<Name extends string>(key: string, value: unknown, names: r
   return name;
 }
 
+/**
+ * Any of `names`, as a list or, in the environment, with commas between them.
+ *
+ * @throws {InvalidArgumentError} naming the key.
+ */
+export function someOf<Name extends string>(key: string, value: unknown, names: readonly Name[]): Name[] {
+  const items: unknown = typeof value === "string" ? value.split(",") : value;
+  if (!Array.isArray(items)) {
+    throw wrongSetting(key, value, `a list of any of ${names.join(", ")}`);
+  }
+  return items.map((item) => oneOf(key, item, names));
+}
+
 /** The error that says what `key` is, and what is wanted. */
 export function wrongSetting(key: string, value: unknown, wanted: string): InvalidArgumentError {
   const shown = typeof value === "bigint" ? String(value) : (JSON.stringify(value) ?? "nothing");

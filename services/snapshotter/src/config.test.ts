@@ -13,6 +13,7 @@ describe("parseConfig", () => {
       root: "/data/snapshots",
       address: "/run/s.sock",
       snapshotter: "native",
+      autoExclude: ["native", "overlayfs"],
       client: "ours",
       allowSeveralClients: true,
       resolverAddress: "/run/r.sock",
@@ -52,11 +53,21 @@ describe("parseConfig", () => {
     assert.equal(parseConfig({ root: "/" }).root, "/");
   });
 
+  test("takes a list with commas, as the environment has it", () => {
+    assert.deepEqual(parseConfig({ autoExclude: "native,fuse-overlayfs" }).autoExclude, [
+      "native",
+      "fuse-overlayfs",
+    ]);
+  });
+
   const wrong: readonly Readonly<Record<string, unknown>>[] = [
     { snapshoter: "native" },
     { toString: "x" },
     { snapshotter: "overlay" },
     { snapshotter: 1 },
+    { autoExclude: "native,stargz" },
+    { autoExclude: ["auto"] },
+    { autoExclude: 1 },
     { root: "relative" },
     { root: "" },
     { root: "/a\0b" },

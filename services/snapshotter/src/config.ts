@@ -4,15 +4,17 @@ import {
   oneOf,
   refuseUnknownKeys,
   socketPath,
+  someOf,
   text,
   texts,
   truth,
   wrongSetting,
 } from "@oci-worker/daemon/setting";
+import { type BackendName, backendNames } from "./backends/backend.ts";
 import { objectionTo } from "./backends/overlayfs/mount-options.ts";
 
 /** Every name that `--snapshotter` knows. */
-const snapshotterNames = ["auto", "native", "overlayfs", "fuse-overlayfs", "stargz"] as const;
+const snapshotterNames = ["auto", ...backendNames, "stargz"] as const;
 
 export type SnapshotterName = (typeof snapshotterNames)[number];
 
@@ -22,8 +24,10 @@ export interface Config {
   readonly root: string;
   /** Path of the unix socket that the Snapshots API is served on. */
   readonly address: string;
-  /** How snapshots are kept. `auto` takes what the root already has, else the first of overlayfs and native that runs. */
+  /** How snapshots are kept. `auto` takes what the root already has, else the first of overlayfs, fuse-overlayfs and native that runs. */
   readonly snapshotter: SnapshotterName;
+  /** What `auto` never takes, though nothing else runs. `native` here: better no snapshotter than full copies. */
+  readonly autoExclude: readonly BackendName[];
   /**
    * The client that this root is for, by the name that it has for us; undefined: the first that changes something. A
    * name other than before hands the root over.
@@ -55,6 +59,7 @@ export const defaults: Config = {
   root: "/var/lib/oci-worker/snapshotter",
   address: "/run/oci-worker/snapshotter.sock",
   snapshotter: "auto",
+  autoExclude: [],
   client: undefined,
   allowSeveralClients: false,
   resolverAddress: undefined,
@@ -78,6 +83,7 @@ export function parseConfig(raw: Readonly<Record<string, unknown>>): Config {
     root: absolutePath("root", raw["root"] ?? defaults.root),
     address: socketPath("address", raw["address"] ?? defaults.address),
     snapshotter: oneOf("snapshotter", raw["snapshotter"] ?? defaults.snapshotter, snapshotterNames),
+    autoExclude: someOf("autoExclude", raw["autoExclude"] ?? defaults.autoExclude, backendNames),
     client: raw["client"] === undefined ? undefined : text("client", raw["client"]),
     allowSeveralClients: truth(
       "allowSeveralClients",

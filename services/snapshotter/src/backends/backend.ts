@@ -2,7 +2,9 @@ import type { Mount } from "@oci-worker/mounts/mount";
 import type { Labels } from "@oci-worker/snapshots/labels";
 
 /** The backends that there are. */
-export type BackendName = "native" | "overlayfs";
+export const backendNames = ["native", "overlayfs", "fuse-overlayfs"] as const;
+
+export type BackendName = (typeof backendNames)[number];
 
 /** Why a backend cannot run on this host. */
 export interface Obstacle {

@@ -3,15 +3,35 @@ import type { Logger } from "pino";
 import type { Backend, BackendName, Probe } from "./backend.ts";
 
 /** Order of preference of `auto`. `native` comes last: it needs nothing of the host, and much of its disk. */
-const preference = ["overlayfs", "native"] as const satisfies readonly BackendName[];
+const preference = ["overlayfs", "fuse-overlayfs", "native"] as const satisfies readonly BackendName[];
 
 export interface ChoiceOptions {
   readonly root: string;
   /** What the operator has asked for. */
   readonly wanted: BackendName | "auto";
+  /** What `auto` never takes. */
+  readonly excluded: readonly BackendName[];
   /** Which backend the snapshots on `root` belong to; undefined if there are none. */
   readonly existing: BackendName | undefined;
   readonly probes: Readonly<Record<BackendName, Probe>>;
+}
+
+/** Why a backend was taken. */
+export type ChoiceReason = "configured" | "has snapshots here" | "first that runs here";
+
+/** A backend that `auto` would have preferred, and why it was not taken. */
+export interface PassedOver {
+  readonly name: BackendName;
+  readonly obstacle: string;
+}
+
+/** The backend of a root, and how it came to be that one. */
+export interface Choice {
+  readonly backend: Backend;
+  readonly wanted: BackendName | "auto";
+  readonly reason: ChoiceReason;
+  /** In the order of preference; empty unless each was tried. */
+  readonly passedOver: readonly PassedOver[];
 }
 
 /**
@@ -23,11 +43,30 @@ export interface ChoiceOptions {
  *
  * @throws {FailedPreconditionError} if that backend cannot run, with the obstacle, or is not the operator's.
  */
-export async function chooseBackend(options: ChoiceOptions, log: Logger): Promise<Backend> {
-  const { root, wanted, existing, probes } = options;
+export async function chooseBackend(options: ChoiceOptions, log: Logger): Promise<Choice> {
+  const { root, wanted, existing } = options;
+  const choice = await settle(options, log);
+  const { backend, reason, passedOver } = choice;
+  log.info({ backend: backend.name, root, reason }, "backend chosen");
+  if (wanted === "auto" && existing === undefined && backend.name === "native") {
+    log.warn(
+      { backend: backend.name, root, passedOver },
+      "native is all that runs here: each snapshot is a full copy of its parent, slow to make and large; mend one of the obstacles, or refuse it with autoExclude",
+    );
+  }
+  return choice;
+}
+
+async function settle(options: ChoiceOptions, log: Logger): Promise<Choice> {
+  const { root, wanted, excluded, existing, probes } = options;
   if (existing !== undefined && wanted !== "auto" && wanted !== existing) {
     throw new FailedPreconditionError(
       `Cannot use ${wanted} on ${root}: it holds snapshots of ${existing}, want that backend or another root`,
+    );
+  }
+  if (existing !== undefined && wanted === "auto" && excluded.includes(existing)) {
+    throw new FailedPreconditionError(
+      `Cannot use auto on ${root}: it holds snapshots of ${existing}, which autoExclude refuses, want that backend by name or another root`,
     );
   }
   const named = existing ?? (wanted === "auto" ? undefined : wanted);
@@ -37,16 +76,19 @@ export async function chooseBackend(options: ChoiceOptions, log: Logger): Promis
       throw new FailedPreconditionError(`Cannot use ${named} on ${root}: ${backend.obstacle}`);
     }
     const reason = existing === undefined ? "configured" : "has snapshots here";
-    log.info({ backend: named, root, reason }, "backend chosen");
-    return backend;
+    return { backend, wanted, reason, passedOver: [] };
   }
+  const passedOver: PassedOver[] = [];
   for (const name of preference) {
-    const backend = await probes[name](root);
+    const backend = excluded.includes(name)
+      ? { obstacle: "autoExclude refuses it" }
+      : await probes[name](root);
     if (!("obstacle" in backend)) {
-      log.info({ backend: name, root, reason: "first that runs here" }, "backend chosen");
-      return backend;
+      return { backend, wanted, reason: "first that runs here", passedOver };
     }
     log.warn({ backend: name, root, obstacle: backend.obstacle }, "backend passed over");
+    passedOver.push({ name, obstacle: backend.obstacle });
   }
-  throw new FailedPreconditionError(`Cannot choose a backend for ${root}: none can run there`);
+  const why = passedOver.map(({ name, obstacle }) => `${name}: ${obstacle}`).join("; ");
+  throw new FailedPreconditionError(`Cannot choose a backend for ${root}: none can run there: ${why}`);
 }

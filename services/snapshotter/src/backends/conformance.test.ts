@@ -9,9 +9,10 @@ import { openSnapshotter } from "./open.ts";
 const traits = {
   native: { canRebase: false, holdsWholeTrees: true },
   overlayfs: { canRebase: true, holdsWholeTrees: false },
+  "fuse-overlayfs": { canRebase: true, holdsWholeTrees: false },
 } as const;
 
-for (const backend of ["native", "overlayfs"] as const) {
+for (const backend of ["native", "overlayfs", "fuse-overlayfs"] as const) {
   conformance(backend, traits[backend], async (root) => {
     const log = pino({ level: "silent" });
     await using undo = new AsyncDisposableStack();

@@ -5,6 +5,11 @@ import { makeProbeDirectory, type ProbeDirectory } from "./probe-directory.ts";
 /** Shows what root owns as the user and group 1. */
 const options = ["uidmap=0:1:1", "gidmap=0:1:1"];
 
+/** A bind mount of what is probed. */
+export function bindIn({ lower }: ProbeDirectory): Mount {
+  return { type: "bind", source: lower, options: ["rbind"] };
+}
+
 /**
  * Finds out why snapshots on `root` cannot be shown with other ids than they have on disk, by showing a file so;
  * undefined if they can. Linux maps ids since 5.12, beneath an overlay since 5.19, on some file systems later or never.

@@ -5,10 +5,11 @@ import type { Logger } from "pino";
 import type { Config, SnapshotterName } from "../config.ts";
 import { Metastore } from "../metastore/metastore.ts";
 import { Trees } from "../trees/trees.ts";
-import type { BackendName, Probe } from "./backend.ts";
+import { type BackendName, backendNames, type Probe } from "./backend.ts";
 import { chooseBackend } from "./choose.ts";
 import { refuseWithoutMetadata, reportLostDirectories } from "./damage-at-start.ts";
 import { DirectoryStore } from "./directory-store.ts";
+import { probeFuseOverlayfs } from "./fuse-overlayfs/probe.ts";
 import { probeIDMap } from "./id-map-probe.ts";
 import { Native } from "./native/native.ts";
 import { probeOverlayfs } from "./overlayfs/probe.ts";
@@ -22,7 +23,10 @@ import { SnapshotDirectories } from "./snapshot-directories.ts";
  * @throws {DataLossError} if the metadata is damaged, or gone.
  */
 export async function openSnapshotter(
-  config: Pick<Config, "root" | "snapshotter" | "syncOnCommit" | "mountOptions" | "upperdirLabel">,
+  config: Pick<
+    Config,
+    "root" | "snapshotter" | "autoExclude" | "syncOnCommit" | "mountOptions" | "upperdirLabel"
+  >,
   log: Logger,
 ): Promise<DirectoryStore> {
   const { root, snapshotter, syncOnCommit } = config;
@@ -37,6 +41,7 @@ export async function openSnapshotter(
   const trees = undo.use(new Trees());
   const probes: Readonly<Record<BackendName, Probe>> = {
     overlayfs: () => probeOverlayfs(root, config),
+    "fuse-overlayfs": probeFuseOverlayfs,
     native: async () => {
       const idMapObstacle = await probeIDMap(root, ({ lower }) => ({
         type: "bind",
@@ -46,7 +51,8 @@ export async function openSnapshotter(
       return new Native({ trees, log, syncsContent: syncOnCommit, idMapObstacle });
     },
   };
-  const backend = await chooseBackend({ root, wanted, existing, probes }, log);
+  const { autoExclude: excluded } = config;
+  const { backend } = await chooseBackend({ root, wanted, excluded, existing, probes }, log);
   const { idMapObstacle } = backend;
   if (idMapObstacle !== undefined) {
     log.info({ backend: backend.name, obstacle: idMapObstacle }, "snapshots with mapped ids are refused");
@@ -62,17 +68,18 @@ export async function openSnapshotter(
 }
 
 function implemented(name: SnapshotterName): BackendName | "auto" {
-  if (name === "fuse-overlayfs" || name === "stargz") {
+  if (name === "stargz") {
     throw new UnimplementedError(
-      `Cannot start snapshotter ${name}: this version does not have it, want one of auto, native, overlayfs`,
+      `Cannot start snapshotter ${name}: this version does not have it, want one of auto, ${backendNames.join(", ")}`,
     );
   }
   return name;
 }
 
 function known(name: string | undefined, root: string): BackendName | undefined {
-  if (name === undefined || name === "native" || name === "overlayfs") {
-    return name;
+  const backend = backendNames.find((each) => each === name);
+  if (name === undefined || backend !== undefined) {
+    return backend;
   }
   throw new FailedPreconditionError(
     `Cannot use ${root}: it holds snapshots of ${JSON.stringify(name)}, which this version does not have`,

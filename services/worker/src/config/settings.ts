@@ -83,7 +83,7 @@ export const settings = {
     "text",
     { flag: "oci-worker-snapshotter", toml: "worker.oci.snapshotter" },
     "auto",
-    "auto, native or overlayfs",
+    "auto, native, overlayfs or fuse-overlayfs",
   ),
   proxySnapshotterPath: setting(
     "text",

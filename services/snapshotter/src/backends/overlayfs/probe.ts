@@ -1,11 +1,11 @@
-import { readdir, readFile, unlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { type Mount, mountAll } from "@oci-worker/mounts/mount";
+import type { Mount } from "@oci-worker/mounts/mount";
 import type { Obstacle } from "../backend.ts";
 import { probeIDMap } from "../id-map-probe.ts";
-import { makeProbeDirectory, type ProbeDirectory } from "../probe-directory.ts";
+import type { ProbeDirectory } from "../probe-directory.ts";
 import { overlayHost, overlayOptionSets } from "./options.ts";
 import { Overlayfs } from "./overlayfs.ts";
+import { obstacleOfPath, tryOverlay } from "./trial.ts";
 
 /** What an operator can set of the backend. */
 export interface OverlayfsSettings {
@@ -25,17 +25,15 @@ export async function probeOverlayfs(
   root: string,
   settings: OverlayfsSettings,
 ): Promise<Overlayfs | Obstacle> {
-  const separator = /[,:\\\s]/.exec(root);
-  if (separator !== null) {
-    return {
-      obstacle: `the path ${JSON.stringify(root)} has the character ${JSON.stringify(separator[0])}, which separates options of overlay mounts`,
-    };
+  const ofPath = obstacleOfPath(root);
+  if (ofPath !== undefined) {
+    return { obstacle: ofPath };
   }
   const obstacles: string[] = [];
   for (const options of overlayOptionSets(overlayHost(), settings.mountOptions)) {
     // Without `volatile` (Linux 5.10) the unmount would wait until all that anybody has written is on disk.
     for (const attempt of [[...options, "volatile"], options]) {
-      const obstacle = await tryOverlay(join(root, "probe"), attempt);
+      const obstacle = await tryOverlay(join(root, "probe"), { type: "overlay", options: attempt });
       if (obstacle === undefined) {
         const idMapObstacle = await probeIDMap(root, (directory) => overlayIn(directory, attempt));
         return new Overlayfs({ options, idMapObstacle, upperdirLabel: settings.upperdirLabel });
@@ -44,27 +42,6 @@ export async function probeOverlayfs(
     }
   }
   return { obstacle: [...new Set(obstacles)].join("; ") };
-}
-
-/** Mounts an overlay in the new directory `path` and deletes a file through it. Returns what went wrong. */
-async function tryOverlay(path: string, options: readonly string[]): Promise<string | undefined> {
-  await using directory = await makeProbeDirectory(path);
-  const { lower, merged } = directory;
-  await writeFile(join(lower, "deleted"), "");
-  await writeFile(join(lower, "kept"), "lower");
-  try {
-    await mountAll([overlayIn(directory, options)], merged);
-    await unlink(join(merged, "deleted"));
-    await writeFile(join(merged, "kept"), "upper");
-    const left = await readdir(merged);
-    // Without entry types (d_type) of the file system beneath, deleted files stay listed.
-    if (left.join() !== "kept" || (await readFile(join(lower, "kept"), "utf8")) !== "lower") {
-      return `an overlay on it shows ${JSON.stringify(left)} after a deletion, want ["kept"]`;
-    }
-    return undefined;
-  } catch (error) {
-    return error instanceof Error ? error.message : String(error);
-  }
 }
 
 function overlayIn({ lower, upper, work }: ProbeDirectory, options: readonly string[]): Mount {
