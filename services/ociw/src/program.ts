@@ -7,13 +7,21 @@ import type { Command, CommandGroup } from "./commands/command.ts";
 import { info } from "./commands/info.ts";
 import { run } from "./commands/run.ts";
 import { snapshots } from "./commands/snapshots/snapshots.ts";
+import { snapshotter } from "./commands/snapshotter.ts";
 import { sources } from "./commands/sources.ts";
 import { workers } from "./commands/workers.ts";
 import { failureLine } from "./output/failure.ts";
 import type { Terminal } from "./terminal.ts";
 
 const name = "ociw";
-const commands: Readonly<Record<string, Command | CommandGroup>> = { run, workers, info, snapshots, sources };
+const commands: Readonly<Record<string, Command | CommandGroup>> = {
+  run,
+  workers,
+  info,
+  snapshots,
+  snapshotter,
+  sources,
+};
 const usageExitCode = 2;
 
 /**

@@ -30,7 +30,11 @@ await runProgram("oci-snapshotter", async () => {
   await using _lock = await lockRoot(config.root, "lock");
   await using snapshotter = await openSnapshotter(config, log);
   const ownership = new Ownership({ ...config, record: snapshotter.ownerRecord, log });
-  await using _server = await serveSnapshotter({ ...config, sockets, ownership }, snapshotter, log);
+  await using _server = await serveSnapshotter(
+    { ...config, sockets, ownership, inspector: snapshotter.inspector },
+    snapshotter,
+    log,
+  );
   const address = sockets.map(({ boundTo }) => boundTo).join(" ") || config.address;
   log.info({ address, root: config.root, backend: snapshotter.backend }, "serving");
   notifyManager("READY=1", log);

@@ -4,6 +4,7 @@ import { UnavailableError } from "@oci-worker/errdefs";
 import { unixChannel } from "@oci-worker/grpc/channel";
 import { hostPlatform, type Platform } from "@oci-worker/oci/platform";
 import { RegistryClient } from "@oci-worker/registry/client";
+import { describeSnapshotter } from "@oci-worker/snapshots/describe";
 import { openProxy } from "@oci-worker/snapshots/proxy";
 import type { Snapshotter } from "@oci-worker/snapshots/snapshotter";
 import { SourceClient } from "@oci-worker/sources/source-client";
@@ -92,7 +93,7 @@ export async function openWorker(
     sessions: peers.sessions,
     log,
   });
-  const identity = await identify(config);
+  const identity = await identify({ ...config, snapshotter: await backendOf(config, peers) });
   const defaultPlatform = identity.platforms[0] ?? hostPlatform;
   const operationParts = {
     refs,
@@ -115,6 +116,17 @@ export async function openWorker(
     exporters: { local: new LocalExporter(refs) },
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
   };
+}
+
+/**
+ * The backend that a snapshotter of ours runs on, which clients want to know and `auto` does not tell; the name that the
+ * operator gave it, if it is another one.
+ */
+async function backendOf({ snapshotter }: Config, { snapshotterAddress }: WorkerPeers): Promise<string> {
+  using channel = unixChannel(snapshotterAddress);
+  return (
+    (await describeSnapshotter(channel, AbortSignal.timeout(snapshotterStartMs)))?.backend ?? snapshotter
+  );
 }
 
 async function requireAnswer(snapshotter: Snapshotter, address: string): Promise<void> {

@@ -3,7 +3,7 @@ import type { Logger } from "pino";
 import type { Backend, BackendName, Probe } from "./backend.ts";
 
 /** Order of preference of `auto`. `native` comes last: it needs nothing of the host, and much of its disk. */
-const preference = ["overlayfs", "fuse-overlayfs", "native"] as const satisfies readonly BackendName[];
+export const preference = ["overlayfs", "fuse-overlayfs", "native"] as const satisfies readonly BackendName[];
 
 export interface ChoiceOptions {
   readonly root: string;

@@ -15,12 +15,15 @@ import type { OwnerRecord } from "../ownership/ownership.ts";
 import { measureTree } from "../trees/measure-tree.ts";
 import type { Trees } from "../trees/trees.ts";
 import { type Backend, type BackendName, contentOf, type MountableKind } from "./backend.ts";
+import type { Choice } from "./choose.ts";
+import { Inspector } from "./inspector.ts";
 import { hasDirectory, type SnapshotDirectories } from "./snapshot-directories.ts";
 
 export interface DirectoryStoreOptions {
   readonly metastore: Metastore;
   readonly directories: SnapshotDirectories;
-  readonly backend: Backend;
+  readonly root: string;
+  readonly choice: Choice;
   readonly trees: Trees;
   /** Whether a commit waits until everything that was written to the snapshot is on disk. */
   readonly syncOnCommit: boolean;
@@ -47,7 +50,7 @@ export class DirectoryStore implements Snapshotter {
   constructor(options: DirectoryStoreOptions) {
     this.#options = options;
     this.#metastore = options.metastore;
-    this.#backend = options.backend;
+    this.#backend = options.choice.backend;
     this.#directories = options.directories;
   }
 
@@ -58,6 +61,11 @@ export class DirectoryStore implements Snapshotter {
   /** The name of the backend that it runs on. */
   get backend(): BackendName {
     return this.#backend.name;
+  }
+
+  /** What says why it is as it is. */
+  get inspector(): Inspector {
+    return new Inspector({ ...this.#options, mounts: (key) => this.mounts(key) });
   }
 
   /** Where it is remembered whose the snapshots are. */

@@ -10,7 +10,7 @@ import { chooseBackend } from "./choose.ts";
 import { refuseWithoutMetadata, reportLostDirectories } from "./damage-at-start.ts";
 import { DirectoryStore } from "./directory-store.ts";
 import { probeFuseOverlayfs } from "./fuse-overlayfs/probe.ts";
-import { probeIDMap } from "./id-map-probe.ts";
+import { bindIn, probeIDMap } from "./id-map-probe.ts";
 import { Native } from "./native/native.ts";
 import { probeOverlayfs } from "./overlayfs/probe.ts";
 import { SnapshotDirectories } from "./snapshot-directories.ts";
@@ -43,16 +43,13 @@ export async function openSnapshotter(
     overlayfs: () => probeOverlayfs(root, config),
     "fuse-overlayfs": probeFuseOverlayfs,
     native: async () => {
-      const idMapObstacle = await probeIDMap(root, ({ lower }) => ({
-        type: "bind",
-        source: lower,
-        options: ["rbind"],
-      }));
+      const idMapObstacle = await probeIDMap(root, bindIn);
       return new Native({ trees, log, syncsContent: syncOnCommit, idMapObstacle });
     },
   };
   const { autoExclude: excluded } = config;
-  const { backend } = await chooseBackend({ root, wanted, excluded, existing, probes }, log);
+  const choice = await chooseBackend({ root, wanted, excluded, existing, probes }, log);
+  const { backend } = choice;
   const { idMapObstacle } = backend;
   if (idMapObstacle !== undefined) {
     log.info({ backend: backend.name, obstacle: idMapObstacle }, "snapshots with mapped ids are refused");
@@ -64,7 +61,7 @@ export async function openSnapshotter(
   undo.use(directories);
   await reportLostDirectories(root, metastore, log);
   const owned = undo.move();
-  return new DirectoryStore({ metastore, directories, backend, trees, syncOnCommit, log, owned });
+  return new DirectoryStore({ metastore, directories, root, choice, trees, syncOnCommit, log, owned });
 }
 
 function implemented(name: SnapshotterName): BackendName | "auto" {

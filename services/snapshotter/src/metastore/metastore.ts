@@ -29,6 +29,13 @@ const maxRecordChars = 4096;
 /** How long a write waits for another program that has opened the file, such as a backup. */
 const busyTimeoutMs = 5000;
 
+/** Numbers of snapshots by kind. */
+export interface SnapshotCounts {
+  readonly active: bigint;
+  readonly view: bigint;
+  readonly committed: bigint;
+}
+
 /**
  * Names, parents, kinds, labels and sizes of snapshots, in one SQLite file. What has been acknowledged survives a
  * power cut.
@@ -218,16 +225,28 @@ export class Metastore implements Disposable {
     });
   }
 
+  /** How many snapshots of each kind there are. */
+  counts(): SnapshotCounts {
+    const rows = this.#database.prepare("SELECT kind, count(*) AS count FROM snapshots GROUP BY kind").all();
+    const counts = Object.fromEntries(rows.map(({ kind, count }) => [String(kind), BigInt(Number(count))]));
+    return { active: 0n, view: 0n, committed: 0n, ...counts };
+  }
+
+  /** What {@link remove} would refuse `record` with; undefined if it would not. */
+  removalObstacle({ id, name }: SnapshotRecord): string | undefined {
+    const child = this.#child.get(id);
+    return child === undefined
+      ? undefined
+      : `Cannot remove ${quote(name)}: ${quote(String(child["name"]))} has it as parent, want that removed first`;
+  }
+
   /** Removes a snapshot. @returns what it was. */
   remove(key: string): Promise<SnapshotRecord> {
     const change = () => {
       const record = this.#existing("remove", key);
-      const child = this.#child.get(record.id);
-      if (child !== undefined) {
-        const name = quote(String(child["name"]));
-        throw new FailedPreconditionError(
-          `Cannot remove ${quote(key)}: ${name} has it as parent, want that removed first`,
-        );
+      const obstacle = this.removalObstacle(record);
+      if (obstacle !== undefined) {
+        throw new FailedPreconditionError(obstacle);
       }
       this.#delete.run(record.id);
       this.#records.delete(key);

@@ -1,0 +1,88 @@
+import { NotFoundError } from "@oci-worker/errdefs";
+import type { Mount } from "@oci-worker/mounts/mount";
+import { quote } from "../metastore/key.ts";
+import type { Metastore, SnapshotCounts } from "../metastore/metastore.ts";
+import type { SnapshotRecord } from "../metastore/record.ts";
+import type { BackendName } from "./backend.ts";
+import { type Choice, preference } from "./choose.ts";
+import { hasDirectory, type SnapshotDirectories } from "./snapshot-directories.ts";
+
+/** A backend as the choice has left it. */
+export interface Candidate {
+  readonly backend: BackendName;
+  readonly state: "chosen" | "passed over" | "not tried";
+  /** Why it was passed over. */
+  readonly obstacle: string | undefined;
+}
+
+/** The snapshotter as it runs. */
+export interface Description extends Pick<Choice, "backend" | "wanted" | "reason"> {
+  readonly candidates: readonly Candidate[];
+  readonly root: string;
+  readonly snapshots: SnapshotCounts;
+}
+
+/** What a snapshot is made of. */
+export interface Explanation {
+  readonly kind: SnapshotRecord["kind"];
+  /** Names of everything beneath it, the nearest first. */
+  readonly ancestors: readonly string[];
+  /** Undefined for a view of another snapshot, which shows that one's. */
+  readonly directory: string | undefined;
+  readonly mounts: readonly Mount[];
+  /** What a removal would be refused with now; undefined if it would not. */
+  readonly removalObstacle: string | undefined;
+}
+
+export interface InspectorOptions {
+  readonly root: string;
+  readonly choice: Choice;
+  readonly metastore: Metastore;
+  readonly directories: Pick<SnapshotDirectories, "pathOf">;
+  readonly mounts: (key: string) => Promise<readonly Mount[]>;
+}
+
+/** Says what the snapshotter has decided by itself, and why. Changes nothing. */
+export class Inspector {
+  readonly #options: InspectorOptions;
+
+  constructor(options: InspectorOptions) {
+    this.#options = options;
+  }
+
+  describe(): Description {
+    const { root, choice, metastore } = this.#options;
+    const { backend, wanted, reason } = choice;
+    const candidates = preference.map((name): Candidate => {
+      const obstacle = choice.passedOver.find((each) => each.name === name)?.obstacle;
+      const untaken = obstacle === undefined ? "not tried" : "passed over";
+      return { backend: name, state: name === backend.name ? "chosen" : untaken, obstacle };
+    });
+    return { backend, wanted, reason, candidates, root, snapshots: metastore.counts() };
+  }
+
+  /** @throws {NotFoundError} if there is no such snapshot. */
+  async explain(key: string): Promise<Explanation> {
+    const { metastore, directories, mounts } = this.#options;
+    const record = metastore.find(key);
+    if (record === undefined) {
+      throw new NotFoundError(`Cannot explain ${quote(key)}: not found`);
+    }
+    const { id, kind, parentID } = record;
+    return {
+      kind,
+      ancestors: this.#ancestors(record),
+      directory: hasDirectory(kind, parentID) ? directories.pathOf(id) : undefined,
+      mounts: kind === "committed" ? [] : await mounts(key),
+      removalObstacle: metastore.removalObstacle(record),
+    };
+  }
+
+  #ancestors({ parent }: SnapshotRecord): string[] {
+    const names: string[] = [];
+    for (let name = parent; name !== undefined; name = this.#options.metastore.find(name)?.parent) {
+      names.push(name);
+    }
+    return names;
+  }
+}

@@ -1,0 +1,97 @@
+import assert from "node:assert/strict";
+import { mkdtempDisposable } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { describe, test } from "node:test";
+import { type Client, Code, ConnectError, createClient } from "@connectrpc/connect";
+import { Health } from "@oci-worker/api/grpc/health";
+import { CandidateState, SnapshotterService } from "@oci-worker/api/ociworker/snapshotter";
+import { unixChannel } from "@oci-worker/grpc/channel";
+import type { Snapshotter } from "@oci-worker/snapshots/snapshotter";
+import { pino } from "pino";
+import { openSnapshotter } from "../backends/open.ts";
+import { type Config, defaults } from "../config.ts";
+import { serveSnapshotter } from "../server.ts";
+
+interface Served {
+  readonly client: Client<typeof SnapshotterService>;
+  readonly health: Client<typeof Health>;
+  readonly snapshotter: Snapshotter;
+  readonly root: string;
+}
+
+async function withServed(settings: Partial<Config>, use: (served: Served) => Promise<void>): Promise<void> {
+  await using directory = await mkdtempDisposable(join(tmpdir(), "snapshotter-service-"));
+  const root = join(directory.path, "root");
+  const log = pino({ level: "silent" });
+  const config = { ...defaults, ...settings, root, address: join(directory.path, "s.sock") };
+  await using snapshotter = await openSnapshotter(config, log);
+  const { inspector } = snapshotter;
+  await using _server = await serveSnapshotter({ ...config, inspector }, snapshotter, log);
+  using channel = unixChannel(config.address);
+  const client = createClient(SnapshotterService, channel);
+  await use({ client, health: createClient(Health, channel), snapshotter, root });
+}
+
+describe("SnapshotterService", () => {
+  test("tells the backend, why it is that one, and what became of the others", () =>
+    withServed({ autoExclude: ["overlayfs"] }, async ({ client, snapshotter, root }) => {
+      await snapshotter.prepare("filling", undefined, {});
+      await snapshotter.commit("base", "filling", {});
+      await snapshotter.prepare("key", "base", {});
+      const described = await client.describe({});
+      assert.deepEqual(
+        [described.backend, described.wanted, described.reason, described.root, described.canRebase],
+        ["fuse-overlayfs", "auto", "first that runs here", root, true],
+      );
+      assert.deepEqual(
+        described.candidates.map(({ backend, state, obstacle }) => [backend, state, obstacle]),
+        [
+          ["overlayfs", CandidateState.PASSED_OVER, "autoExclude refuses it"],
+          ["fuse-overlayfs", CandidateState.CHOSEN, ""],
+          ["native", CandidateState.NOT_TRIED, ""],
+        ],
+      );
+      const { active, view, committed } = described.snapshots ?? {};
+      assert.deepEqual([active, view, committed], [1n, 0n, 1n]);
+      assert.equal(described.processId, BigInt(process.pid));
+      assert.match(described.version, /^\d+\.\d+\.\d+/);
+    }));
+
+  test("tells what a snapshot is made of, and why it cannot be removed", () =>
+    withServed({ snapshotter: "overlayfs" }, async ({ client, snapshotter, root }) => {
+      await snapshotter.prepare("filling", undefined, {});
+      await snapshotter.commit("base", "filling", {});
+      await snapshotter.prepare("filling more", "base", {});
+      await snapshotter.commit("top", "filling more", {});
+      const mounts = await snapshotter.prepare("key", "top", {});
+      const active = await client.explain({ key: "key" });
+      assert.equal(active.kind, "active");
+      assert.deepEqual(active.ancestors, ["top", "base"]);
+      assert(active.directory.startsWith(`${root}/snapshots/`));
+      assert.deepEqual(
+        active.mounts.map(({ type, source, options }) => ({ type, source, options })),
+        mounts,
+      );
+      assert.equal(active.removalObstacle, "");
+
+      const base = await client.explain({ key: "base" });
+      assert.deepEqual([base.kind, base.mounts, base.ancestors], ["committed", [], []]);
+      await assert.rejects(
+        snapshotter.remove("base"),
+        (error) => error instanceof Error && error.message === base.removalObstacle,
+      );
+
+      await snapshotter.view("look", "top", {});
+      assert.equal((await client.explain({ key: "look" })).directory, "");
+      await assert.rejects(
+        client.explain({ key: "nothing" }),
+        (error) => error instanceof ConnectError && error.code === Code.NotFound,
+      );
+    }));
+
+  test("is named by the health service", () =>
+    withServed({ snapshotter: "native" }, async ({ health }) => {
+      await health.check({ service: SnapshotterService.typeName });
+    }));
+});

@@ -1,0 +1,45 @@
+import type { ServiceImpl } from "@connectrpc/connect";
+import { CandidateState, type SnapshotterService } from "@oci-worker/api/ociworker/snapshotter";
+import { mountToProto } from "@oci-worker/snapshots/convert";
+import type { Candidate, Inspector } from "../backends/inspector.ts";
+import { version } from "../version.ts";
+
+const states = {
+  chosen: CandidateState.CHOSEN,
+  "passed over": CandidateState.PASSED_OVER,
+  "not tried": CandidateState.NOT_TRIED,
+} as const satisfies Record<Candidate["state"], CandidateState>;
+
+/** Serves ociworker.snapshotter.v1.SnapshotterService from `inspector`. */
+export function snapshotterService(inspector: Inspector): ServiceImpl<typeof SnapshotterService> {
+  return {
+    async describe() {
+      const { backend, candidates, snapshots, ...description } = inspector.describe();
+      return {
+        ...description,
+        backend: backend.name,
+        canRebase: backend.canRebase,
+        idMapObstacle: backend.idMapObstacle ?? "",
+        candidates: candidates.map(({ state, obstacle = "", ...candidate }) => ({
+          ...candidate,
+          state: states[state],
+          obstacle,
+        })),
+        snapshots,
+        version,
+        processId: BigInt(process.pid),
+      };
+    },
+
+    async explain({ key }) {
+      const { directory = "", removalObstacle = "", mounts, ...explanation } = await inspector.explain(key);
+      return {
+        ...explanation,
+        ancestors: [...explanation.ancestors],
+        directory,
+        removalObstacle,
+        mounts: mounts.map(mountToProto),
+      };
+    },
+  };
+}
