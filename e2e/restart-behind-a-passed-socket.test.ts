@@ -226,19 +226,11 @@ async function socketsOf(pid: number): Promise<Map<number, string>> {
   return sockets;
 }
 
+/** Children of all threads of a process (proc(5)); those of others are not looked at. */
 async function childrenOf(pid: number): Promise<number[]> {
-  const children: number[] = [];
-  for (const entry of (await readdir("/proc")).filter((name) => /^\d+$/.test(name))) {
-    const [, , , parent] = await readStat(entry);
-    if (Number(parent) === pid) {
-      children.push(Number(entry));
-    }
-  }
-  return children;
-}
-
-/** Fields of /proc/PID/stat; a process that has gone has none. The programs' names hold no spaces. */
-async function readStat(pid: string): Promise<string[]> {
-  const text = await readFile(`/proc/${pid}/stat`, "utf8").catch(() => "");
-  return text.split(" ");
+  const threads = await readdir(`/proc/${pid}/task`);
+  const lists = await Promise.all(
+    threads.map((thread) => readFile(`/proc/${pid}/task/${thread}/children`, "utf8").catch(() => "")),
+  );
+  return lists.flatMap((list) => list.split(" ").filter(Boolean).map(Number));
 }

@@ -1,8 +1,8 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { createInterface } from "node:readline";
 import { setTimeout as delay } from "node:timers/promises";
 import { parentVariable } from "@oci-worker/daemon/run";
+import { LogLines } from "./log-lines.ts";
 
 export interface ProcessOptions {
   readonly program: string;
@@ -35,18 +35,16 @@ export interface ProcessPeer extends AsyncDisposable {
 export async function startProcess(options: ProcessOptions): Promise<ProcessPeer> {
   const { program, ready } = options;
   const child = spawnProgram(options);
-  const log: string[] = [];
+  const output = new LogLines();
+  const log = output.lines;
   const serving = Promise.withResolvers<void>();
-  const news = new EventTarget();
   const ended = once(child, "close");
   child.on("error", serving.reject);
   child.on("close", (code) => {
     serving.reject(new Error(`${program} ended with code ${code} before it was ready:\n${log.join("\n")}`));
   });
   for (const stream of [child.stdout, child.stderr]) {
-    createInterface(stream).on("line", (line) => {
-      log.push(line);
-      news.dispatchEvent(new Event("line"));
+    output.read(stream, (line) => {
       if (ready.test(line)) {
         serving.resolve();
       }
@@ -57,18 +55,6 @@ export async function startProcess(options: ProcessOptions): Promise<ProcessPeer
     await ended;
     return child.exitCode;
   };
-  const said = async (pattern: RegExp, from = 0): Promise<string> => {
-    for (;;) {
-      const line = log.slice(from).find((each) => pattern.test(each));
-      if (line !== undefined) {
-        return line;
-      }
-      const gone = ended.then(() => {
-        throw new Error(`${program} ended without a line like ${pattern}:\n${log.join("\n")}`);
-      });
-      await Promise.race([once(news, "line"), gone]);
-    }
-  };
   await serving.promise;
   return {
     pid: child.pid ?? 0,
@@ -76,7 +62,7 @@ export async function startProcess(options: ProcessOptions): Promise<ProcessPeer
     get hasEnded() {
       return child.exitCode !== null || child.signalCode !== null;
     },
-    said,
+    said: (pattern, from = 0) => output.said(pattern, from, ended),
     kill: async () => void (await end("SIGKILL")),
     stop: () => end("SIGTERM"),
     [Symbol.asyncDispose]: async () => void (await end("SIGTERM")),

@@ -1,8 +1,8 @@
 import { type ChildProcessByStdio, spawn } from "node:child_process";
 import { once } from "node:events";
 import { join } from "node:path";
-import { createInterface } from "node:readline";
 import type { Readable } from "node:stream";
+import { LogLines } from "./log-lines.ts";
 
 const script = join(import.meta.dirname, "service-manager.pl");
 
@@ -41,27 +41,11 @@ export function startService(options: ServiceOptions): ServicePeer {
     { stdio: ["ignore", "pipe", "pipe"], env: { ...process.env, ...environment } },
   );
   const ended = once(child, "close");
-  const log: string[] = [];
-  const news = new EventTarget();
-  for (const stream of [child.stdout, child.stderr]) {
-    createInterface(stream).on("line", (line) => {
-      log.push(line);
-      news.dispatchEvent(new Event("line"));
-    });
-  }
-  const gone = ended.then(() => {
-    throw new Error(`the service manager has ended:\n${log.join("\n")}`);
-  });
-  gone.catch(() => undefined);
-  const find = async (pattern: RegExp, after = 0): Promise<string> => {
-    for (;;) {
-      const found = log.slice(after).find((line) => pattern.test(line));
-      if (found !== undefined) {
-        return found;
-      }
-      await Promise.race([once(news, "line"), gone]);
-    }
-  };
+  const output = new LogLines();
+  const log = output.lines;
+  output.read(child.stdout);
+  output.read(child.stderr);
+  const find = (pattern: RegExp, after = 0) => output.said(pattern, after, ended);
   const pid = () => Number(log.findLast((line) => line.startsWith("started "))?.split(" ")[1]);
   const stop = async () => {
     child.kill("SIGTERM");
