@@ -213,9 +213,12 @@ describe("a worker that has started", () => {
       ready: /"msg":"serving"/,
     });
     {
-      const args = ["--oci-worker-proxy-snapshotter-path", address, "--oci-worker-snapshotter", "native"];
+      const args = ["--oci-worker-proxy-snapshotter-path", address];
       await using worker = await startWorker({ args, snapshotterAddress: address });
       assert.equal((await childrenOf(worker.process.pid)).length, 1);
+      // Nobody has told the worker: it has asked the snapshotter.
+      const [record] = await worker.client.workers();
+      assert.equal(record?.labels["org.mobyproject.buildkit.worker.snapshotter"], "native");
       const { root } = run({ root: image(reference), args: ["touch", "/x"], env: ["PATH=/bin"] });
       await worker.client.solve(definitionOf(root)).result;
     }
