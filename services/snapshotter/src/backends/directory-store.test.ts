@@ -97,6 +97,30 @@ describe("DirectoryStore", () => {
       await assert.rejects(openAt(root, { mountOptions: ["no_such_option"] }), FailedPreconditionError);
     }));
 
+  test("refuses a snapshot with mapped ids where the file system cannot show it, says why, and makes nothing", async () => {
+    await using tmpfs = await mountTemporarily([{ type: "tmpfs", source: "tmpfs", options: [] }], tmpdir());
+    const directories = ["lower", "upper", "work"].map((name) => join(tmpfs.path, name));
+    await Promise.all(directories.map((each) => mkdir(each)));
+    const [lower, upper, work] = directories;
+    // overlayfs maps ids of what is beneath it, and lets nobody map its own.
+    const options = [`lowerdir=${lower}`, `upperdir=${upper}`, `workdir=${work}`];
+    await using overlay = await mountTemporarily([{ type: "overlay", source: "overlay", options }], tmpdir());
+    await using store = await openAt(overlay.path, { snapshotter: "native" });
+    const labels = {
+      "containerd.io/snapshot/uidmapping": "0:100000:65536",
+      "containerd.io/snapshot/gidmapping": "0:100000:65536",
+    };
+    for (const call of [store.prepare("key", undefined, labels), store.view("key", undefined, labels)]) {
+      await assert.rejects(
+        call,
+        (error) =>
+          error instanceof UnimplementedError && /cannot map the ids of .*uidmapping/.test(error.message),
+      );
+    }
+    assert.deepEqual(await directoriesOf(overlay.path), []);
+    await store.prepare("key", undefined, {});
+  });
+
   test("closes its directories to all but their owner, also those that were open before", () =>
     withRoot(async (root) => {
       await mkdir(join(root, "snapshots"), { recursive: true });

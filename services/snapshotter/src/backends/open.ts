@@ -50,6 +50,13 @@ export async function openSnapshotter(
   const { autoExclude: excluded } = config;
   const choice = await chooseBackend({ root, wanted, excluded, existing, probes }, log);
   const { backend } = choice;
+  if (config.mountOptions.length > 0 && backend.name !== "overlayfs") {
+    const { mountOptions } = config;
+    log.warn(
+      { backend: backend.name, mountOptions },
+      "mountOptions are for overlayfs and change nothing here",
+    );
+  }
   const { idMapObstacle } = backend;
   if (idMapObstacle !== undefined) {
     log.info({ backend: backend.name, obstacle: idMapObstacle }, "snapshots with mapped ids are refused");
