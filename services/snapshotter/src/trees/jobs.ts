@@ -29,6 +29,12 @@ export interface TreeJobs {
   readonly sync: { readonly job: { readonly path: string }; readonly result: undefined };
 }
 
+/** Places in the memory that a thread shares with us. Not 0 once the current job is to be given up. */
+export const canceledFlag = 0;
+
+/** Not 0 once the thread has loaded all its modules. */
+export const loadedFlag = 1;
+
 /** A job as it is sent to a worker. */
 export type TreeJob = { [K in keyof TreeJobs]: { readonly kind: K } & TreeJobs[K]["job"] }[keyof TreeJobs];
 

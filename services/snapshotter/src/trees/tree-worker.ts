@@ -3,16 +3,18 @@ import { ServiceError } from "@oci-worker/errdefs";
 import { setIOPriority } from "@oci-worker/libc/process";
 import { syncFileSystem } from "../backends/directory-sync.ts";
 import { copyTree } from "./copy-tree.ts";
-import { failureOf, type TreeJob, type TreeJobs, type TreeReply } from "./jobs.ts";
+import { canceledFlag, failureOf, loadedFlag, type TreeJob, type TreeJobs, type TreeReply } from "./jobs.ts";
 import { measureTree } from "./measure-tree.ts";
 import { removeTree } from "./remove-tree.ts";
 import { makeSpareDirectories } from "./spare-directories.ts";
 
-/** One number, not 0 once the current job is to be given up. */
-const canceled = new Int32Array(workerData as SharedArrayBuffer);
+const flags = new Int32Array(workerData as SharedArrayBuffer);
 
 /** Thrown to end a deletion that goes on another time. */
 const timeIsUp = new Error("time is up");
+
+Atomics.store(flags, loadedFlag, 1);
+Atomics.notify(flags, loadedFlag);
 
 parentPort?.on("message", (job: TreeJob) => {
   parentPort?.postMessage(replyTo(job));
@@ -71,7 +73,7 @@ function removeUntil(path: string, endAt: number): TreeJobs["remove"]["result"][
 }
 
 function throwIfCanceled(): void {
-  if (Atomics.load(canceled, 0) !== 0) {
+  if (Atomics.load(flags, canceledFlag) !== 0) {
     throw new ServiceError("CANCELED", "the caller has given up");
   }
 }

@@ -24,6 +24,17 @@ function fill(tree: string, directories: number): void {
 const patiently = { maxMs: Number.POSITIVE_INFINITY, isIdle: false };
 
 describe("Trees", () => {
+  test("can be disposed of while its threads are starting", async () => {
+    await using directory = await mkdtempDisposable(join(tmpdir(), "trees-"));
+    for (let round = 0; round < 10; round += 1) {
+      const trees = new Trees();
+      const jobs = [1, 2].map(() => trees.run("measure", { path: directory.path }));
+      const ended = Promise.allSettled(jobs);
+      await trees[Symbol.asyncDispose]();
+      await ended;
+    }
+  });
+
   test("does more jobs at once than it has threads", async () => {
     await using directory = await mkdtempDisposable(join(tmpdir(), "trees-"));
     await using trees = new Trees();

@@ -2,7 +2,15 @@ import { availableParallelism } from "node:os";
 import { Worker } from "node:worker_threads";
 import { UnavailableError } from "@oci-worker/errdefs";
 import { explainDiskFailure } from "../disk-failure.ts";
-import { errorOf, failureOf, type TreeJob, type TreeJobs, type TreeReply } from "./jobs.ts";
+import {
+  canceledFlag,
+  errorOf,
+  failureOf,
+  loadedFlag,
+  type TreeJob,
+  type TreeJobs,
+  type TreeReply,
+} from "./jobs.ts";
 
 interface Waiting {
   readonly job: TreeJob;
@@ -89,18 +97,21 @@ export class Trees implements AsyncDisposable {
 }
 
 class TreeThread {
-  readonly #canceled = new Int32Array(new SharedArrayBuffer(4));
+  /** Shared with the thread, which tells in it that it has loaded; we, that it shall give up. */
+  readonly #flags = new Int32Array(new SharedArrayBuffer(8));
+  readonly #exited = Promise.withResolvers<void>();
   readonly #worker: Worker;
   #current: Waiting | undefined;
   #idle: NodeJS.Timeout | undefined;
   #stopping = false;
 
   constructor(onExit: () => void) {
-    const workerData = this.#canceled.buffer;
+    const workerData = this.#flags.buffer;
     this.#worker = new Worker(new URL("./tree-worker.ts", import.meta.url), { workerData });
     this.#worker.unref();
     this.#worker.on("error", (error) => this.#settle({ failure: failureOf(error) }));
     this.#worker.on("exit", () => {
+      this.#exited.resolve();
       onExit();
       this.#settle({
         failure: { reason: "UNAVAILABLE", message: "Cannot work on files: the thread has ended" },
@@ -116,8 +127,8 @@ class TreeThread {
     clearTimeout(this.#idle);
     this.#worker.ref();
     this.#current = next;
-    Atomics.store(this.#canceled, 0, 0);
-    const cancel = () => Atomics.store(this.#canceled, 0, 1);
+    Atomics.store(this.#flags, canceledFlag, 0);
+    const cancel = () => Atomics.store(this.#flags, canceledFlag, 1);
     next.signal?.addEventListener("abort", cancel, { once: true });
     this.#worker.once("message", (reply: TreeReply) => {
       next.signal?.removeEventListener("abort", cancel);
@@ -133,7 +144,11 @@ class TreeThread {
   async stop(): Promise<void> {
     this.#stopping = true;
     clearTimeout(this.#idle);
-    Atomics.store(this.#canceled, 0, 1);
+    Atomics.store(this.#flags, canceledFlag, 1);
+    // A thread that is ended while it loads the native addon takes the whole process with it.
+    this.#worker.ref();
+    const loaded = Atomics.waitAsync(this.#flags, loadedFlag, 0);
+    await Promise.race([loaded.value, this.#exited.promise]);
     await this.#worker.terminate();
   }
 
