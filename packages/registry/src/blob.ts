@@ -73,7 +73,8 @@ function open(
   return firstToServe([...elsewhere, ...atHosts], retries, signal);
 }
 
-async function requireBytes(response: HttpResponse): Promise<HttpResponse> {
+/** `response`, if it has bytes of a blob; else its error. */
+export async function requireBytes(response: HttpResponse): Promise<HttpResponse> {
   if (response.status === 200 || response.status === 206) {
     return response;
   }
@@ -82,7 +83,7 @@ async function requireBytes(response: HttpResponse): Promise<HttpResponse> {
 }
 
 /** A URL out of a manifest, which anybody may have written. */
-function foreignUrl(text: string, purpose: string): URL {
+export function foreignUrl(text: string, purpose: string): URL {
   const url = URL.canParse(text) ? new URL(text) : undefined;
   const isWeb = url?.protocol === "https:" || url?.protocol === "http:";
   if (url === undefined || !isWeb || url.username !== "" || url.password !== "") {

@@ -3,7 +3,8 @@ import type { Descriptor } from "@oci-worker/oci/descriptor";
 import { digestOf } from "@oci-worker/oci/digest";
 import { maxDocumentBytes } from "@oci-worker/oci/document";
 import { firstToServe } from "./attempts.ts";
-import { readBlob } from "./blob.ts";
+import { foreignUrl, readBlob } from "./blob.ts";
+import { BlobPlace } from "./blob-place.ts";
 import type { BlobRange } from "./blob-range.ts";
 import type { Endpoint } from "./endpoint.ts";
 import type { Load } from "./gate.ts";
@@ -99,6 +100,41 @@ export class Repository {
     return this.#readBlob(blob, "blob", signal);
   }
 
+  /**
+   * Where the blob `digest` can be read in parts: at its own `urls`, of which those that are no good are left out, then at
+   * each host that may be pulled from.
+   */
+  placesOf(digest: Descriptor["digest"], urls: readonly string[] = []): BlobPlace[] {
+    const { client } = this.#parts;
+    const purpose = `fetch blob ${digest} of ${this.name}`;
+    const request = { method: "GET", load: "blob", purpose } as const;
+    const elsewhere = urls.flatMap((text) => {
+      const own = webUrl(text, purpose);
+      return own === undefined
+        ? []
+        : [
+            new BlobPlace({
+              name: own.host,
+              origin: own.origin,
+              digest,
+              send: (headers, url = own, signal) => client.send({ ...request, headers, url }, signal),
+            }),
+          ];
+    });
+    const atHosts = this.#parts.endpoints
+      .filter(({ host }) => host.capabilities.includes("pull"))
+      .map((endpoint) => {
+        const named = endpoint.url(`blobs/${digest}`);
+        return new BlobPlace({
+          name: named.host,
+          origin: named.origin,
+          digest,
+          send: (headers, url = named, signal) => endpoint.send({ ...request, headers, url }, signal),
+        });
+      });
+    return [...elsewhere, ...atHosts];
+  }
+
   /** What a host says of a blob; undefined if none has it. */
   statBlob(digest: Descriptor["digest"], signal?: AbortSignal): Promise<BlobStat | undefined> {
     const purpose = `find blob ${digest} of ${this.name}`;
@@ -158,5 +194,13 @@ export class Repository {
 
   #retries(): Retries {
     return new Retries(this.#parts.delay, this.#parts.onRetry);
+  }
+}
+
+function webUrl(text: string, purpose: string): URL | undefined {
+  try {
+    return foreignUrl(text, purpose);
+  } catch {
+    return undefined;
   }
 }
