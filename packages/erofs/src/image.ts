@@ -6,7 +6,7 @@ import { blockBytes, type Directory, type Node } from "./node.ts";
 import { OutputWindow } from "./output-window.ts";
 import { superblockEnd, writeSuperblock } from "./superblock.ts";
 
-export { isStorableAttribute } from "./xattrs.ts";
+export { storableXattrs } from "./xattrs.ts";
 
 export interface ImageOptions {
   /** Size of the data device in blocks of 4 KiB; 0 if no file has content. */

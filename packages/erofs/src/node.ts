@@ -6,7 +6,7 @@ export interface Attributes {
   readonly gid: number;
   /** Time of the last change, in nanoseconds since 1970. EROFS keeps no other time. */
   readonly modifiedNs: bigint;
-  /** Extended attributes by name, such as `security.capability`; see `isStorableAttribute`. */
+  /** Extended attributes by name, such as `security.capability`; see `storableXattrs`. */
   readonly xattrs: ReadonlyMap<string, Uint8Array>;
 }
 

@@ -19,9 +19,27 @@ const maxValueBytes = 0xffff;
 /** The inode counts its attributes in units of {@link alignment}, with 16 bits. */
 const maxBodyBytes = headerBytes + alignment * (0xffff - 1);
 
-/** Whether EROFS has a place for attributes with the name `name`. */
-export function isStorableAttribute(name: string): boolean {
-  return namespaceOf(name) !== undefined;
+/**
+ * Parts the attributes of one file in those that an image has a place for, and the names of the others: EROFS knows few
+ * namespaces, and bounds the length of names, of values, and of all of them together.
+ */
+export function storableXattrs(xattrs: ReadonlyMap<string, Uint8Array>): {
+  kept: ReadonlyMap<string, Uint8Array>;
+  left: readonly string[];
+} {
+  const kept = new Map<string, Uint8Array>();
+  const left: string[] = [];
+  let bytes = headerBytes;
+  for (const [name, value] of xattrs) {
+    const more = obstacleTo(name, value) === undefined ? encodeEntry(name, value).length : Infinity;
+    if (bytes + more > maxBodyBytes) {
+      left.push(name);
+    } else {
+      kept.set(name, value);
+      bytes += more;
+    }
+  }
+  return { kept, left };
 }
 
 function namespaceOf(name: string) {
@@ -57,24 +75,30 @@ export function encodeXattrs(xattrs: ReadonlyMap<string, Uint8Array>): Buffer {
 
 const none = Buffer.alloc(0);
 
-function encodeEntry(name: string, value: Uint8Array): Buffer {
+/** Why there is no place for an attribute, whatever else the file has. */
+function obstacleTo(name: string, value: Uint8Array): string | undefined {
   const namespace = namespaceOf(name);
   if (namespace === undefined) {
+    return "EROFS has no such names, want user., trusted., security. or an ACL";
+  }
+  const rest = Buffer.byteLength(name) - namespace.prefix.length;
+  if (rest > maxNameBytes || (rest === 0 && !namespace.isWholeName) || name.includes("\0")) {
+    return `its name has ${rest} bytes after the prefix, want 1 to ${maxNameBytes} without NUL`;
+  }
+  return value.length > maxValueBytes
+    ? `its value has ${value.length} bytes, want at most ${maxValueBytes}`
+    : undefined;
+}
+
+function encodeEntry(name: string, value: Uint8Array): Buffer {
+  const namespace = namespaceOf(name);
+  const obstacle = obstacleTo(name, value);
+  if (namespace === undefined || obstacle !== undefined) {
     throw new InvalidArgumentError(
-      `Cannot write attribute ${JSON.stringify(name)}: EROFS has no such names, want user., trusted., security. or an ACL`,
+      `Cannot write attribute ${JSON.stringify(name.slice(0, 100))}: ${obstacle}`,
     );
   }
   const rest = Buffer.from(name.slice(namespace.prefix.length));
-  if (rest.length > maxNameBytes || (rest.length === 0 && !namespace.isWholeName)) {
-    throw new InvalidArgumentError(
-      `Cannot write attribute ${JSON.stringify(name.slice(0, 100))}: its name has ${rest.length} bytes after the prefix, want 1 to ${maxNameBytes}`,
-    );
-  }
-  if (value.length > maxValueBytes) {
-    throw new InvalidArgumentError(
-      `Cannot write attribute ${JSON.stringify(name)}: its value has ${value.length} bytes, want at most ${maxValueBytes}`,
-    );
-  }
   const unpadded = entryBytes + rest.length + value.length;
   const entry = Buffer.alloc(Math.ceil(unpadded / alignment) * alignment);
   entry[0] = rest.length;

@@ -3,10 +3,8 @@ import { setTimes, setTimesOf } from "@oci-worker/libc/file";
 import { fsetxattr, lsetxattr } from "@oci-worker/libc/xattr";
 import { type ByteString, pathOf } from "../tar/byte-string.ts";
 import type { EntryType, TarEntry } from "../tar/entry.ts";
+import { countableNs, reservedFor } from "./metadata-rules.ts";
 import { codeOf } from "./system-error.ts";
-
-/** The latest time that the kernel counts in nanoseconds (ktime_t). */
-const maxNs = 2n ** 63n - 1n;
 
 /** Told of an attribute that is not set, and why. */
 export type OnSkippedXattr = (name: ByteString, why: string) => void;
@@ -48,11 +46,7 @@ export function setFileMetadata(fd: number, entry: TarEntry, onSkipped: OnSkippe
 /** As containerd has them: accessed no earlier than modified, and 1970 for what the kernel cannot count. */
 export function timesOf({ accessedNs, modifiedNs }: TarEntry): { accessedNs: bigint; modifiedNs: bigint } {
   const accessed = accessedNs !== undefined && accessedNs > modifiedNs ? accessedNs : modifiedNs;
-  return { accessedNs: countable(accessed), modifiedNs: countable(modifiedNs) };
-}
-
-function countable(ns: bigint): bigint {
-  return ns >= 0n && ns <= maxNs ? ns : 0n;
+  return { accessedNs: countableNs(accessed), modifiedNs: countableNs(modifiedNs) };
 }
 
 function setXattrs(
@@ -76,14 +70,6 @@ function setXattrs(
       onSkipped(name, why);
     }
   }
-}
-
-/** Attributes by which overlayfs and others keep their own books: an image may not write them. */
-function reservedFor(name: ByteString): string | undefined {
-  if (name.startsWith("trusted.")) {
-    return "trusted attributes are the host's";
-  }
-  return name.startsWith("user.overlay.") ? "overlayfs keeps its books there" : undefined;
 }
 
 /** Why an attribute that cannot be set is no loss; undefined if it is one. */
