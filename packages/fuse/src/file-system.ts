@@ -46,11 +46,14 @@ export interface FileSystem {
 
   /**
    * The file is being opened. @returns the id of a file that the kernel reads in its place (see `passthrough.ts`), or 0.
+   *
+   * Without this method the kernel asks the first time that any file is opened, and never again: it opens files by itself
+   * from then on, also while nobody serves.
    */
-  open(node: number): number;
+  readonly open?: ((node: number) => number) | undefined;
 
   /** The file that {@link open} told of is no longer used by one who opened it. */
-  release(node: number): void;
+  readonly release?: (node: number) => void;
 
   /**
    * Writes up to `size` bytes of the file from `offset` on at `at` of `reply`.

@@ -89,17 +89,3 @@ export const attrOut = { bytes: 104, attrValid: 0, attr: 16 } as const;
 
 /** struct fuse_dirent, without the name. */
 export const dirent = { bytes: 24, ino: 0, next: 8, nameLength: 16, type: 20, alignment: 8 } as const;
-
-/** errno(3). */
-export const errno = {
-  ENOENT: 2,
-  EINTR: 4,
-  EIO: 5,
-  EAGAIN: 11,
-  ENODEV: 19,
-  EINVAL: 22,
-  EROFS: 30,
-  ERANGE: 34,
-  ENOSYS: 38,
-  ENODATA: 61,
-} as const;

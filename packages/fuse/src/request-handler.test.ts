@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import fc from "fast-check";
-import { errno, inHeader, Opcode } from "./protocol.ts";
+import { errno } from "./errno.ts";
+import { inHeader, Opcode } from "./protocol.ts";
 import { RequestHandler } from "./request-handler.ts";
 import { SampleFileSystem } from "./sample-file-system.ts";
 

@@ -1,7 +1,8 @@
+import { errno } from "./errno.ts";
 import { type FileSystem, later } from "./file-system.ts";
 import { writeListing } from "./listing.ts";
 import { type Capabilities, negotiate } from "./negotiate.ts";
-import { attrOut, entryOut, errno, inHeader, Opcode, OpenFlag, outHeaderBytes } from "./protocol.ts";
+import { attrOut, entryOut, inHeader, Opcode, OpenFlag, outHeaderBytes } from "./protocol.ts";
 
 /** The largest read that the kernel may ask for. */
 const maxReadBytes = 1024 * 1024;
@@ -77,7 +78,7 @@ export class RequestHandler {
       case Opcode.open:
         return this.#open();
       case Opcode.release:
-        this.#fileSystem.release(this.#node);
+        this.#fileSystem.release?.(this.#node);
         return this.#done(0);
       case Opcode.readdir:
       case Opcode.readdirplus:
@@ -156,6 +157,10 @@ export class RequestHandler {
   }
 
   #open(): number {
+    if (this.#fileSystem.open === undefined) {
+      // Every kernel since 3.15 takes this for leave to open all files without us (FUSE_NO_OPEN_SUPPORT).
+      return this.#failed(unknown);
+    }
     const backing = this.#fileSystem.open(this.#node);
     if (backing < 0) {
       return this.#failed(-backing);

@@ -1,5 +1,6 @@
+import { writeAttributes } from "./attributes.ts";
+import { errno } from "./errno.ts";
 import { type FileSystem, type Listed, later } from "./file-system.ts";
-import { attr, errno } from "./protocol.ts";
 
 /** What the program that serves a sample tells of itself, a line each. */
 export const servingLine = "serving";
@@ -32,6 +33,7 @@ export interface SampleOptions {
 /** A few files in memory. */
 export class SampleFileSystem implements FileSystem {
   readonly cache;
+  readonly open: FileSystem["open"];
   readonly #files: readonly SampleFile[];
   readonly #options: SampleOptions;
 
@@ -40,6 +42,8 @@ export class SampleFileSystem implements FileSystem {
     this.#files = files;
     this.#options = options;
     this.cache = { seconds: cacheSeconds, absent: cacheSeconds > 0 };
+    const { onOpenBacked } = options;
+    this.open = onOpenBacked && ((node) => (this.#file(node)?.isBacked ? onOpenBacked() : 0));
   }
 
   lookup(parent: number, request: Buffer, from: number, to: number): number {
@@ -52,13 +56,17 @@ export class SampleFileSystem implements FileSystem {
       return false;
     }
     const size = Buffer.byteLength(file.content ?? "");
-    reply.writeUInt32LE(node, at + attr.ino);
-    reply.writeUInt32LE(size, at + attr.size);
-    reply.writeUInt32LE(1_000_000_000, at + attr.mtime);
-    reply.writeUInt32LE(123_456_789, at + attr.mtimeNs);
-    reply.writeUInt32LE(file.mode, at + attr.mode);
-    reply.writeUInt32LE(1, at + attr.nlink);
-    reply.writeUInt32LE(4096, at + attr.blockSize);
+    writeAttributes(reply, at, {
+      inode: node,
+      sizeBytes: size,
+      mode: file.mode,
+      links: 1,
+      uid: 0,
+      gid: 0,
+      deviceNumber: 0,
+      modifiedSeconds: 1_000_000_000n,
+      modifiedNanos: 123_456_789,
+    });
     return true;
   }
 
@@ -88,10 +96,6 @@ export class SampleFileSystem implements FileSystem {
 
   xattrNames(node: number): readonly string[] {
     return Object.keys(this.#file(node)?.xattrs ?? {});
-  }
-
-  open(node: number): number {
-    return this.#file(node)?.isBacked ? (this.#options.onOpenBacked?.() ?? 0) : 0;
   }
 
   release(node: number): void {

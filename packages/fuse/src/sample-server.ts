@@ -22,12 +22,14 @@ const fileSystem = new SampleFileSystem(files, {
   ...(cacheSeconds !== undefined && { cacheSeconds }),
   onLate: (unique, offset, size) => parentPort?.postMessage({ unique, offset, size }),
   onInterrupt: (unique) => parentPort?.postMessage({ interrupted: unique }),
-  onOpenBacked: () => {
-    const file = openSync(backingPath ?? "", "r");
-    backing = openBacking(fd, file);
-    closeSync(file);
-    return backing;
-  },
+  ...(backingPath !== undefined && {
+    onOpenBacked: () => {
+      const file = openSync(backingPath, "r");
+      backing = openBacking(fd, file);
+      closeSync(file);
+      return backing;
+    },
+  }),
   onReleaseBacked: () => closeBacking(fd, backing),
 });
 serveFileSystem(fd, fileSystem, {

@@ -233,6 +233,18 @@ describe("a served file system", () => {
     assert.equal(buffer.subarray(0, bytesRead).toString(), "content of the backing file");
   });
 
+  test("lets files that are known be opened while nobody serves", async () => {
+    await using served = await serve([
+      { mode: directoryMode, children: { first: 2, second: 3 } },
+      { mode: 0o100444, content: "1" },
+      { mode: 0o100444, content: "2" },
+    ]);
+    assert.equal(await readElsewhere(join(served.path, "first")), "1");
+    await run("stat", [join(served.path, "second")]);
+    await served.stop();
+    await run("timeout", ["-s", "KILL", "10", "sh", "-c", `: < ${join(served.path, "second")}`]);
+  });
+
   test("goes on when the thread that served it has ended and another begins", async () => {
     await using first = await serve(
       [

@@ -1,7 +1,8 @@
 import { readInto, writeFrom } from "@oci-worker/libc/descriptor";
+import { errno } from "./errno.ts";
 import type { FileSystem } from "./file-system.ts";
 import type { Capabilities } from "./negotiate.ts";
-import { errno } from "./protocol.ts";
+
 import { RequestHandler } from "./request-handler.ts";
 
 export interface ServeOptions extends Partial<Capabilities> {
