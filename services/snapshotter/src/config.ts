@@ -11,10 +11,11 @@ import {
   wrongSetting,
 } from "@oci-worker/daemon/setting";
 import { type BackendName, backendNames } from "./backends/backend.ts";
+import { preference } from "./backends/choose.ts";
 import { objectionTo } from "./backends/overlayfs/mount-options.ts";
 
 /** Every name that `--snapshotter` knows. */
-const snapshotterNames = ["auto", ...backendNames, "stargz"] as const;
+const snapshotterNames = ["auto", ...backendNames] as const;
 
 export type SnapshotterName = (typeof snapshotterNames)[number];
 
@@ -83,7 +84,7 @@ export function parseConfig(raw: Readonly<Record<string, unknown>>): Config {
     root: absolutePath("root", raw["root"] ?? defaults.root),
     address: socketPath("address", raw["address"] ?? defaults.address),
     snapshotter: oneOf("snapshotter", raw["snapshotter"] ?? defaults.snapshotter, snapshotterNames),
-    autoExclude: someOf("autoExclude", raw["autoExclude"] ?? defaults.autoExclude, backendNames),
+    autoExclude: someOf("autoExclude", raw["autoExclude"] ?? defaults.autoExclude, preference),
     client: raw["client"] === undefined ? undefined : text("client", raw["client"]),
     allowSeveralClients: truth(
       "allowSeveralClients",

@@ -2,7 +2,7 @@ import type { Mount } from "@oci-worker/mounts/mount";
 import type { Labels } from "@oci-worker/snapshots/labels";
 
 /** The backends that there are. */
-export const backendNames = ["native", "overlayfs", "fuse-overlayfs"] as const;
+export const backendNames = ["native", "overlayfs", "fuse-overlayfs", "stargz"] as const;
 
 export type BackendName = (typeof backendNames)[number];
 

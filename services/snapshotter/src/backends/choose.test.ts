@@ -14,6 +14,7 @@ const overlayfs: Backend = new Overlayfs(options);
 const fuseOverlayfs: Backend = new FuseOverlayfs(undefined);
 /** Stands for another backend: only its name counts here. */
 const native: Backend = Object.assign(new Overlayfs(options), { name: "native" });
+const stargz: Backend = Object.assign(new Overlayfs(options), { name: "stargz" });
 
 type Host = Partial<Record<BackendName, Backend | Obstacle>>;
 
@@ -35,6 +36,7 @@ async function choose(
     overlayfs: probe("overlayfs", overlayfs),
     "fuse-overlayfs": probe("fuse-overlayfs", fuseOverlayfs),
     native: probe("native", native),
+    stargz: probe("stargz", stargz),
   };
   const choice = await chooseBackend({ root: "/r", wanted, excluded, existing, probes }, log);
   return { ...choice, probed, lines };

@@ -336,16 +336,14 @@ describe("DirectoryStore", () => {
       await assert.rejects(openAt(root, { snapshotter: "auto" }), FailedPreconditionError);
     }));
 
-  for (const snapshotter of ["stargz"] as const) {
-    test(`says that it does not have ${snapshotter}, and makes nothing`, () =>
-      withRoot(async (root) => {
-        await assert.rejects(
-          openAt(root, { snapshotter }),
-          (error) => error instanceof UnimplementedError && error.message.includes(snapshotter),
-        );
-        await assert.rejects(stat(root), { code: "ENOENT" });
-      }));
-  }
+  test("says that it does not have stargz, and makes nothing", () =>
+    withRoot(async (root) => {
+      await assert.rejects(
+        openAt(root, { snapshotter: "stargz" }),
+        (error) => error instanceof UnimplementedError && error.message.includes("stargz"),
+      );
+      await assert.rejects(stat(root), { code: "ENOENT" });
+    }));
 
   test("refuses directories without metadata, which it would take for rubbish", () =>
     withRoot(async (root) => {

@@ -18,6 +18,7 @@ import { type Backend, type BackendName, contentOf, type MountableKind } from ".
 import type { Choice } from "./choose.ts";
 import { Inspector } from "./inspector.ts";
 import { hasDirectory, type SnapshotDirectories } from "./snapshot-directories.ts";
+import type { RemoteSnapshots } from "./stargz/remote-snapshots.ts";
 
 export interface DirectoryStoreOptions {
   readonly metastore: Metastore;
@@ -25,6 +26,8 @@ export interface DirectoryStoreOptions {
   readonly root: string;
   readonly choice: Choice;
   readonly trees: Trees;
+  /** What puts layers into place that nobody has to unpack; undefined: all are unpacked. */
+  readonly remote: RemoteSnapshots | undefined;
   /** Whether a commit waits until everything that was written to the snapshot is on disk. */
   readonly syncOnCommit: boolean;
   readonly log: Logger;
@@ -98,11 +101,25 @@ export class DirectoryStore implements Snapshotter {
     if (record.kind === "committed") {
       throw new FailedPreconditionError(`Cannot mount ${quote(key)}: it is committed, want a view of it`);
     }
+    await this.#options.remote?.require(this.#metastore.ancestors(record.parentID));
     return this.#mounts(record.kind, record, record.parentID);
   }
 
-  prepare(key: string, parent: string | undefined, labels: Labels, signal?: AbortSignal): Promise<Mount[]> {
-    return this.#create({ kind: "active", key, parent, labels }, signal);
+  async prepare(
+    key: string,
+    parent: string | undefined,
+    labels: Labels,
+    signal?: AbortSignal,
+  ): Promise<Mount[]> {
+    const { remote } = this.#options;
+    const snapshot = { kind: "active", key, parent, labels } as const;
+    const obstacle = await remote?.prepare(snapshot, signal);
+    const mounts = await this.#create(snapshot, signal);
+    const made = obstacle === undefined ? undefined : this.#metastore.find(key);
+    if (obstacle !== undefined && made !== undefined) {
+      remote?.keepObstacle(made.id, obstacle);
+    }
+    return mounts;
   }
 
   view(key: string, parent: string | undefined, labels: Labels, signal?: AbortSignal): Promise<Mount[]> {
@@ -178,6 +195,7 @@ export class DirectoryStore implements Snapshotter {
     const { kind, labels } = snapshot;
     const parent = checkNew(this.#metastore.find, snapshot);
     this.#checkIDMapping(snapshot);
+    await this.#options.remote?.require(this.#metastore.ancestors(parent?.id));
     try {
       using made = await this.#directories.make(snapshot, parent?.id, signal);
       signal?.throwIfAborted();

@@ -6,6 +6,7 @@ import type { SnapshotRecord } from "../metastore/record.ts";
 import type { BackendName } from "./backend.ts";
 import { type Choice, preference } from "./choose.ts";
 import { hasDirectory, type SnapshotDirectories } from "./snapshot-directories.ts";
+import type { LazyExplanation, RemoteSnapshots } from "./stargz/remote-snapshots.ts";
 
 /** A backend as the choice has left it. */
 export interface Candidate {
@@ -32,6 +33,8 @@ export interface Explanation {
   readonly mounts: readonly Mount[];
   /** What a removal would be refused with now; undefined if it would not. */
   readonly removalObstacle: string | undefined;
+  /** Which lazy layer it shows, or why the client that wanted one had to unpack it. */
+  readonly lazy: LazyExplanation | undefined;
 }
 
 export interface InspectorOptions {
@@ -39,6 +42,7 @@ export interface InspectorOptions {
   readonly choice: Choice;
   readonly metastore: Metastore;
   readonly directories: Pick<SnapshotDirectories, "pathOf">;
+  readonly remote: Pick<RemoteSnapshots, "explain"> | undefined;
   readonly mounts: (key: string) => Promise<readonly Mount[]>;
 }
 
@@ -53,7 +57,9 @@ export class Inspector {
   describe(): Description {
     const { root, choice, metastore } = this.#options;
     const { backend, wanted, reason } = choice;
-    const candidates = preference.map((name): Candidate => {
+    // One that auto never takes is none of its candidates, unless it was named.
+    const names = new Set<BackendName>([...preference, backend.name]);
+    const candidates = [...names].map((name): Candidate => {
       const obstacle = choice.passedOver.find((each) => each.name === name)?.obstacle;
       const untaken = obstacle === undefined ? "not tried" : "passed over";
       return { backend: name, state: name === backend.name ? "chosen" : untaken, obstacle };
@@ -63,7 +69,7 @@ export class Inspector {
 
   /** @throws {NotFoundError} if there is no such snapshot. */
   async explain(key: string): Promise<Explanation> {
-    const { metastore, directories, mounts } = this.#options;
+    const { metastore, directories, remote, mounts } = this.#options;
     const record = metastore.find(key);
     if (record === undefined) {
       throw new NotFoundError(`Cannot explain ${quote(key)}: not found`);
@@ -75,6 +81,7 @@ export class Inspector {
       directory: hasDirectory(kind, parentID) ? directories.pathOf(id) : undefined,
       mounts: kind === "committed" ? [] : await mounts(key),
       removalObstacle: metastore.removalObstacle(record),
+      lazy: remote?.explain(id),
     };
   }
 

@@ -2,7 +2,8 @@ import { chmod, mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { FailedPreconditionError, UnimplementedError } from "@oci-worker/errdefs";
 import type { Logger } from "pino";
-import type { Config, SnapshotterName } from "../config.ts";
+import type { Config } from "../config.ts";
+import type { LayerMounts, LazyLayers } from "../lazy/lazy-layers.ts";
 import { Metastore } from "../metastore/metastore.ts";
 import { Trees } from "../trees/trees.ts";
 import { type BackendName, backendNames, type Probe } from "./backend.ts";
@@ -13,12 +14,24 @@ import { probeFuseOverlayfs } from "./fuse-overlayfs/probe.ts";
 import { bindIn, probeIDMap } from "./id-map-probe.ts";
 import { Native } from "./native/native.ts";
 import { probeOverlayfs } from "./overlayfs/probe.ts";
-import { SnapshotDirectories } from "./snapshot-directories.ts";
+import { SnapshotDirectories, snapshotsIn } from "./snapshot-directories.ts";
+import { LazyMounts } from "./stargz/lazy-mounts.ts";
+import { RemoteSnapshots } from "./stargz/remote-snapshots.ts";
+import { Stargz } from "./stargz/stargz.ts";
+
+/** What opens layers that nobody has unpacked, and mounts them. */
+export interface LazyParts extends AsyncDisposable {
+  readonly layers: LazyLayers;
+  readonly mounts: LayerMounts;
+  /** How long a prepare waits for a layer before the client is told to unpack it. */
+  readonly openTimeoutMs: number;
+}
 
 /**
  * Opens the snapshotter on `root`, with the backend that {@link chooseBackend} settles on. The caller holds the lock
  * of the root.
  *
+ * @param openLazyParts what stargz needs besides; undefined: there is none.
  * @throws {FailedPreconditionError} if the backend cannot run on this host, or the root belongs to something else.
  * @throws {DataLossError} if the metadata is damaged, or gone.
  */
@@ -28,9 +41,14 @@ export async function openSnapshotter(
     "root" | "snapshotter" | "autoExclude" | "syncOnCommit" | "mountOptions" | "upperdirLabel"
   >,
   log: Logger,
+  openLazyParts?: () => Promise<LazyParts>,
 ): Promise<DirectoryStore> {
-  const { root, snapshotter, syncOnCommit } = config;
-  const wanted = implemented(snapshotter);
+  const { root, snapshotter: wanted, syncOnCommit } = config;
+  if (wanted === "stargz" && openLazyParts === undefined) {
+    throw new UnimplementedError(
+      "Cannot start snapshotter stargz: this version does not have it, want auto, overlayfs, fuse-overlayfs or native",
+    );
+  }
   await mkdir(root, { recursive: true, mode: 0o700 });
   // Whoever can enter it can run the set-user-ID programs of every image in it (CVE-2021-41103).
   await chmod(root, 0o700);
@@ -42,6 +60,10 @@ export async function openSnapshotter(
   const probes: Readonly<Record<BackendName, Probe>> = {
     overlayfs: () => probeOverlayfs(root, config),
     "fuse-overlayfs": probeFuseOverlayfs,
+    stargz: async () => {
+      const overlayfs = await probeOverlayfs(root, config);
+      return "obstacle" in overlayfs ? overlayfs : new Stargz(overlayfs);
+    },
     native: async () => {
       const idMapObstacle = await probeIDMap(root, bindIn);
       return new Native({ trees, log, syncsContent: syncOnCommit, idMapObstacle });
@@ -64,20 +86,33 @@ export async function openSnapshotter(
   await metastore.setBackend(backend.name);
   const { lastID } = metastore;
   const isLive = (id: number) => metastore.has(id);
-  const directories = await SnapshotDirectories.open({ root, backend, trees, lastID, isLive, log });
+  const lazy = backend.name === "stargz" ? undo.use(await openLazyParts?.()) : undefined;
+  const lazyMounts = lazy && (await LazyMounts.open({ ...lazy, snapshots: snapshotsIn(root), log }));
+  const directories = await SnapshotDirectories.open({
+    root,
+    backend,
+    trees,
+    lastID,
+    isLive,
+    ownMounts: lazyMounts,
+    log,
+  });
   undo.use(directories);
   await reportLostDirectories(root, metastore, log);
+  const remote =
+    lazy && lazyMounts && new RemoteSnapshots({ ...lazy, metastore, directories, lazyMounts, log });
   const owned = undo.move();
-  return new DirectoryStore({ metastore, directories, root, choice, trees, syncOnCommit, log, owned });
-}
-
-function implemented(name: SnapshotterName): BackendName | "auto" {
-  if (name === "stargz") {
-    throw new UnimplementedError(
-      `Cannot start snapshotter ${name}: this version does not have it, want one of auto, ${backendNames.join(", ")}`,
-    );
-  }
-  return name;
+  return new DirectoryStore({
+    metastore,
+    directories,
+    root,
+    choice,
+    trees,
+    remote,
+    syncOnCommit,
+    log,
+    owned,
+  });
 }
 
 function known(name: string | undefined, root: string): BackendName | undefined {

@@ -6,6 +6,7 @@ import type { Logger } from "pino";
 import type { Trees } from "../trees/trees.ts";
 import { type Backend, contentOf, type MountableKind, type NewContent } from "./backend.ts";
 import { DirectorySync, syncDirectory } from "./directory-sync.ts";
+import type { OwnMounts } from "./mounts-in-the-way.ts";
 import { SpareDirectories } from "./spare-directories.ts";
 import { Trash } from "./trash.ts";
 
@@ -18,8 +19,12 @@ export interface SnapshotDirectoriesOptions {
   readonly lastID: number;
   /** Whether there is a snapshot with this id. */
   readonly isLive: (id: number) => boolean;
+  /** What is mounted in directories by ourselves; absent: nothing. */
+  readonly ownMounts?: OwnMounts | undefined;
   readonly log: Logger;
 }
+
+const noMounts: OwnMounts = { holds: () => false, release: async () => undefined };
 
 const privateMode = 0o700;
 
@@ -50,7 +55,7 @@ export class SnapshotDirectories implements AsyncDisposable {
   /** Opens the directories, and begins to delete what removed snapshots and calls cut short have left. */
   static async open(options: SnapshotDirectoriesOptions): Promise<SnapshotDirectories> {
     const { root } = options;
-    const snapshots = `${root}/snapshots`;
+    const snapshots = snapshotsIn(root);
     const spare = `${root}/spare`;
     for (const directory of [snapshots, spare]) {
       await mkdir(directory, { recursive: true, mode: privateMode });
@@ -66,11 +71,11 @@ export class SnapshotDirectories implements AsyncDisposable {
   }
 
   private constructor(snapshots: string, spare: string, options: SnapshotDirectoriesOptions) {
-    const { trees, log } = options;
+    const { trees, ownMounts = noMounts, log } = options;
     this.#directory = snapshots;
     this.#options = options;
     this.#lastID = options.lastID;
-    this.#trash = new Trash(trees, log);
+    this.#trash = new Trash(trees, ownMounts, log);
     this.#sync = new DirectorySync(snapshots);
     this.#spares = new SpareDirectories(spare, trees, () => this.#nextID(), log);
   }
@@ -211,6 +216,11 @@ class NewDirectory implements Disposable {
   [Symbol.dispose](): void {
     this.#onEnd(this.#kept);
   }
+}
+
+/** Where the directories of the snapshots on `root` are. */
+export function snapshotsIn(root: string): string {
+  return `${root}/snapshots`;
 }
 
 /** A view of another snapshot shows that one's directories and needs none. */

@@ -1,11 +1,11 @@
 import { realpath } from "node:fs/promises";
 import { basename, dirname } from "node:path";
-import { directoriesInUse } from "@oci-worker/mounts/directories-in-use";
 import { readMountInfo } from "@oci-worker/mounts/mountinfo";
 import type { Logger } from "pino";
 import { abortable } from "../abortable.ts";
 import { errorOf, type TreeFailure } from "../trees/jobs.ts";
 import type { Trees } from "../trees/trees.ts";
+import { mountsInTheWay, type OwnMounts } from "./mounts-in-the-way.ts";
 
 /** Deletion begins when nobody has changed anything for so long. */
 const quietMs = 500;
@@ -31,6 +31,7 @@ const sliceMs = 200;
  */
 export class Trash implements AsyncDisposable {
   readonly #trees: Trees;
+  readonly #ownMounts: OwnMounts;
   readonly #log: Logger;
   readonly #stop = new AbortController();
   /** What is to be deleted, the oldest first. */
@@ -46,8 +47,9 @@ export class Trash implements AsyncDisposable {
   #oldestAt = 0;
   #busyAt = 0;
 
-  constructor(trees: Trees, log: Logger) {
+  constructor(trees: Trees, ownMounts: OwnMounts, log: Logger) {
     this.#trees = trees;
+    this.#ownMounts = ownMounts;
     this.#log = log;
   }
 
@@ -122,7 +124,7 @@ export class Trash implements AsyncDisposable {
     do {
       const batch = [...this.#paths.keys().take(batchSize)];
       try {
-        await this.#delete(await this.#unmounted(batch));
+        await this.#delete(await this.#released(await this.#unmounted(batch)));
       } catch (error) {
         for (const path of batch) {
           this.#keep(path, { err: error }, String(error));
@@ -171,14 +173,31 @@ export class Trash implements AsyncDisposable {
     }
   }
 
-  /** Those of `paths` that no mount uses. What a mount shows is not ours to delete. */
+  /** Those of `paths` in which nothing is mounted any more that we have mounted ourselves. */
+  async #released(paths: readonly string[]): Promise<string[]> {
+    const released: string[] = [];
+    for (const path of paths) {
+      try {
+        await this.#ownMounts.release(path);
+        released.push(path);
+      } catch (error) {
+        this.#keep(path, { err: error }, String(error));
+      }
+    }
+    return released;
+  }
+
+  /** Those of `paths` that no mount of others uses. What a mount shows is not ours to delete. */
   async #unmounted(paths: readonly string[]): Promise<string[]> {
     const mounts = await readMountInfo();
     const inUse = new Map<string, Map<string, string>>();
     for (const directory of new Set(paths.map((path) => dirname(path)))) {
       // Mounts are told to be where they really are, and layers of overlays as we have told clients.
       const bothWays = [directory, await realpath(directory)];
-      inUse.set(directory, new Map(bothWays.flatMap((path) => [...directoriesInUse(mounts, path)])));
+      inUse.set(
+        directory,
+        new Map(bothWays.flatMap((path) => [...mountsInTheWay(mounts, path, this.#ownMounts)])),
+      );
     }
     return paths.filter((path) => {
       const mountPoint = inUse.get(dirname(path))?.get(basename(path));

@@ -50,6 +50,7 @@ export class Metastore implements Disposable {
   /** Records that were read, by name. Whatever changes one deletes it here. */
   readonly #records = new BoundedMap<string, SnapshotRecord>(maxRecords);
   readonly #byName: StatementSync;
+  readonly #byID: StatementSync;
   readonly #page: StatementSync;
   readonly #exists: StatementSync;
   readonly #child: StatementSync;
@@ -77,13 +78,14 @@ export class Metastore implements Disposable {
       this.#writes = new WriteQueue(database, reserve);
       this.#ancestry = new Ancestry(database);
       this.#byName = this.#rows(`SELECT ${recordColumns} FROM ${recordTables} WHERE snapshot.name = ?`);
+      this.#byID = this.#rows(`SELECT ${recordColumns} FROM ${recordTables} WHERE snapshot.id = ?`);
       this.#page = this.#rows(
         `SELECT ${recordColumns} FROM ${recordTables} WHERE snapshot.id > ? ORDER BY snapshot.id LIMIT ?`,
       );
       this.#exists = database.prepare("SELECT 1 FROM snapshots WHERE id = ?");
       this.#child = database.prepare("SELECT name FROM snapshots WHERE parent_id = ? LIMIT 1");
       this.#insert = database.prepare(
-        "INSERT INTO snapshots (id, name, parent_id, kind, labels, created_ns, updated_ns) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO snapshots (id, name, parent_id, kind, labels, created_ns, updated_ns, size_bytes, inodes) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
       );
       this.#relabel = database.prepare("UPDATE snapshots SET labels = ?, updated_ns = ? WHERE id = ?");
       this.#makeCommitted = database.prepare(
@@ -143,6 +145,12 @@ export class Metastore implements Disposable {
     return record;
   };
 
+  /** The snapshot with the id `id`. */
+  readonly findByID = (id: number): SnapshotRecord | undefined => {
+    const row = this.#byID.get(id) as SQLOutputValue[] | undefined;
+    return row === undefined ? undefined : recordOf(row);
+  };
+
   /** The next `limit` snapshots after the one with the id `afterID`, in the order they were made. */
   page(afterID: number, limit: number): SnapshotRecord[] {
     return (this.#page.all(afterID, limit) as unknown as SQLOutputValue[][]).map(recordOf);
@@ -175,15 +183,25 @@ export class Metastore implements Disposable {
    */
   create(id: number, snapshot: NewSnapshot, parentID: number | undefined): Promise<void> {
     return this.#writes.submit(() => {
-      const parent = checkNew(this.#findInTransaction, snapshot);
-      if (parent?.id !== parentID) {
-        throw new AbortedError(
-          `Cannot make ${quote(snapshot.key)}: parent ${quote(snapshot.parent ?? "")} was replaced meanwhile, want another try`,
-        );
-      }
+      this.#checkNew(snapshot, parentID);
       const now = nowNs();
       const labels = JSON.stringify(checkLabels(snapshot.labels));
-      this.#insert.run(id, snapshot.key, parentID ?? null, snapshot.kind, labels, now, now);
+      this.#insert.run(id, snapshot.key, parentID ?? null, snapshot.kind, labels, now, now, null, null);
+    });
+  }
+
+  /**
+   * Makes a committed snapshot with the name and on the parent that `snapshot` has, without anybody having filled it: it
+   * takes up nothing.
+   *
+   * @throws what {@link create} throws.
+   */
+  createCommitted(id: number, snapshot: NewSnapshot, parentID: number | undefined): Promise<void> {
+    return this.#writes.submit(() => {
+      this.#checkNew(snapshot, parentID);
+      const now = nowNs();
+      const labels = JSON.stringify(checkLabels(snapshot.labels));
+      this.#insert.run(id, snapshot.key, parentID ?? null, "committed", labels, now, now, 0, 0);
     });
   }
 
@@ -260,6 +278,15 @@ export class Metastore implements Disposable {
    * memory, and what is read now does not get there: it may yet be undone.
    */
   readonly #findInTransaction: Find = (key) => this.#records.get(key) ?? this.#read(key);
+
+  #checkNew(snapshot: NewSnapshot, parentID: number | undefined): void {
+    const parent = checkNew(this.#findInTransaction, snapshot);
+    if (parent?.id !== parentID) {
+      throw new AbortedError(
+        `Cannot make ${quote(snapshot.key)}: parent ${quote(snapshot.parent ?? "")} was replaced meanwhile, want another try`,
+      );
+    }
+  }
 
   #existing(action: string, key: string): SnapshotRecord {
     const record = this.#findInTransaction(key);

@@ -32,12 +32,15 @@ export function snapshotterService(inspector: Inspector): ServiceImpl<typeof Sna
     },
 
     async explain({ key }) {
-      const { directory = "", removalObstacle = "", mounts, ...explanation } = await inspector.explain(key);
+      const explained = await inspector.explain(key);
+      const { directory = "", removalObstacle = "", lazy, mounts, ...explanation } = explained;
       return {
         ...explanation,
         ancestors: [...explanation.ancestors],
         directory,
         removalObstacle,
+        lazyLayerDigest: lazy !== undefined && "digest" in lazy ? lazy.digest : "",
+        lazyObstacle: lazy !== undefined && "obstacle" in lazy ? lazy.obstacle : "",
         mounts: mounts.map(mountToProto),
       };
     },

@@ -1,0 +1,218 @@
+import { existsSync, readdirSync, realpathSync } from "node:fs";
+import { basename, dirname } from "node:path";
+import { NotFoundError, UnavailableError } from "@oci-worker/errdefs";
+import { readMountInfo } from "@oci-worker/mounts/mountinfo";
+import type { Logger } from "pino";
+import type { LayerIdentity, LayerMounts, LazyLayers, OpenedLayer } from "../../lazy/lazy-layers.ts";
+import { quote } from "../../metastore/key.ts";
+import type { SnapshotRecord } from "../../metastore/record.ts";
+import { contentOf } from "../backend.ts";
+import type { OwnMounts } from "../mounts-in-the-way.ts";
+import { notedLayer, noteLayer } from "./layer-note.ts";
+
+export interface LazyMountsOptions {
+  /** The directory that holds those of the snapshots, each named by its id. */
+  readonly snapshots: string;
+  readonly layers: LazyLayers;
+  readonly mounts: LayerMounts;
+  /** How long it may take to find a layer whose files are gone once more. */
+  readonly openTimeoutMs: number;
+  readonly log: Logger;
+}
+
+/** A snapshot whose content is a layer that is to be mounted. */
+interface Entry {
+  /** Undefined if the note of which one it is cannot be read. */
+  readonly layer: LayerIdentity | undefined;
+  /** Whether an earlier process has mounted something there. */
+  readonly isLeft: boolean;
+  /** The mount that is made or is there; undefined while nobody has wanted it since the start. */
+  mounted: Promise<OpenedLayer> | undefined;
+}
+
+/**
+ * The lazy layers that are mounted in the directories of snapshots.
+ *
+ * After a restart each is mounted again when it is first needed, all of a chain at the same time, so that none keeps
+ * the service, or the snapshots of others, waiting.
+ */
+export class LazyMounts implements OwnMounts {
+  readonly #options: LazyMountsOptions;
+  readonly #realDirectory: string;
+  readonly #entries = new Map<number, Entry>();
+
+  /** Looks at what an earlier process has left. Asks nobody and mounts nothing. */
+  static async open(options: LazyMountsOptions): Promise<LazyMounts> {
+    const { snapshots, log } = options;
+    const names = existsSync(snapshots) ? readdirSync(snapshots).filter((name) => /^\d+$/.test(name)) : [];
+    const lazyMounts = new LazyMounts(options, existsSync(snapshots) ? realpathSync(snapshots) : snapshots);
+    const left = new Set((await readMountInfo()).map(({ mountPoint }) => mountPoint));
+    for (const name of names) {
+      lazyMounts.#find(Number(name), left, log);
+    }
+    return lazyMounts;
+  }
+
+  private constructor(options: LazyMountsOptions, realDirectory: string) {
+    this.#options = options;
+    this.#realDirectory = realDirectory;
+  }
+
+  /** How many snapshots there are whose content is a lazy layer. */
+  get size(): number {
+    return this.#entries.size;
+  }
+
+  /** The layer that the snapshot `id` shows; undefined if that is not a lazy one. */
+  layerOf(id: number): LayerIdentity | undefined {
+    return this.#entries.get(id)?.layer;
+  }
+
+  /** Makes `layer` the content of the new snapshot `id`, whose content directory is empty. */
+  async put(id: number, layer: OpenedLayer): Promise<void> {
+    noteLayer(this.#directoryOf(id), layer);
+    const mounted = this.#options.mounts.mountLayer(layer, this.#targetOf(id)).then(() => layer);
+    this.#entries.set(id, { layer, isLeft: false, mounted });
+    await mounted;
+  }
+
+  /**
+   * Sees to it that those of `records` whose content is a lazy layer show it.
+   *
+   * @throws {UnavailableError} naming the first one that does not, its layer and why.
+   */
+  async require(ids: readonly number[], find: (id: number) => SnapshotRecord | undefined): Promise<void> {
+    const wanted = ids.filter((id) => this.#entries.has(id));
+    if (wanted.length > 0) {
+      // All of them are tried: whoever calls again finds the others there.
+      const outcomes = await Promise.allSettled(wanted.map((id) => this.#require(id, find(id))));
+      for (const outcome of outcomes) {
+        if (outcome.status === "rejected") {
+          throw outcome.reason;
+        }
+      }
+    }
+  }
+
+  holds(mountPoint: string): boolean {
+    const directory = dirname(mountPoint);
+    return (
+      dirname(directory) === this.#realDirectory &&
+      mountPoint === contentOf(directory) &&
+      this.#entries.has(Number(basename(directory)))
+    );
+  }
+
+  async release(directory: string): Promise<void> {
+    const id = Number(basename(directory));
+    const entry = this.#entries.get(id);
+    if (entry === undefined) {
+      return;
+    }
+    const layer = await entry.mounted?.catch(() => undefined);
+    if (entry.isLeft || layer !== undefined) {
+      await this.#options.mounts.unmountLayer(this.#targetOf(id));
+    }
+    this.#entries.delete(id);
+    await this.#forgetUnused(entry.layer, layer?.number);
+  }
+
+  async #forgetUnused(layer: LayerIdentity | undefined, number: number | undefined): Promise<void> {
+    const { layers, log } = this.#options;
+    if (layer === undefined || this.#entries.values().some((each) => isSame(each.layer, layer))) {
+      return;
+    }
+    try {
+      await layers.forget(number ?? (await layers.reopen(layer)).number);
+    } catch (error) {
+      if (!(error instanceof NotFoundError)) {
+        log.warn({ digest: layer.digest, err: error }, "lazy layer that nobody shows not forgotten");
+      }
+    }
+  }
+
+  async #require(id: number, record: SnapshotRecord | undefined): Promise<void> {
+    const entry = this.#entries.get(id);
+    if (entry === undefined || record === undefined) {
+      return;
+    }
+    entry.mounted ??= this.#restore(id, entry, record);
+    try {
+      await entry.mounted;
+    } catch (cause) {
+      // The next one who needs it tries again.
+      entry.mounted = undefined;
+      const why = cause instanceof Error ? cause.message : String(cause);
+      throw new UnavailableError(
+        `Cannot show ${quote(record.name)}: its layer ${entry.layer?.digest ?? "(unknown)"} cannot be mounted: ${why}`,
+        { cause },
+      );
+    }
+  }
+
+  async #restore(id: number, { layer, isLeft }: Entry, record: SnapshotRecord): Promise<OpenedLayer> {
+    const { mounts, log } = this.#options;
+    const target = this.#targetOf(id);
+    // Throws if the note is damaged.
+    const noted = layer ?? notedLayer(this.#directoryOf(id));
+    if (noted === undefined) {
+      throw new NotFoundError(`Cannot find out which layer it shows: its note is gone`);
+    }
+    const opened = await this.#reopen(noted, record);
+    if (!isLeft || !mounts.adopted) {
+      if (isLeft) {
+        await mounts.unmountLayer(target);
+      }
+      await mounts.mountLayer(opened, target);
+    }
+    log.info(
+      { name: record.name, digest: noted.digest, adopted: isLeft && mounts.adopted },
+      "lazy layer restored",
+    );
+    return opened;
+  }
+
+  /** Opens the layer `noted` from what is on disk, or else from where `record` says it is. */
+  async #reopen(noted: LayerIdentity, { labels }: SnapshotRecord): Promise<OpenedLayer> {
+    const { layers, openTimeoutMs } = this.#options;
+    try {
+      return await layers.reopen(noted);
+    } catch (error) {
+      if (!(error instanceof NotFoundError)) {
+        throw error;
+      }
+    }
+    const opened = await layers.open(labels, AbortSignal.timeout(openTimeoutMs));
+    if (!isSame(opened, noted)) {
+      throw new UnavailableError(
+        `Cannot take layer ${opened.digest} with table of contents ${opened.tocDigest}: want ${noted.digest} with ${noted.tocDigest}`,
+      );
+    }
+    return opened;
+  }
+
+  #find(id: number, left: ReadonlySet<string>, log: Logger): void {
+    const isLeft = left.has(contentOf(`${this.#realDirectory}/${id}`));
+    try {
+      const layer = notedLayer(this.#directoryOf(id));
+      if (layer !== undefined) {
+        this.#entries.set(id, { layer, isLeft, mounted: undefined });
+      }
+    } catch (error) {
+      log.error({ id, err: error }, "snapshot of a lazy layer is damaged");
+      this.#entries.set(id, { layer: undefined, isLeft, mounted: undefined });
+    }
+  }
+
+  #directoryOf(id: number): string {
+    return `${this.#options.snapshots}/${id}`;
+  }
+
+  #targetOf(id: number): string {
+    return contentOf(this.#directoryOf(id));
+  }
+}
+
+function isSame(one: LayerIdentity | undefined, other: LayerIdentity): boolean {
+  return one?.digest === other.digest && one.tocDigest === other.tocDigest;
+}
