@@ -13,6 +13,17 @@ async function describeAt(address: string, ...args: string[]): Promise<string> {
   return (await promisify(execFile)(program, all)).stdout;
 }
 
+describe("ociw layers", () => {
+  const layersAt = async (address: string, ...args: string[]) =>
+    (await promisify(execFile)(program, ["layers", "--snapshotter-address", address, ...args])).stdout;
+
+  test("says that a backend has no lazy layers", async () => {
+    await using peer = await startSnapshotter("overlayfs");
+    assert.match(await layersAt(peer.address), /no lazy layers/);
+    assert.deepEqual(JSON.parse(await layersAt(peer.address, "--json")), { layers: [], passedOver: [] });
+  });
+});
+
 describe("ociw snapshotter", () => {
   test("tells the backend and why it is that one, to people and to programs", async () => {
     await using peer = await startSnapshotter("fuse-overlayfs");

@@ -5,6 +5,7 @@ import { commandHelp, groupHelp, programHelp } from "./args/help.ts";
 import { UsageError } from "./args/usage-error.ts";
 import type { Command, CommandGroup } from "./commands/command.ts";
 import { info } from "./commands/info.ts";
+import { layers } from "./commands/layers.ts";
 import { run } from "./commands/run.ts";
 import { snapshots } from "./commands/snapshots/snapshots.ts";
 import { snapshotter } from "./commands/snapshotter.ts";
@@ -20,6 +21,7 @@ const commands: Readonly<Record<string, Command | CommandGroup>> = {
   info,
   snapshots,
   snapshotter,
+  layers,
   sources,
 };
 const usageExitCode = 2;

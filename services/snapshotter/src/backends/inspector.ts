@@ -6,7 +6,7 @@ import type { SnapshotRecord } from "../metastore/record.ts";
 import type { BackendName } from "./backend.ts";
 import { type Choice, preference } from "./choose.ts";
 import { hasDirectory, type SnapshotDirectories } from "./snapshot-directories.ts";
-import type { LazyExplanation, RemoteSnapshots } from "./stargz/remote-snapshots.ts";
+import type { LayerList, LazyExplanation, RemoteSnapshots } from "./stargz/remote-snapshots.ts";
 
 /** A backend as the choice has left it. */
 export interface Candidate {
@@ -42,7 +42,7 @@ export interface InspectorOptions {
   readonly choice: Choice;
   readonly metastore: Metastore;
   readonly directories: Pick<SnapshotDirectories, "pathOf">;
-  readonly remote: Pick<RemoteSnapshots, "explain"> | undefined;
+  readonly remote: Pick<RemoteSnapshots, "explain" | "list"> | undefined;
   readonly mounts: (key: string) => Promise<readonly Mount[]>;
 }
 
@@ -83,6 +83,11 @@ export class Inspector {
       removalObstacle: metastore.removalObstacle(record),
       lazy: remote?.explain(id),
     };
+  }
+
+  /** The lazy layers; none if the backend has no such. */
+  async layers(): Promise<LayerList> {
+    return (await this.#options.remote?.list()) ?? { layers: [], mode: "", passedOver: [] };
   }
 
   #ancestors({ parent }: SnapshotRecord): string[] {

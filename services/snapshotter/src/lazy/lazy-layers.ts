@@ -22,6 +22,28 @@ export interface OpenedLayer extends LayerIdentity {
   readonly isComplete: boolean;
 }
 
+/** How far a layer is, and what stands in its way. Sizes are in bytes. */
+export interface LayerStatus extends LayerIdentity {
+  readonly number: number;
+  /** Image that it was opened for last; undefined if nobody has opened it since the start. */
+  readonly reference: string | undefined;
+  /** Of its content: what its files have, each distinct piece counted once. */
+  readonly contentBytes: number;
+  /** How much of that is on disk. */
+  readonly cachedBytes: number;
+  /** How much of that has been checked since the start; the rest is checked before somebody sees it. */
+  readonly verifiedBytes: number;
+  /** What has come over the network since the start, compressed. */
+  readonly fetchedBytes: number;
+  readonly isComplete: boolean;
+  /** What is fetched beside that which somebody waits for. */
+  readonly activity: "none" | "prefetch" | "background";
+  /** Host that has served it last, such as `https://registry.example`. */
+  readonly host: string | undefined;
+  /** Why something of it could not be read last, until something could again. */
+  readonly failure: { readonly message: string; readonly atMs: number } | undefined;
+}
+
 /** The layers that are read when somebody reads their files, each once for however many snapshots show it. */
 export interface LazyLayers {
   /**
@@ -40,10 +62,17 @@ export interface LazyLayers {
 
   /** Tells that no snapshot shows the layer `number` any more, and that nobody has it mounted. */
   forget(number: number): Promise<void>;
+
+  /** Every layer that is not forgotten. */
+  status(): Promise<readonly LayerStatus[]>;
 }
 
 /** What shows layers as directories. */
 export interface LayerMounts {
+  /** How, such as `erofs`. */
+  readonly mode: string;
+  /** Better ways, and why this host does not have them. */
+  readonly passedOver: readonly { readonly mode: string; readonly obstacle: string }[];
   /** Whether what an earlier process has mounted is served again; if not, it is of no use to anybody. */
   readonly adopted: boolean;
   mountLayer(layer: OpenedLayer, target: string): Promise<void>;

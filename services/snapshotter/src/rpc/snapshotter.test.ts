@@ -3,34 +3,43 @@ import { mkdtempDisposable } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, test } from "node:test";
-import { type Client, Code, ConnectError, createClient } from "@connectrpc/connect";
+import { type Client, Code, ConnectError, createClient, type Transport } from "@connectrpc/connect";
 import { Health } from "@oci-worker/api/grpc/health";
 import { CandidateState, SnapshotterService } from "@oci-worker/api/ociworker/snapshotter";
+import { AlreadyExistsError } from "@oci-worker/errdefs";
 import { unixChannel } from "@oci-worker/grpc/channel";
+import { unmountBeneath } from "@oci-worker/mounts/mountinfo";
+import { listLazyLayers } from "@oci-worker/snapshots/lazy-layers";
 import type { Snapshotter } from "@oci-worker/snapshots/snapshotter";
 import { pino } from "pino";
 import { openSnapshotter } from "../backends/open.ts";
+import { digestLabel, FakeLayers } from "../backends/stargz/fake-layers.ts";
 import { type Config, defaults } from "../config.ts";
 import { serveSnapshotter } from "../server.ts";
 
 interface Served {
   readonly client: Client<typeof SnapshotterService>;
+  readonly channel: Transport;
   readonly health: Client<typeof Health>;
   readonly snapshotter: Snapshotter;
   readonly root: string;
 }
 
-async function withServed(settings: Partial<Config>, use: (served: Served) => Promise<void>): Promise<void> {
+async function withServed(
+  settings: Partial<Config>,
+  use: (served: Served) => Promise<void>,
+  layers?: FakeLayers,
+): Promise<void> {
   await using directory = await mkdtempDisposable(join(tmpdir(), "snapshotter-service-"));
   const root = join(directory.path, "root");
   const log = pino({ level: "silent" });
   const config = { ...defaults, ...settings, root, address: join(directory.path, "s.sock") };
-  await using snapshotter = await openSnapshotter(config, log);
+  await using snapshotter = await openSnapshotter(config, log, layers?.parts());
   const { inspector } = snapshotter;
   await using _server = await serveSnapshotter({ ...config, inspector }, snapshotter, log);
   using channel = unixChannel(config.address);
   const client = createClient(SnapshotterService, channel);
-  await use({ client, health: createClient(Health, channel), snapshotter, root });
+  await use({ client, channel, health: createClient(Health, channel), snapshotter, root });
 }
 
 describe("SnapshotterService", () => {
@@ -88,6 +97,47 @@ describe("SnapshotterService", () => {
         client.explain({ key: "nothing" }),
         (error) => error instanceof ConnectError && error.code === Code.NotFound,
       );
+    }));
+
+  test("tells of lazy layers, and which snapshots show them", () =>
+    withServed(
+      { snapshotter: "stargz" },
+      async ({ client, channel, snapshotter, root }) => {
+        await using undo = new AsyncDisposableStack();
+        undo.defer(async () => void (await unmountBeneath(root)));
+        for (const target of ["one", "two"]) {
+          const labels = { "containerd.io/snapshot.ref": target, [digestLabel]: "digest" };
+          await assert.rejects(snapshotter.prepare("key", undefined, labels), AlreadyExistsError);
+        }
+        const list = await listLazyLayers(channel);
+        assert.deepEqual(list, {
+          mode: "tmpfs",
+          passedOver: [{ mode: "erofs", obstacle: "this is a test" }],
+          layers: [
+            {
+              digest: "digest",
+              tocDigest: "toc of digest",
+              snapshots: ["one", "two"],
+              contentBytes: 2000,
+              cachedBytes: 1000,
+              verifiedBytes: 500,
+              fetchedBytes: 100,
+              complete: false,
+              activity: "background",
+              host: "https://registry.example",
+              failure: "HTTP 500",
+              failedAt: new Date(1000),
+            },
+          ],
+        });
+        assert.equal((await client.explain({ key: "one" })).lazyLayerDigest, "digest");
+      },
+      new FakeLayers(),
+    ));
+
+  test("has no lazy layers on another backend", () =>
+    withServed({ snapshotter: "native" }, async ({ channel }) => {
+      assert.deepEqual(await listLazyLayers(channel), { layers: [], passedOver: [] });
     }));
 
   test("is named by the health service", () =>

@@ -1,7 +1,13 @@
+import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import type { ServiceImpl } from "@connectrpc/connect";
-import { CandidateState, type SnapshotterService } from "@oci-worker/api/ociworker/snapshotter";
+import {
+  CandidateState,
+  LayerActivity,
+  type SnapshotterService,
+} from "@oci-worker/api/ociworker/snapshotter";
 import { mountToProto } from "@oci-worker/snapshots/convert";
 import type { Candidate, Inspector } from "../backends/inspector.ts";
+import type { LayerStatus } from "../lazy/lazy-layers.ts";
 import { version } from "../version.ts";
 
 const states = {
@@ -9,6 +15,12 @@ const states = {
   "passed over": CandidateState.PASSED_OVER,
   "not tried": CandidateState.NOT_TRIED,
 } as const satisfies Record<Candidate["state"], CandidateState>;
+
+const activities = {
+  none: LayerActivity.NONE,
+  prefetch: LayerActivity.PREFETCH,
+  background: LayerActivity.BACKGROUND,
+} as const satisfies Record<LayerStatus["activity"], LayerActivity>;
 
 /** Serves ociworker.snapshotter.v1.SnapshotterService from `inspector`. */
 export function snapshotterService(inspector: Inspector): ServiceImpl<typeof SnapshotterService> {
@@ -42,6 +54,29 @@ export function snapshotterService(inspector: Inspector): ServiceImpl<typeof Sna
         lazyLayerDigest: lazy !== undefined && "digest" in lazy ? lazy.digest : "",
         lazyObstacle: lazy !== undefined && "obstacle" in lazy ? lazy.obstacle : "",
         mounts: mounts.map(mountToProto),
+      };
+    },
+
+    async listLayers() {
+      const { layers, mode, passedOver } = await inspector.layers();
+      return {
+        mode,
+        passedOver: [...passedOver],
+        layers: layers.map(({ reference = "", host = "", failure, isComplete, activity, ...layer }) => ({
+          digest: layer.digest,
+          tocDigest: layer.tocDigest,
+          reference,
+          snapshots: [...layer.snapshots],
+          contentBytes: BigInt(layer.contentBytes),
+          cachedBytes: BigInt(layer.cachedBytes),
+          verifiedBytes: BigInt(layer.verifiedBytes),
+          fetchedBytes: BigInt(layer.fetchedBytes),
+          complete: isComplete,
+          activity: activities[activity],
+          host,
+          failure: failure?.message ?? "",
+          ...(failure && { failedAt: timestampFromMs(failure.atMs) }),
+        })),
       };
     },
   };

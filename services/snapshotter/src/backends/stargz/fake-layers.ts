@@ -3,7 +3,13 @@ import { NotFoundError, UnavailableError } from "@oci-worker/errdefs";
 import { UMOUNT_NOFOLLOW, umount2 } from "@oci-worker/libc/mount";
 import { mountAll } from "@oci-worker/mounts/mount";
 import type { Labels } from "@oci-worker/snapshots/labels";
-import type { LayerIdentity, LayerMounts, LazyLayers, OpenedLayer } from "../../lazy/lazy-layers.ts";
+import type {
+  LayerIdentity,
+  LayerMounts,
+  LayerStatus,
+  LazyLayers,
+  OpenedLayer,
+} from "../../lazy/lazy-layers.ts";
 import type { LazyParts } from "../open.ts";
 
 export const digestLabel = "containerd.io/snapshot/remote/stargz.digest";
@@ -13,6 +19,8 @@ export const digestLabel = "containerd.io/snapshot/remote/stargz.digest";
  * mounted for real: as a tmpfs of its own, with one file that has its digest.
  */
 export class FakeLayers implements LazyLayers, LayerMounts {
+  readonly mode = "tmpfs";
+  readonly passedOver = [{ mode: "erofs", obstacle: "this is a test" }];
   /** What an earlier process has mounted is served again. */
   adopted = false;
   /** Why layers cannot be had, by digest. */
@@ -66,6 +74,20 @@ export class FakeLayers implements LazyLayers, LayerMounts {
         this.#known.delete(digest);
       }
     }
+  }
+
+  async status(): Promise<LayerStatus[]> {
+    return [...this.#known.keys()].map((digest) => ({
+      ...this.#layer(digest),
+      reference: undefined,
+      contentBytes: 2000,
+      cachedBytes: 1000,
+      verifiedBytes: 500,
+      fetchedBytes: 100,
+      activity: "background",
+      host: "https://registry.example",
+      failure: { message: "HTTP 500", atMs: 1000 },
+    }));
   }
 
   async mountLayer({ digest }: OpenedLayer, target: string): Promise<void> {

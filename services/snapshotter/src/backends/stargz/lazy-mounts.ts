@@ -68,6 +68,11 @@ export class LazyMounts implements OwnMounts {
     return this.#entries.get(id)?.layer;
   }
 
+  /** The ids of the snapshots that show `layer`. */
+  showing(layer: LayerIdentity): number[] {
+    return [...this.#entries].filter(([, entry]) => isSame(entry.layer, layer)).map(([id]) => id);
+  }
+
   /** Makes `layer` the content of the new snapshot `id`, whose content directory is empty. */
   async put(id: number, layer: OpenedLayer): Promise<void> {
     noteLayer(this.#directoryOf(id), layer);

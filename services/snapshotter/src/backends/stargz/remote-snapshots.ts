@@ -2,7 +2,13 @@ import { AlreadyExistsError, DeadlineExceededError, ServiceError } from "@oci-wo
 import { Flights } from "@oci-worker/flights";
 import type { Logger } from "pino";
 import { abortable } from "../../abortable.ts";
-import type { LayerIdentity, LazyLayers, OpenedLayer } from "../../lazy/lazy-layers.ts";
+import type {
+  LayerIdentity,
+  LayerMounts,
+  LayerStatus,
+  LazyLayers,
+  OpenedLayer,
+} from "../../lazy/lazy-layers.ts";
 import { BoundedMap } from "../../metastore/bounded-map.ts";
 import { quote } from "../../metastore/key.ts";
 import type { Metastore } from "../../metastore/metastore.ts";
@@ -15,6 +21,7 @@ export interface RemoteSnapshotsOptions {
   readonly metastore: Metastore;
   readonly directories: SnapshotDirectories;
   readonly layers: LazyLayers;
+  readonly mounts: Pick<LayerMounts, "mode" | "passedOver">;
   readonly lazyMounts: LazyMounts;
   /** How long a prepare waits for a layer before the client is told to unpack it. */
   readonly openTimeoutMs: number;
@@ -26,6 +33,11 @@ const maxReasons = 4096;
 
 /** A lazy layer, or why a layer is none. */
 export type LazyExplanation = LayerIdentity | { readonly obstacle: string };
+
+/** Every lazy layer with the names of the snapshots that show it. */
+export interface LayerList extends Pick<LayerMounts, "mode" | "passedOver"> {
+  readonly layers: readonly (LayerStatus & { readonly snapshots: readonly string[] })[];
+}
 
 /** What came of a layer that a client would rather not unpack. */
 type Outcome = { readonly name: string } | { readonly obstacle: string };
@@ -90,6 +102,17 @@ export class RemoteSnapshots {
     const layer = this.#options.lazyMounts.layerOf(id);
     const obstacle = this.#obstacles.get(id);
     return layer ?? (obstacle === undefined ? undefined : { obstacle });
+  }
+
+  /** The lazy layers, how they are mounted, and which snapshots show each. */
+  async list(): Promise<LayerList> {
+    const { layers, mounts, lazyMounts, metastore } = this.#options;
+    const nameOf = (id: number) => metastore.findByID(id)?.name;
+    const all = (await layers.status()).map((status) => {
+      const names = lazyMounts.showing(status).map(nameOf);
+      return { ...status, snapshots: names.filter((name) => name !== undefined) };
+    });
+    return { layers: all, mode: mounts.mode, passedOver: mounts.passedOver };
   }
 
   /**

@@ -8,13 +8,15 @@ import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobu
 import { enumDesc, fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import type { Mount } from "../../../containerd/types/mount_pb.ts";
 import { file_containerd_types_mount } from "../../../containerd/types/mount_pb.ts";
+import type { Timestamp } from "@bufbuild/protobuf/wkt";
+import { file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
 import type { Message, UnknownEnum } from "@bufbuild/protobuf";
 
 /**
  * Describes the file ociworker/snapshotter/v1/snapshotter_service.proto.
  */
 export const file_ociworker_snapshotter_v1_snapshotter_service: GenFile = /*@__PURE__*/
-  fileDesc("CjJvY2l3b3JrZXIvc25hcHNob3R0ZXIvdjEvc25hcHNob3R0ZXJfc2VydmljZS5wcm90bxIYb2Npd29ya2VyLnNuYXBzaG90dGVyLnYxIhEKD0Rlc2NyaWJlUmVxdWVzdCKZAgoQRGVzY3JpYmVSZXNwb25zZRIPCgdiYWNrZW5kGAEgASgJEg4KBndhbnRlZBgCIAEoCRIOCgZyZWFzb24YAyABKAkSNwoKY2FuZGlkYXRlcxgEIAMoCzIjLm9jaXdvcmtlci5zbmFwc2hvdHRlci52MS5DYW5kaWRhdGUSDAoEcm9vdBgFIAEoCRIPCgd2ZXJzaW9uGAYgASgJEhIKCnByb2Nlc3NfaWQYByABKAMSEgoKY2FuX3JlYmFzZRgIIAEoCBIXCg9pZF9tYXBfb2JzdGFjbGUYCSABKAkSOwoJc25hcHNob3RzGAogASgLMigub2Npd29ya2VyLnNuYXBzaG90dGVyLnYxLlNuYXBzaG90Q291bnRzImcKCUNhbmRpZGF0ZRIPCgdiYWNrZW5kGAEgASgJEjcKBXN0YXRlGAIgASgOMigub2Npd29ya2VyLnNuYXBzaG90dGVyLnYxLkNhbmRpZGF0ZVN0YXRlEhAKCG9ic3RhY2xlGAMgASgJIkEKDlNuYXBzaG90Q291bnRzEg4KBmFjdGl2ZRgBIAEoAxIMCgR2aWV3GAIgASgDEhEKCWNvbW1pdHRlZBgDIAEoAyIdCg5FeHBsYWluUmVxdWVzdBILCgNrZXkYASABKAkiugEKD0V4cGxhaW5SZXNwb25zZRIMCgRraW5kGAEgASgJEhEKCWFuY2VzdG9ycxgCIAMoCRIRCglkaXJlY3RvcnkYAyABKAkSJwoGbW91bnRzGAQgAygLMhcuY29udGFpbmVyZC50eXBlcy5Nb3VudBIYChByZW1vdmFsX29ic3RhY2xlGAUgASgJEhkKEWxhenlfbGF5ZXJfZGlnZXN0GAYgASgJEhUKDWxhenlfb2JzdGFjbGUYByABKAkqjQEKDkNhbmRpZGF0ZVN0YXRlEh8KG0NBTkRJREFURV9TVEFURV9VTlNQRUNJRklFRBAAEhoKFkNBTkRJREFURV9TVEFURV9DSE9TRU4QARIfChtDQU5ESURBVEVfU1RBVEVfUEFTU0VEX09WRVIQAhIdChlDQU5ESURBVEVfU1RBVEVfTk9UX1RSSUVEEAMy1wEKElNuYXBzaG90dGVyU2VydmljZRJhCghEZXNjcmliZRIpLm9jaXdvcmtlci5zbmFwc2hvdHRlci52MS5EZXNjcmliZVJlcXVlc3QaKi5vY2l3b3JrZXIuc25hcHNob3R0ZXIudjEuRGVzY3JpYmVSZXNwb25zZRJeCgdFeHBsYWluEigub2Npd29ya2VyLnNuYXBzaG90dGVyLnYxLkV4cGxhaW5SZXF1ZXN0Gikub2Npd29ya2VyLnNuYXBzaG90dGVyLnYxLkV4cGxhaW5SZXNwb25zZWIGcHJvdG8z", [file_containerd_types_mount]);
+  fileDesc("CjJvY2l3b3JrZXIvc25hcHNob3R0ZXIvdjEvc25hcHNob3R0ZXJfc2VydmljZS5wcm90bxIYb2Npd29ya2VyLnNuYXBzaG90dGVyLnYxIhEKD0Rlc2NyaWJlUmVxdWVzdCKZAgoQRGVzY3JpYmVSZXNwb25zZRIPCgdiYWNrZW5kGAEgASgJEg4KBndhbnRlZBgCIAEoCRIOCgZyZWFzb24YAyABKAkSNwoKY2FuZGlkYXRlcxgEIAMoCzIjLm9jaXdvcmtlci5zbmFwc2hvdHRlci52MS5DYW5kaWRhdGUSDAoEcm9vdBgFIAEoCRIPCgd2ZXJzaW9uGAYgASgJEhIKCnByb2Nlc3NfaWQYByABKAMSEgoKY2FuX3JlYmFzZRgIIAEoCBIXCg9pZF9tYXBfb2JzdGFjbGUYCSABKAkSOwoJc25hcHNob3RzGAogASgLMigub2Npd29ya2VyLnNuYXBzaG90dGVyLnYxLlNuYXBzaG90Q291bnRzImcKCUNhbmRpZGF0ZRIPCgdiYWNrZW5kGAEgASgJEjcKBXN0YXRlGAIgASgOMigub2Npd29ya2VyLnNuYXBzaG90dGVyLnYxLkNhbmRpZGF0ZVN0YXRlEhAKCG9ic3RhY2xlGAMgASgJIkEKDlNuYXBzaG90Q291bnRzEg4KBmFjdGl2ZRgBIAEoAxIMCgR2aWV3GAIgASgDEhEKCWNvbW1pdHRlZBgDIAEoAyIdCg5FeHBsYWluUmVxdWVzdBILCgNrZXkYASABKAkiugEKD0V4cGxhaW5SZXNwb25zZRIMCgRraW5kGAEgASgJEhEKCWFuY2VzdG9ycxgCIAMoCRIRCglkaXJlY3RvcnkYAyABKAkSJwoGbW91bnRzGAQgAygLMhcuY29udGFpbmVyZC50eXBlcy5Nb3VudBIYChByZW1vdmFsX29ic3RhY2xlGAUgASgJEhkKEWxhenlfbGF5ZXJfZGlnZXN0GAYgASgJEhUKDWxhenlfb2JzdGFjbGUYByABKAkiEwoRTGlzdExheWVyc1JlcXVlc3QikgEKEkxpc3RMYXllcnNSZXNwb25zZRIvCgZsYXllcnMYASADKAsyHy5vY2l3b3JrZXIuc25hcHNob3R0ZXIudjEuTGF5ZXISDAoEbW9kZRgCIAEoCRI9CgtwYXNzZWRfb3ZlchgDIAMoCzIoLm9jaXdvcmtlci5zbmFwc2hvdHRlci52MS5QYXNzZWRPdmVyTW9kZSIwCg5QYXNzZWRPdmVyTW9kZRIMCgRtb2RlGAEgASgJEhAKCG9ic3RhY2xlGAIgASgJIsgCCgVMYXllchIOCgZkaWdlc3QYASABKAkSEgoKdG9jX2RpZ2VzdBgCIAEoCRIRCglyZWZlcmVuY2UYAyABKAkSEQoJc25hcHNob3RzGAQgAygJEhUKDWNvbnRlbnRfYnl0ZXMYBSABKAQSFAoMY2FjaGVkX2J5dGVzGAYgASgEEhYKDnZlcmlmaWVkX2J5dGVzGAcgASgEEhUKDWZldGNoZWRfYnl0ZXMYCCABKAQSEAoIY29tcGxldGUYCSABKAgSOQoIYWN0aXZpdHkYCiABKA4yJy5vY2l3b3JrZXIuc25hcHNob3R0ZXIudjEuTGF5ZXJBY3Rpdml0eRIMCgRob3N0GAsgASgJEg8KB2ZhaWx1cmUYDCABKAkSLQoJZmFpbGVkX2F0GA0gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCqNAQoOQ2FuZGlkYXRlU3RhdGUSHwobQ0FORElEQVRFX1NUQVRFX1VOU1BFQ0lGSUVEEAASGgoWQ0FORElEQVRFX1NUQVRFX0NIT1NFThABEh8KG0NBTkRJREFURV9TVEFURV9QQVNTRURfT1ZFUhACEh0KGUNBTkRJREFURV9TVEFURV9OT1RfVFJJRUQQAyqEAQoNTGF5ZXJBY3Rpdml0eRIeChpMQVlFUl9BQ1RJVklUWV9VTlNQRUNJRklFRBAAEhcKE0xBWUVSX0FDVElWSVRZX05PTkUQARIbChdMQVlFUl9BQ1RJVklUWV9QUkVGRVRDSBACEh0KGUxBWUVSX0FDVElWSVRZX0JBQ0tHUk9VTkQQAzLAAgoSU25hcHNob3R0ZXJTZXJ2aWNlEmEKCERlc2NyaWJlEikub2Npd29ya2VyLnNuYXBzaG90dGVyLnYxLkRlc2NyaWJlUmVxdWVzdBoqLm9jaXdvcmtlci5zbmFwc2hvdHRlci52MS5EZXNjcmliZVJlc3BvbnNlEl4KB0V4cGxhaW4SKC5vY2l3b3JrZXIuc25hcHNob3R0ZXIudjEuRXhwbGFpblJlcXVlc3QaKS5vY2l3b3JrZXIuc25hcHNob3R0ZXIudjEuRXhwbGFpblJlc3BvbnNlEmcKCkxpc3RMYXllcnMSKy5vY2l3b3JrZXIuc25hcHNob3R0ZXIudjEuTGlzdExheWVyc1JlcXVlc3QaLC5vY2l3b3JrZXIuc25hcHNob3R0ZXIudjEuTGlzdExheWVyc1Jlc3BvbnNlYgZwcm90bzM", [file_containerd_types_mount, file_google_protobuf_timestamp]);
 
 /**
  * Nothing to say.
@@ -271,6 +273,189 @@ export const ExplainResponseSchema: GenMessage<ExplainResponse> = /*@__PURE__*/
   messageDesc(file_ociworker_snapshotter_v1_snapshotter_service, 5);
 
 /**
+ * Nothing to say.
+ *
+ * @generated from message ociworker.snapshotter.v1.ListLayersRequest
+ */
+export type ListLayersRequest = Message<"ociworker.snapshotter.v1.ListLayersRequest"> & {
+};
+
+/**
+ * Describes the message ociworker.snapshotter.v1.ListLayersRequest.
+ * Use `create(ListLayersRequestSchema)` to create a new message.
+ */
+export const ListLayersRequestSchema: GenMessage<ListLayersRequest> = /*@__PURE__*/
+  messageDesc(file_ociworker_snapshotter_v1_snapshotter_service, 6);
+
+/**
+ * The lazy layers.
+ *
+ * @generated from message ociworker.snapshotter.v1.ListLayersResponse
+ */
+export type ListLayersResponse = Message<"ociworker.snapshotter.v1.ListLayersResponse"> & {
+  /**
+   * In the order in which they were first opened.
+   *
+   * @generated from field: repeated ociworker.snapshotter.v1.Layer layers = 1;
+   */
+  layers: Layer[];
+
+  /**
+   * How they are mounted: erofs, erofs-loop or fuse; empty if this backend has none.
+   *
+   * @generated from field: string mode = 2;
+   */
+  mode: string;
+
+  /**
+   * Better ways to mount them, and why this host does not have them.
+   *
+   * @generated from field: repeated ociworker.snapshotter.v1.PassedOverMode passed_over = 3;
+   */
+  passedOver: PassedOverMode[];
+};
+
+/**
+ * Describes the message ociworker.snapshotter.v1.ListLayersResponse.
+ * Use `create(ListLayersResponseSchema)` to create a new message.
+ */
+export const ListLayersResponseSchema: GenMessage<ListLayersResponse> = /*@__PURE__*/
+  messageDesc(file_ociworker_snapshotter_v1_snapshotter_service, 7);
+
+/**
+ * A way to mount layers that this host does not have.
+ *
+ * @generated from message ociworker.snapshotter.v1.PassedOverMode
+ */
+export type PassedOverMode = Message<"ociworker.snapshotter.v1.PassedOverMode"> & {
+  /**
+   * Its name.
+   *
+   * @generated from field: string mode = 1;
+   */
+  mode: string;
+
+  /**
+   * Why.
+   *
+   * @generated from field: string obstacle = 2;
+   */
+  obstacle: string;
+};
+
+/**
+ * Describes the message ociworker.snapshotter.v1.PassedOverMode.
+ * Use `create(PassedOverModeSchema)` to create a new message.
+ */
+export const PassedOverModeSchema: GenMessage<PassedOverMode> = /*@__PURE__*/
+  messageDesc(file_ociworker_snapshotter_v1_snapshotter_service, 8);
+
+/**
+ * A layer that is read when somebody reads its files.
+ *
+ * @generated from message ociworker.snapshotter.v1.Layer
+ */
+export type Layer = Message<"ociworker.snapshotter.v1.Layer"> & {
+  /**
+   * Of the compressed layer.
+   *
+   * @generated from field: string digest = 1;
+   */
+  digest: string;
+
+  /**
+   * Of its table of contents, against which all that is read is checked.
+   *
+   * @generated from field: string toc_digest = 2;
+   */
+  tocDigest: string;
+
+  /**
+   * Image that it was opened for last; empty if nobody has since the start.
+   *
+   * @generated from field: string reference = 3;
+   */
+  reference: string;
+
+  /**
+   * Names of the snapshots that show it.
+   *
+   * @generated from field: repeated string snapshots = 4;
+   */
+  snapshots: string[];
+
+  /**
+   * Bytes of its files, those that are the same counted once.
+   *
+   * @generated from field: uint64 content_bytes = 5;
+   */
+  contentBytes: bigint;
+
+  /**
+   * How many of these are on disk.
+   *
+   * @generated from field: uint64 cached_bytes = 6;
+   */
+  cachedBytes: bigint;
+
+  /**
+   * How many of these have been checked since the start. The others are checked before somebody sees them.
+   *
+   * @generated from field: uint64 verified_bytes = 7;
+   */
+  verifiedBytes: bigint;
+
+  /**
+   * Bytes that have come over the network since the start, compressed.
+   *
+   * @generated from field: uint64 fetched_bytes = 8;
+   */
+  fetchedBytes: bigint;
+
+  /**
+   * Whether nothing has to be fetched any more.
+   *
+   * @generated from field: bool complete = 9;
+   */
+  complete: boolean;
+
+  /**
+   * What is fetched beside that which somebody waits for.
+   *
+   * @generated from field: ociworker.snapshotter.v1.LayerActivity activity = 10;
+   */
+  activity: LayerActivity;
+
+  /**
+   * Host that has served it last, such as https://registry.example; empty if none has since the start.
+   *
+   * @generated from field: string host = 11;
+   */
+  host: string;
+
+  /**
+   * Why something of it could not be read last; empty once something could again.
+   *
+   * @generated from field: string failure = 12;
+   */
+  failure: string;
+
+  /**
+   * When that was.
+   *
+   * @generated from field: google.protobuf.Timestamp failed_at = 13;
+   */
+  failedAt?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message ociworker.snapshotter.v1.Layer.
+ * Use `create(LayerSchema)` to create a new message.
+ */
+export const LayerSchema: GenMessage<Layer> = /*@__PURE__*/
+  messageDesc(file_ociworker_snapshotter_v1_snapshotter_service, 9);
+
+/**
  * What became of a backend when one was chosen.
  *
  * @generated from enum ociworker.snapshotter.v1.CandidateState
@@ -319,6 +504,54 @@ export const CandidateStateSchema: GenEnum<CandidateState> = /*@__PURE__*/
   enumDesc(file_ociworker_snapshotter_v1_snapshotter_service, 0);
 
 /**
+ * What is fetched of a layer ahead of its readers.
+ *
+ * @generated from enum ociworker.snapshotter.v1.LayerActivity
+ */
+export const LayerActivity = {
+  /**
+   * Never sent.
+   *
+   * @generated from enum value: LAYER_ACTIVITY_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED: 0,
+
+  /**
+   * Nothing.
+   *
+   * @generated from enum value: LAYER_ACTIVITY_NONE = 1;
+   */
+  NONE: 1,
+
+  /**
+   * What its image says that is needed at the start.
+   *
+   * @generated from enum value: LAYER_ACTIVITY_PREFETCH = 2;
+   */
+  PREFETCH: 2,
+
+  /**
+   * The rest.
+   *
+   * @generated from enum value: LAYER_ACTIVITY_BACKGROUND = 3;
+   */
+  BACKGROUND: 3,
+} as const;
+
+/**
+ * What is fetched of a layer ahead of its readers.
+ *
+ * @generated from enum ociworker.snapshotter.v1.LayerActivity
+ */
+export type LayerActivity = (typeof LayerActivity)[keyof typeof LayerActivity] | UnknownEnum;
+
+/**
+ * Describes the enum ociworker.snapshotter.v1.LayerActivity.
+ */
+export const LayerActivitySchema: GenEnum<LayerActivity> = /*@__PURE__*/
+  enumDesc(file_ociworker_snapshotter_v1_snapshotter_service, 1);
+
+/**
  * Served beside containerd.services.snapshots.v1.Snapshots on the same socket. Nothing here changes anything.
  *
  * @generated from service ociworker.snapshotter.v1.SnapshotterService
@@ -345,6 +578,17 @@ export const SnapshotterService: GenService<{
     methodKind: "unary";
     input: typeof ExplainRequestSchema;
     output: typeof ExplainResponseSchema;
+  },
+  /**
+   * Tells of the layers that are read when somebody reads their files, how far each of them is and what stands in its way.
+   * Backends without such layers have none.
+   *
+   * @generated from rpc ociworker.snapshotter.v1.SnapshotterService.ListLayers
+   */
+  listLayers: {
+    methodKind: "unary";
+    input: typeof ListLayersRequestSchema;
+    output: typeof ListLayersResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_ociworker_snapshotter_v1_snapshotter_service, 0);
