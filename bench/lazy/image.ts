@@ -11,7 +11,7 @@ import { debianLayer } from "../debian-layer.ts";
 /** Name of the file of {@link lazyLayers} that is read in order and at random. */
 export const bigFile = "srv/big";
 
-const bigFileBytes = 256 * 1024 * 1024;
+export const bigFileBytes = 256 * 1024 * 1024;
 
 /** What is read of a layer piece by piece. */
 interface Source {

@@ -1,5 +1,5 @@
 import { join } from "node:path";
-import { bigFile, contentsOf, type ListedFile } from "./image.ts";
+import { bigFile, bigFileBytes, contentsOf, type ListedFile } from "./image.ts";
 import { dropCaches, type TreeReader } from "./reader.ts";
 import type { Series, Who } from "./series.ts";
 import type { RegistryWithImage } from "./start-up.ts";
@@ -13,10 +13,13 @@ export interface Reading {
   readonly first: readonly string[];
   /** Read after that. */
   readonly small: readonly string[];
+  /** Of the small ones together. */
+  readonly smallBytes: number;
   readonly blocks: number;
 }
 
 const counts = { paths: 10_000, first: 300, small: 2000, blocks: 2000 } as const;
+/** A small file has at most as many. */
 const smallBytes = 64 * 1024;
 const mebibyte = 1024 * 1024;
 
@@ -28,11 +31,13 @@ export async function chooseReading({ layers }: RegistryWithImage): Promise<Read
   }
   const { paths, files } = await contentsOf(base);
   const small = shuffled(files.filter(({ sizeBytes }: ListedFile) => sizeBytes <= smallBytes));
-  const names = small.slice(0, counts.small).map(({ path }) => path);
+  const chosen = small.slice(0, counts.small);
+  const names = chosen.map(({ path }) => path);
   return {
     paths: shuffled(paths).slice(0, counts.paths),
     first: names.slice(0, counts.first),
     small: names,
+    smallBytes: chosen.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0),
     blocks: counts.blocks,
   };
 }
@@ -104,9 +109,10 @@ class Round {
     this.#series.add(who, "read first", meanMicroseconds);
     this.#series.add(who, "CPU of read first", ((await cpuOf(server)) - before) / operations);
     this.#series.add(who, "fetched for read", ((await traffic?.())?.bytes ?? 0) / bytes);
-    await reader.read(path, reading.small);
+    requireBytes(who, (await reader.read(path, reading.small)).bytes, reading.smallBytes);
     await traffic?.();
     const big = await reader.read(path, [bigFile]);
+    requireBytes(who, big.bytes, bigFileBytes);
     this.#series.add(who, "big first", big.bytes / mebibyte / big.seconds);
     this.#series.add(who, "fetched for big", ((await traffic?.())?.bytes ?? 0) / big.bytes);
   }
@@ -156,6 +162,13 @@ class Round {
       }
       await look(tree);
     }
+  }
+}
+
+/** @throws if what was read is not what is there: no figure of it is worth anything. */
+function requireBytes(who: Who, read: number, want: number): void {
+  if (read !== want) {
+    throw new Error(`${who} has given ${read} bytes, want ${want}`);
   }
 }
 

@@ -2,7 +2,8 @@ import { mkdtempDisposable } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { buildGoProgram } from "../go-program.ts";
-import { lazyLayers } from "../lazy/image.ts";
+import { putAway } from "../lazy/distance.ts";
+import { lazyLayers, smallLayers } from "../lazy/image.ts";
 import { manyLayers, mountManyLayers } from "../lazy/many-layers.ts";
 import { TreeReader } from "../lazy/reader.ts";
 import { Series, type Who } from "../lazy/series.ts";
@@ -13,6 +14,12 @@ import { unpackedLayers } from "../lazy/unpacked.ts";
 import type { Comparison, Report } from "../report.ts";
 
 const rounds = 3;
+
+/** As to a registry in the same country. */
+const roundTripMs = 20;
+
+/** Of the image that a server has pulled before. */
+const layersOfOther = 20;
 
 /** A row of the table, by the name of its figure. */
 interface Row {
@@ -26,6 +33,8 @@ interface Row {
 
 const rows: readonly Row[] = [
   { figure: "start", what: "pull, create, first command done", unit: "s", want: { atMost: 0.7 } },
+  { figure: "start cold", what: "the same, first of all after the server's start", unit: "s" },
+  { figure: "start far", what: `the same, ${roundTripMs} ms from the registry and back`, unit: "s" },
   { figure: "CPU of start", what: "CPU of the server for it", unit: "ms" },
   { figure: "mount", what: "two layers mounted, by the API alone", unit: "ms" },
   { figure: "requests", what: "requests for a layer before its container runs", unit: "" },
@@ -65,12 +74,17 @@ export async function lazy(): Promise<Report> {
     ["stargz", startStargz(stargz)],
     ["ours", startOurs],
   ]);
+  await using other = await registryWith(await smallLayers(layersOfOther));
+  await using distance = await putAway(source.registry.host, roundTripMs);
+  const far = source.image.replace(source.registry.host, distance.host);
   const series = new Series();
   for (let round = 0; round < rounds; round += 1) {
     for (const [who, start] of starts) {
-      const { seconds, serverCpuSeconds } = await startUp(start, source.image);
+      const { seconds, serverCpuSeconds } = await startUp(start, source.image, other.image);
       series.add(who, "start", seconds);
       series.add(who, "CPU of start", serverCpuSeconds * 1000);
+      series.add(who, "start cold", (await startUp(start, source.image)).seconds);
+      series.add(who, "start far", (await startUp(start, far, other.image)).seconds);
     }
   }
   {
@@ -83,7 +97,7 @@ export async function lazy(): Promise<Report> {
   await mountManyLayers(starts, series);
   return {
     title: "Lazy layers",
-    method: `An image of a Debian root file system and a layer with one large file, both eStargz, in Debian's docker-registry on the same machine. The peer is stargz-snapshotter's library 0.12 as Debian has it, behind a socket, with its daemon's defaults; ours is \`oci-snapshotter --snapshotter stargz\` with \`oci-resolver\`. The first row is a containerd with nothing in it, \`ctr-remote images rpull\` and \`ctr run\` of a Python that imports some modules. After that neither fetches ahead, and what is read is read through the overlay of a container: *cold* is what has been fetched, with the kernel's caches dropped. CPU is the server's, from /proc. Medians of ${rounds} rounds, taken in turns.`,
+    method: `An image of a Debian root file system and a layer with one large file, both eStargz, in Debian's docker-registry on the same machine. The peer is stargz-snapshotter's library 0.12 as Debian has it, behind a socket, with its daemon's defaults; ours is \`oci-snapshotter --snapshotter stargz\` with \`oci-resolver\`. The first rows are a containerd with nothing of the image, \`ctr-remote images rpull\` and \`ctr run\` of a Python that imports some modules. After that neither fetches ahead, and what is read is read through the overlay of a container: *cold* is what has been fetched, with the kernel's caches dropped. CPU is the server's, from /proc. Medians of ${rounds} rounds, taken in turns.`,
     peer: "stargz-snapshotter",
     comparisons: rows.map(({ figure, what, unit, want, peer = "stargz" }) => ({
       what,
