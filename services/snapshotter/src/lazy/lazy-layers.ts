@@ -18,7 +18,7 @@ export interface OpenedLayer extends LayerIdentity {
   readonly dataPath: string;
   /** Size of the device that holds its content, in blocks of 4096 bytes. */
   readonly dataBlocks: number;
-  /** Whether nothing has to be fetched any more. */
+  /** Whether nothing has to be fetched any more. Before its file is mounted as its device: {@link LazyLayers.useAsDevice}. */
   readonly isComplete: boolean;
 }
 
@@ -59,6 +59,20 @@ export interface LazyLayers {
    * @throws {NotFoundError} if that is gone.
    */
   reopen(layer: LayerIdentity): Promise<OpenedLayer>;
+
+  /**
+   * Waits until what the image of the layer `number` says that it needs at its start is here, or until that has taken too
+   * long: what is missing then comes when it is read.
+   */
+  prefetched(number: number): Promise<void>;
+
+  /**
+   * Promises that the data of the layer `number` stays as it is for as long as there is the layer, so that the file itself
+   * can be its device.
+   *
+   * @returns false if it is not complete.
+   */
+  useAsDevice(number: number): Promise<boolean>;
 
   /** Tells that no snapshot shows the layer `number` any more, and that nobody has it mounted. */
   forget(number: number): Promise<void>;

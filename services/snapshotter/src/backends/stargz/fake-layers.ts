@@ -31,6 +31,8 @@ export class FakeLayers implements LazyLayers, LayerMounts {
   readonly opened: string[] = [];
   readonly mounted: string[] = [];
   readonly forgotten: number[] = [];
+  /** Layers whose prefetch was waited for. */
+  readonly waitedFor: number[] = [];
   /** What {@link open} waits for. */
   gate: Promise<unknown> = Promise.resolve();
   /** What is on disk. */
@@ -65,6 +67,14 @@ export class FakeLayers implements LazyLayers, LayerMounts {
       throw new UnavailableError(obstacle);
     }
     return this.#layer(digest);
+  }
+
+  async prefetched(number: number): Promise<void> {
+    this.waitedFor.push(number);
+  }
+
+  async useAsDevice(): Promise<boolean> {
+    return false;
   }
 
   async forget(number: number): Promise<void> {

@@ -76,13 +76,14 @@ export class LazyMounts implements OwnMounts {
   /** Makes `layer` the content of the new snapshot `id`, whose content directory is empty. */
   async put(id: number, layer: OpenedLayer): Promise<void> {
     noteLayer(this.#directoryOf(id), layer);
-    const mounted = this.#options.mounts.mountLayer(layer, this.#targetOf(id)).then(() => layer);
+    const mounted = this.#mount(id, layer);
     this.#entries.set(id, { layer, isLeft: false, mounted });
     await mounted;
   }
 
   /**
-   * Sees to it that those of `records` whose content is a lazy layer show it.
+   * Sees to it that those of the snapshots `ids` whose content is a lazy layer show it, and waits for what their images
+   * need at the start.
    *
    * @throws {UnavailableError} naming the first one that does not, its layer and why.
    */
@@ -91,10 +92,9 @@ export class LazyMounts implements OwnMounts {
     if (wanted.length > 0) {
       // All of them are tried: whoever calls again finds the others there.
       const outcomes = await Promise.allSettled(wanted.map((id) => this.#require(id, find(id))));
-      for (const outcome of outcomes) {
-        if (outcome.status === "rejected") {
-          throw outcome.reason;
-        }
+      const failed = outcomes.find(({ status }) => status === "rejected");
+      if (failed !== undefined && "reason" in failed) {
+        throw failed.reason;
       }
     }
   }
@@ -143,7 +143,8 @@ export class LazyMounts implements OwnMounts {
     }
     entry.mounted ??= this.#restore(id, entry, record);
     try {
-      await entry.mounted;
+      const { number } = await entry.mounted;
+      await this.#options.layers.prefetched(number);
     } catch (cause) {
       // The next one who needs it tries again.
       entry.mounted = undefined;
@@ -168,13 +169,20 @@ export class LazyMounts implements OwnMounts {
       if (isLeft) {
         await mounts.unmountLayer(target);
       }
-      await mounts.mountLayer(opened, target);
+      await this.#mount(id, opened);
     }
     log.info(
       { name: record.name, digest: noted.digest, adopted: isLeft && mounts.adopted },
       "lazy layer restored",
     );
     return opened;
+  }
+
+  async #mount(id: number, layer: OpenedLayer): Promise<OpenedLayer> {
+    const { layers, mounts } = this.#options;
+    const isComplete = layer.isComplete && (await layers.useAsDevice(layer.number));
+    await mounts.mountLayer({ ...layer, isComplete }, this.#targetOf(id));
+    return layer;
   }
 
   /** Opens the layer `noted` from what is on disk, or else from where `record` says it is. */

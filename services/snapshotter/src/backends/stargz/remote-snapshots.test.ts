@@ -74,7 +74,9 @@ describe("a prepare for a layer that need not be unpacked", () => {
       });
       assert.deepEqual(await store.usage(info.name), { inodes: 0n, sizeBytes: 0n });
       assert.deepEqual(await namesOf(store), ["one", "two"]);
+      assert.deepEqual(layers.waitedFor, []);
       const mounts = await store.prepare("container", "two", {});
+      assert.deepEqual(layers.waitedFor.sort(), [1, 2], "a container waits for what its image needs first");
       await using shown = await mountTemporarily(mounts, work);
       assert.equal(await readFile(join(shown.path, "digest"), "utf8"), "digest of two");
       assert.equal((await mountsIn(root)).length, 2);
