@@ -101,6 +101,7 @@ export async function openSnapshotter(
   await reportLostDirectories(root, metastore, log);
   const remote =
     lazy && lazyMounts && new RemoteSnapshots({ ...lazy, metastore, directories, lazyMounts, log });
+  await remote?.sweepLabels();
   const owned = undo.move();
   return new DirectoryStore({
     metastore,

@@ -58,9 +58,9 @@ export class LazyMounts implements OwnMounts {
     this.#realDirectory = realDirectory;
   }
 
-  /** How many snapshots there are whose content is a lazy layer. */
-  get size(): number {
-    return this.#entries.size;
+  /** The ids of the snapshots whose content is a lazy layer. */
+  get ids(): number[] {
+    return [...this.#entries.keys()];
   }
 
   /** The layer that the snapshot `id` shows; undefined if that is not a lazy one. */

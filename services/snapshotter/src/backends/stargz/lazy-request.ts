@@ -16,3 +16,12 @@ export function lazyTargetOf(labels: Labels): string | undefined {
   const saysWhere = Object.keys(labels).some((key) => aboutSources.some((prefix) => key.startsWith(prefix)));
   return target !== "" && saysWhere ? target : undefined;
 }
+
+/** Labels that BuildKit sets for the time of one call, with a random id at the end; those without it say the same. */
+const temporary =
+  /^containerd\.io\/snapshot\/(?:remote\/stargz\.(?:reference|digest|layers|session\.\d+)|stargz\/toc\.digest)\.[0-9a-z]+$/;
+
+/** The names of those among `labels` that a client which was cut short has left behind. */
+export function leftoverLabels(labels: Labels): string[] {
+  return Object.keys(labels).filter((key) => temporary.test(key));
+}

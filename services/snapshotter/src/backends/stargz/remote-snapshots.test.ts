@@ -263,6 +263,27 @@ describe("snapshots on a lazy layer", () => {
     }));
 });
 
+test("a start takes away what BuildKit has labelled a lazy layer with for a call that was cut short", () =>
+  staged(async ({ open: openStore }) => {
+    const stargz = "containerd.io/snapshot/remote/stargz";
+    const left = {
+      [`${stargz}.reference.x7k`]: "registry.example/app:1",
+      [`${stargz}.digest.x7k`]: "digest of one",
+      [`${stargz}.layers.x7k`]: "digest of one",
+      [`${stargz}.session.0.x7k`]: "session",
+      "containerd.io/snapshot/stargz/toc.digest.x7k": "toc",
+    };
+    let before: Labels;
+    {
+      await using store = await openStore();
+      await place(store, "one");
+      before = (await store.stat("one")).labels;
+      await store.update("one", { merge: left });
+    }
+    await using store = await openStore();
+    assert.deepEqual((await store.stat("one")).labels, before);
+  }));
+
 describe("removing a lazy layer", () => {
   test("unmounts it, and forgets it when the last one that shows it has gone", () =>
     staged(async ({ root, layers, open: openStore }) => {

@@ -15,7 +15,7 @@ import type { Metastore } from "../../metastore/metastore.ts";
 import { checkNew, type NewSnapshot } from "../../metastore/rules.ts";
 import type { SnapshotDirectories } from "../snapshot-directories.ts";
 import type { LazyMounts } from "./lazy-mounts.ts";
-import { lazyTargetOf, remoteLabel, remoteLabelValue } from "./lazy-request.ts";
+import { lazyTargetOf, leftoverLabels, remoteLabel, remoteLabelValue } from "./lazy-request.ts";
 
 export interface RemoteSnapshotsOptions {
   readonly metastore: Metastore;
@@ -58,6 +58,27 @@ export class RemoteSnapshots {
 
   constructor(options: RemoteSnapshotsOptions) {
     this.#options = options;
+  }
+
+  /**
+   * Takes away the labels that clients have set for the time of one call and not taken away again. To be called at the
+   * start, when there is no call.
+   */
+  async sweepLabels(): Promise<void> {
+    const { metastore, lazyMounts, log } = this.#options;
+    for (const id of lazyMounts.ids) {
+      const record = metastore.findByID(id);
+      const leftover = leftoverLabels(record?.labels ?? {});
+      if (record !== undefined && leftover.length > 0) {
+        try {
+          await metastore.update(record.name, {
+            merge: Object.fromEntries(leftover.map((key) => [key, ""])),
+          });
+        } catch (error) {
+          log.warn({ name: record.name, err: error }, "leftover labels of a lazy layer not removed");
+        }
+      }
+    }
   }
 
   /**
