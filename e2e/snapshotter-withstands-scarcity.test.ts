@@ -158,6 +158,50 @@ async function failFileSystem(path: string): Promise<void> {
   await writeFile(`/sys/fs/ext4/${basename(device)}/trigger_fs_error`, "1");
 }
 
+describe("a limit of open files that is reached", () => {
+  test("is told, with what to do about it, and is over when there is room", async () => {
+    await using peer = await startSnapshotter("native");
+    const { direct, root } = peer;
+    await commit(direct, "base", mebibyte);
+    await direct.prepare("early", "base", {});
+    const refused: (() => Promise<unknown>)[] = [
+      () => direct.prepare("late", "base", {}),
+      () => direct.usage("early"),
+      () => direct.commit("late", "early", {}),
+    ];
+    // With a thread that copies, and, after a restart, without one.
+    for (const hasThread of [true, false]) {
+      if (!hasThread) {
+        await peer.restart("stop");
+        await direct.stat("early");
+      }
+      const limit = await limitOpenFiles(peer.pid, (await readdir(`/proc/${peer.pid}/fd`)).length);
+      for (const call of refused) {
+        await assert.rejects(call, (error) => {
+          assert(error instanceof ResourceExhaustedError, String(error));
+          assert.match(error.message, /^Cannot open another file: .*, want a higher limit of open files/);
+          return true;
+        });
+      }
+      assert.deepEqual(await names(direct), ["base", "early"]);
+      await direct.update("early", { merge: { l: String(hasThread) } });
+      await limitOpenFiles(peer.pid, limit);
+    }
+    await direct.prepare("late", "base", {});
+    await direct.commit("afterwards", "early", {});
+    await direct.cleanup();
+    assert.equal((await readdir(join(root, "snapshots"))).length, 3);
+  });
+});
+
+/** Sets how many files a process may have open (prlimit(1)), and gives the limit that it had. */
+async function limitOpenFiles(pid: number, count: number): Promise<number> {
+  const about = ["--pid", String(pid)];
+  const { stdout } = await run("prlimit", [...about, "--nofile", "--noheadings", "--raw", "--output=SOFT"]);
+  await run("prlimit", [...about, `--nofile=${count}:`]);
+  return Number(stdout);
+}
+
 describe("a clock that is set back", () => {
   test("orders no change before the snapshot that it is made to, and stops nothing", async () => {
     await using directory = await mkdtempDisposable(join(tmpdir(), "clock-"));

@@ -6,7 +6,7 @@ import { gidMappingLabel, idMappingOf, uidMappingLabel } from "@oci-worker/snaps
 import type { LabelChange, Labels } from "@oci-worker/snapshots/labels";
 import type { Info, Snapshotter, Usage } from "@oci-worker/snapshots/snapshotter";
 import type { Logger } from "pino";
-import { explainDiskFailure } from "../disk-failure.ts";
+import { explainHostFailure } from "../host-failure.ts";
 import { quote } from "../metastore/key.ts";
 import type { Metastore } from "../metastore/metastore.ts";
 import type { SnapshotRecord } from "../metastore/record.ts";
@@ -205,14 +205,18 @@ export class DirectoryStore implements Snapshotter {
     } catch (error) {
       // Whatever went wrong, if the snapshot cannot be made any more, then that is the reason.
       checkNew(this.#metastore.find, snapshot);
-      throw explainDiskFailure(error);
+      throw explainHostFailure(error);
     }
   }
 
   async #measure(id: number, signal: AbortSignal | undefined): Promise<Usage> {
     const path = contentOf(this.#directories.pathOf(id));
     const options = { maxEntries: maxEntriesInline, onDirectory: () => signal?.throwIfAborted() };
-    return measureTree(path, options) ?? (await this.#options.trees.run("measure", { path }, signal));
+    try {
+      return measureTree(path, options) ?? (await this.#options.trees.run("measure", { path }, signal));
+    } catch (error) {
+      throw explainHostFailure(error);
+    }
   }
 
   #find(action: string, key: string): SnapshotRecord {

@@ -1,7 +1,7 @@
 import { closeSync, openSync, renameSync, rmSync, statfsSync, statSync, writeSync } from "node:fs";
 import { dirname } from "node:path";
 import { allocate } from "@oci-worker/libc/file";
-import { isFullDisk } from "../disk-failure.ts";
+import { isFullDisk } from "../host-failure.ts";
 
 /** Twice what the log of SQLite grows to before it begins again (sqlite.org/wal.html: 1000 pages of 4096 bytes). */
 const maxReserveBytes = 8 * 1024 * 1024;

@@ -1,6 +1,6 @@
 import type { DatabaseSync, StatementSync } from "node:sqlite";
 import { UnavailableError } from "@oci-worker/errdefs";
-import { explainDiskFailure, isFullDisk } from "../disk-failure.ts";
+import { explainHostFailure, isFullDisk } from "../host-failure.ts";
 import type { Reserve } from "./reserve.ts";
 
 export interface ChangeOptions {
@@ -139,14 +139,14 @@ export class WriteQueue {
       }
       this.#undo.run();
       this.#release.run();
-      const reason = explainDiskFailure(error);
+      const reason = explainHostFailure(error);
       return () => reject(reason);
     }
   }
 }
 
 function rejectAll(members: readonly Member[], error: unknown): void {
-  const reason = explainDiskFailure(error);
+  const reason = explainHostFailure(error);
   for (const { reject } of members) {
     reject(reason);
   }

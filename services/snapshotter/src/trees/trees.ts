@@ -1,7 +1,7 @@
 import { availableParallelism } from "node:os";
 import { Worker } from "node:worker_threads";
 import { UnavailableError } from "@oci-worker/errdefs";
-import { explainDiskFailure } from "../disk-failure.ts";
+import { explainHostFailure } from "../host-failure.ts";
 import {
   canceledFlag,
   errorOf,
@@ -162,7 +162,7 @@ class TreeThread {
       current.resolve(reply.result as never);
     } else {
       current.reject(
-        current.signal?.aborted ? current.signal.reason : explainDiskFailure(errorOf(reply.failure)),
+        current.signal?.aborted ? current.signal.reason : explainHostFailure(errorOf(reply.failure)),
       );
     }
   }
