@@ -1,6 +1,6 @@
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
-import { UnavailableError } from "@oci-worker/errdefs";
+import { FailedPreconditionError, NotFoundError, UnavailableError } from "@oci-worker/errdefs";
 import { unixChannel } from "@oci-worker/grpc/channel";
 import { hostPlatform, type Platform } from "@oci-worker/oci/platform";
 import { RegistryClient } from "@oci-worker/registry/client";
@@ -20,6 +20,7 @@ import { LocalExporter } from "./exporters/local.ts";
 import { type Identity, identify } from "./identity.ts";
 import { ImageStore } from "./image/image-store.ts";
 import { Unpacker } from "./image/unpack.ts";
+import { newId } from "./new-id.ts";
 import { operationOf } from "./ops/operations.ts";
 import { stepLogLimits } from "./ops/step-log.ts";
 import { RefStore } from "./refs/ref-store.ts";
@@ -52,6 +53,7 @@ const snapshotterStartMs = 30_000;
  *
  * @param runtime path of the container runtime.
  * @throws {UnavailableError} if the snapshotter does not answer.
+ * @throws {FailedPreconditionError} if it is another client's.
  */
 export async function openWorker(
   config: Config,
@@ -75,7 +77,7 @@ export async function openWorker(
       patienceMs: peerPatienceMs,
     }),
   );
-  await requireAnswer(snapshotter, peers.snapshotterAddress);
+  await requireUse(snapshotter, peers.snapshotterAddress);
   const content = await ContentStore.open(join(root, "content"));
   const cache = undo.use(new ResultCache(join(root, "cache.db"), snapshotter));
   const mountDirectory = join(root, "mounts");
@@ -129,13 +131,21 @@ async function backendOf({ snapshotter }: Config, { snapshotterAddress }: Worker
   );
 }
 
-async function requireAnswer(snapshotter: Snapshotter, address: string): Promise<void> {
+/**
+ * Makes sure that the snapshotter answers, and takes changes of ours, by removing a snapshot that nobody has: one whose
+ * root is another client's refuses that, as it would refuse all that a build does.
+ */
+async function requireUse(snapshotter: Snapshotter, address: string): Promise<void> {
   try {
-    for await (const _info of snapshotter.walk(['name=="any"'], AbortSignal.timeout(snapshotterStartMs))) {
+    await snapshotter.remove(`work-${newId()}`, AbortSignal.timeout(snapshotterStartMs));
+  } catch (cause) {
+    if (cause instanceof NotFoundError) {
       return;
     }
-  } catch (cause) {
     const why = cause instanceof Error ? cause.message : String(cause);
+    if (cause instanceof FailedPreconditionError) {
+      throw new FailedPreconditionError(`Cannot use the snapshotter at ${address}: ${why}`, { cause });
+    }
     throw new UnavailableError(`failed to dial ${address}: ${why}`, { cause });
   }
 }
