@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
-import { mkdtempDisposable, readFile, writeFile } from "node:fs/promises";
+import { mkdtempDisposable, readdir, readFile, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, test } from "node:test";
@@ -68,6 +68,17 @@ describe("deploy/", () => {
     );
     await snapshotter.said(/Snapshots\/List".*"client":"overlayfs"/);
     assert(!worker.log.some((line) => line.includes('"name":"snapshotter"')));
+  });
+
+  test("advertises rebase nowhere: containerd's unpacker would lose deletions of files", async () => {
+    const files = await readdir(deploy, { recursive: true, withFileTypes: true });
+    const lines = files.filter(
+      (file) => file.isFile() && /\.(toml|json|ya?ml|service|socket)$/.test(file.name),
+    );
+    assert(lines.length >= 5, `${lines.length} files`);
+    for (const { parentPath, name } of lines) {
+      assert.doesNotMatch(await readFile(join(parentPath, name), "utf8"), /rebase|capabilities/, name);
+    }
   });
 
   test("systemd/ has units that systemd finds nothing wrong with", async () => {
