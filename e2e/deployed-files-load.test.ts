@@ -83,16 +83,41 @@ describe("deploy/", () => {
 
   test("systemd/ has units that systemd finds nothing wrong with", async () => {
     await using directory = await mkdtempDisposable(join(tmpdir(), "deployed-"));
-    const program = join(repository, "services/snapshotter/bin/oci-snapshotter");
     const units: string[] = [];
-    for (const name of ["oci-snapshotter.socket", "oci-snapshotter.service"]) {
+    for (const name of await readdir(join(deploy, "systemd"))) {
       const text = await readFile(join(deploy, "systemd", name), "utf8");
       const path = join(directory.path, name);
-      await writeFile(path, text.replaceAll("/usr/local/bin/oci-snapshotter", program));
+      await writeFile(path, text.replaceAll(/\/usr\/local\/bin\/oci-(\w+)/g, programOf));
       units.push(path);
     }
     const { stdout, stderr } = await run("systemd-analyze", ["verify", "--man=no", ...units]);
     assert.equal(stdout + stderr, "");
-    assert((await readFile(units[0] ?? "", "utf8")).includes(`ListenStream=${deployedSocket}`));
   });
+
+  for (const [service, sockets] of Object.entries({
+    snapshotter: { "oci-snapshotter.socket": deployedSocket },
+    resolver: { "oci-resolver.socket": "/run/oci-worker/resolver.sock" },
+    worker: {
+      "oci-worker.socket": "/run/oci-worker/worker.sock",
+      "oci-worker-session.socket": "/run/oci-worker/session.sock",
+    },
+  })) {
+    test(`systemd/oci-${service}.service runs the program with flags that it knows, on sockets where others look`, async () => {
+      const unit = await readFile(join(deploy, "systemd", `oci-${service}.service`), "utf8");
+      const [, command = ""] = /^ExecStart=((?:.*\\\n)*.*)$/m.exec(unit) ?? [];
+      const [program = "", ...flags] = command.split(/[\s\\]+/);
+      assert.equal(program, `/usr/local/bin/oci-${service}`);
+      const { stdout } = await run(programOf(program, service), [...flags, "--help"]);
+      assert.match(stdout, /^Usage: /);
+      for (const [name, path] of Object.entries(sockets)) {
+        const socket = await readFile(join(deploy, "systemd", name), "utf8");
+        assert.equal(/^ListenStream=(.*)$/m.exec(socket)?.[1], path);
+        assert.match(unit, new RegExp(`^Requires=.*\\b${name}\\b`, "m"));
+      }
+    });
+  }
 });
+
+function programOf(_deployed: string, service: string): string {
+  return join(repository, "services", service, "bin", `oci-${service}`);
+}
