@@ -1,6 +1,5 @@
 import { closeSync, mkdirSync, mkdtempSync, rmdirSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import {
   MNT_DETACH,
   MOUNT_ATTR_RDONLY,
@@ -38,25 +37,32 @@ export interface MappedLowers extends Disposable {
   readonly data: readonly string[];
 }
 
+/** How the directory is called, up to a random part, that mapped lower directories are mounted in. */
+export const mappedPrefix = "mapped-";
+
 /**
- * Replaces the lower directories in `data`, the options of an overlay, by read-only mounts of them with mapped ids.
+ * Replaces the lower directories in `data`, the options of an overlay that is to be mounted at `at`, by read-only mounts
+ * of them with mapped ids.
+ *
+ * They are beside `at` for so long: whoever is killed meanwhile finds them where its own mounts are, and
+ * `clearMountPoints` puts all of that in order.
  *
  * The overlay makes private copies of these mounts for itself, so they are taken away again as soon as it is there. Each
  * directory has a mount of its own, because a layer may be a file system of its own.
  */
-export function mappedLowers(data: readonly string[], userNamespace: number): MappedLowers {
+export function mappedLowers(data: readonly string[], at: string, userNamespace: number): MappedLowers {
   using undo = new DisposableStack();
-  const directory = mkdtempSync(join(tmpdir(), "mapped-"));
+  const directory = mkdtempSync(join(dirname(at), mappedPrefix));
   undo.defer(() => rmdirSync(directory));
   let count = 0;
   const mapped = (source: string): string => {
-    const at = `${directory}/${count}`;
+    const path = `${directory}/${count}`;
     count += 1;
-    mkdirSync(at);
-    undo.defer(() => rmdirSync(at));
-    attachMapped(source, at, userNamespace, false, MOUNT_ATTR_RDONLY);
-    undo.defer(() => umount2(at, MNT_DETACH | UMOUNT_NOFOLLOW));
-    return at;
+    mkdirSync(path);
+    undo.defer(() => rmdirSync(path));
+    attachMapped(source, path, userNamespace, false, MOUNT_ATTR_RDONLY);
+    undo.defer(() => umount2(path, MNT_DETACH | UMOUNT_NOFOLLOW));
+    return path;
   };
   const options = data.map((option) => {
     const [, lowers] = /^lowerdir=(.*)$/s.exec(option) ?? [];

@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { describe, test } from "node:test";
 import { FailedPreconditionError } from "@oci-worker/errdefs";
 import { MNT_DETACH, umount2 } from "@oci-worker/libc/mount";
+import { clearMountPoints } from "./clear-mount-points.ts";
 import { mountAll, mountTemporarily, unmount } from "./mount.ts";
 import { mountPointsBeneath, parseMountInfo, readMountInfo, unmountBeneath } from "./mountinfo.ts";
 
@@ -32,10 +33,6 @@ async function makeDirectory(...names: string[]): Promise<string> {
 function ownerOf(...names: string[]): [uid: number, gid: number] {
   const { uid, gid } = lstatSync(join(...names));
   return [uid, gid];
-}
-
-function mappedDirectories(): string[] {
-  return readdirSync(tmpdir()).filter((name) => name.startsWith("mapped-"));
 }
 
 function openDescriptors(): number {
@@ -169,13 +166,13 @@ describe("a mount", () => {
 
   test("with mapped ids leaves nothing behind, whether it succeeds or fails", async () => {
     await using scene = await makeScene();
-    const leftovers = () => [mappedDirectories(), openDescriptors()];
-    const before = leftovers();
+    const leftovers = () => [readdirSync(scene.path), openDescriptors()];
     const [lower, target] = [
       await makeDirectory(scene.path, "lower"),
       await makeDirectory(scene.path, "target"),
     ];
     const missing = join(scene.path, "missing");
+    const before = leftovers();
     for (const mount of [
       bind(missing, ...map),
       { type: "overlay", source: "overlay", options: [...map, `lowerdir=${lower}:${missing}`] },
@@ -192,10 +189,7 @@ describe("a mount", () => {
     );
     await unmount(target);
     assert.deepEqual(leftovers(), before);
-    assert.deepEqual(
-      await mountPointsBeneath(tmpdir()).then((all) => all.filter((each) => each.includes("/mapped-"))),
-      [],
-    );
+    assert.deepEqual(await mountPointsBeneath(scene.path), []);
   });
 
   test("that fails names itself, and undoes those before it", async () => {
@@ -256,6 +250,30 @@ describe("to unmount", () => {
     await mountAll([bind(source)], beside);
     assert.deepEqual(await unmountBeneath(target), [inner, target]);
     assert.deepEqual(await mountPointsBeneath(scene.path), [beside]);
+  });
+});
+
+describe("mount points that a killed process has left", () => {
+  test("are cleared away, those of lower directories with mapped ids too, and nothing that they show", async () => {
+    await using scene = await makeScene();
+    const source = await makeDirectory(scene.path, "source");
+    await writeFile(join(source, "file"), "content");
+    const parent = await makeDirectory(scene.path, "parent");
+    for (const names of [["mount-a"], ["mapped-b", "0"], ["mapped-b", "1"]]) {
+      await mountAll([bind(source)], await makeDirectory(parent, ...names));
+    }
+    await makeDirectory(parent, "mapped-b", "2");
+    await clearMountPoints(parent);
+    assert.deepEqual(readdirSync(parent), []);
+    assert.deepEqual(await mountPointsBeneath(scene.path), []);
+    assert.equal(readFileSync(join(source, "file"), "utf8"), "content");
+  });
+
+  test("are left where somebody has put a file", async () => {
+    await using scene = await makeScene();
+    await writeFile(join(await makeDirectory(scene.path, "mount-a"), "file"), "");
+    await assert.rejects(clearMountPoints(scene.path), { code: "ENOTEMPTY" });
+    assert(existsSync(join(scene.path, "mount-a", "file")));
   });
 });
 

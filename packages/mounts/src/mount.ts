@@ -147,7 +147,7 @@ function mountMapped(mount: Mount, at: string, options: ParsedOptions, userNames
   if ((flags & (MS_BIND | MS_REMOUNT)) === MS_BIND) {
     attachMapped(mount.source, at, userNamespace, (flags & MS_REC) !== 0n);
   } else if (mount.type === "overlay") {
-    using lowers = mappedLowers(data, userNamespace);
+    using lowers = mappedLowers(data, at, userNamespace);
     mountAsItIs(mount, at, { ...options, data: lowers.data });
   } else {
     throw new Error("uidmap and gidmap are for bind mounts and overlays");

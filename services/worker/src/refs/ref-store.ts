@@ -1,7 +1,7 @@
-import { mkdir, readdir, rmdir } from "node:fs/promises";
+import { mkdir } from "node:fs/promises";
 import { FailedPreconditionError, NotFoundError } from "@oci-worker/errdefs";
+import { clearMountPoints } from "@oci-worker/mounts/clear-mount-points";
 import { type Mount, type MountedDirectory, mountTemporarily } from "@oci-worker/mounts/mount";
-import { unmountBeneath } from "@oci-worker/mounts/mountinfo";
 import type { Info, Snapshotter } from "@oci-worker/snapshots/snapshotter";
 import type { Logger } from "pino";
 import { newId } from "../new-id.ts";
@@ -48,10 +48,7 @@ export class RefStore {
    */
   async recover(kept: ReadonlySet<string>): Promise<void> {
     await mkdir(this.#mountDirectory, { recursive: true, mode: 0o700 });
-    await unmountBeneath(this.#mountDirectory);
-    for (const name of await readdir(this.#mountDirectory)) {
-      await rmdir(`${this.#mountDirectory}/${name}`);
-    }
+    await clearMountPoints(this.#mountDirectory);
     const leftovers = (info: Info) =>
       info.kind !== "committed" || (info.name.startsWith(resultPrefix) && !kept.has(info.name));
     const names: string[] = [];
