@@ -51,18 +51,23 @@ for (const backend of backends) {
         await on.pull();
         await on.snapshots("prepare", "in-use", on.chain[1] ?? "");
         const before = await Array.fromAsync(on.snapshotter.direct.walk([]));
-        // It removes what it does not know when it starts, as a garbage collector does.
         const { address, said } = on.snapshotter;
         await using directory = await mkdtempDisposable(join(tmpdir(), "mistaken-"));
         const socket = join(directory.path, "worker.sock");
         const root = ["--root", join(directory.path, "root"), "--addr", `unix://${socket}`];
-        await using worker = await startProcess({
-          program: join(import.meta.dirname, "../services/worker/bin/oci-worker"),
-          args: [...root, "--oci-worker-proxy-snapshotter-path", address],
-          ready: /"name":"worker".*"msg":"serving"/,
-        });
-        await worker.stop();
-        await said(/"client":"auto","keys":"containerd","owner":"ours".*second client on this root refused/);
+        const start = async () => {
+          await using _worker = await startProcess({
+            program: join(import.meta.dirname, "../services/worker/bin/oci-worker"),
+            args: [...root, "--oci-worker-proxy-snapshotter-path", address],
+            ready: /"name":"worker".*"msg":"serving"/,
+          });
+        };
+        await assert.rejects(
+          start,
+          /Cannot use the snapshotter at \S+: .*this root belongs to client "ours".*want an oci-snapshotter for each/,
+        );
+        await said(/"client":"auto","keys":"own","owner":"ours".*second client on this root refused/);
+        // What a garbage collector does that does not know them.
         await using buildkit = openProxy(address, { snapshotter: "overlayfs" });
         await assert.rejects(buildkit.remove(before[0]?.name ?? ""), FailedPreconditionError);
         assert.deepEqual(await Array.fromAsync(on.snapshotter.direct.walk([])), before);

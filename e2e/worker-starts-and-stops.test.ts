@@ -10,12 +10,10 @@ import { Health, HealthCheckResponse_ServingStatus as ServingStatus } from "@oci
 import { BuildError } from "@oci-worker/client/build-error";
 import { unixChannel } from "@oci-worker/grpc/channel";
 import { definitionOf, image, run } from "@oci-worker/llb/build";
-import { openProxy } from "@oci-worker/snapshots/proxy";
 import { createImage } from "./peers/image.ts";
 import { startProcess } from "./peers/process.ts";
 import { pushTo } from "./peers/pushed-image.ts";
 import { startRegistry } from "./peers/registry.ts";
-import { startSnapshotter } from "./peers/snapshotter.ts";
 import { startWorker } from "./peers/worker.ts";
 
 const services = join(import.meta.dirname, "../services");
@@ -105,22 +103,6 @@ describe("a worker that cannot start", () => {
       ]),
       /snapshotter doesn't exist on ".*absent\.sock" \(Do not include 'unix:\/\/' prefix\)/,
     );
-  });
-
-  test("says that its snapshotter is another client's, and takes nothing from that one", async () => {
-    await using snapshotter = await startSnapshotter("overlayfs");
-    await using other = openProxy(snapshotter.address, { snapshotter: "another" });
-    await other.prepare("default/1/container", undefined, {});
-    await using directory = await mkdtempDisposable(join(tmpdir(), "worker-"));
-    const message = await failure([
-      ...["--root", join(directory.path, "root"), "--addr", `unix://${directory.path}/x.sock`],
-      ...["--oci-worker-proxy-snapshotter-path", snapshotter.address],
-    ]);
-    assert.match(
-      message,
-      /Cannot use the snapshotter at \S+: .*this root belongs to client "another".*want an oci-snapshotter for each/,
-    );
-    await other.stat("default/1/container");
   });
 
   test("says that its snapshotter cannot run, and stops what it has started", async () => {
