@@ -138,11 +138,21 @@ function linkTarget(fields: Fields): string {
 
 const rfc3339 = /^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)$/;
 
+/** The last one that was read: many files of a layer have the same, one after the other. */
+let lastTime = { text: "", ns: 0n };
+
 function modifiedNs(fields: Fields): bigint {
   const text = fields.text("modtime");
   if (text === undefined || text === "") {
     return 0n;
   }
+  if (text !== lastTime.text) {
+    lastTime = { text, ns: timeNs(text, fields) };
+  }
+  return lastTime.ns;
+}
+
+function timeNs(text: string, fields: Fields): bigint {
   const [, seconds, fraction = "", zone] = rfc3339.exec(text) ?? [];
   const ms = Date.parse(`${seconds}${zone}`);
   if (Number.isNaN(ms)) {

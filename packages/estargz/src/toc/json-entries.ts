@@ -44,12 +44,10 @@ export class JsonEntries {
   write(piece: Buffer): void {
     // Of the entries that are whole in this piece, of the one that begins last, and of what is none.
     let [groupStart, groupEnd, entryStart, restStart] = [0, 0, 0, 0];
-    for (let at = 0; at < piece.length; at += 1) {
+    for (let at = this.#isInString ? this.#skipText(piece, 0) + 1 : 0; at < piece.length; at += 1) {
       const byte = piece[at];
-      if (this.#isInString) {
-        this.#readText(byte);
-      } else if (byte === quote) {
-        this.#isInString = true;
+      if (byte === quote) {
+        at = this.#skipText(piece, at + 1);
       } else if (byte === openBrace || byte === openBracket) {
         this.#depth += 1;
         if (this.#depth === 3 && byte === openBrace) {
@@ -107,14 +105,28 @@ export class JsonEntries {
     }
   }
 
-  #readText(byte: number | undefined): void {
-    if (this.#isEscaped) {
-      this.#isEscaped = false;
-    } else if (byte === backslash) {
-      this.#isEscaped = true;
-    } else if (byte === quote) {
-      this.#isInString = false;
+  /**
+   * Reads on in a text. Most of a TOC is texts, so this loop is by itself.
+   *
+   * @returns where the text ends, at its quote, or the end of the piece.
+   */
+  #skipText(piece: Buffer, from: number): number {
+    let isEscaped = this.#isEscaped;
+    for (let at = from; at < piece.length; at += 1) {
+      const byte = piece[at];
+      if (isEscaped) {
+        isEscaped = false;
+      } else if (byte === backslash) {
+        isEscaped = true;
+      } else if (byte === quote) {
+        this.#isInString = false;
+        this.#isEscaped = false;
+        return at;
+      }
     }
+    this.#isInString = true;
+    this.#isEscaped = isEscaped;
+    return piece.length;
   }
 
   #endEntry(): void {

@@ -24,47 +24,55 @@ export interface Placement {
  * together.
  */
 export function placeContent(tree: LayerTree): Placement {
-  const contents = new Map<string, FileNode>();
-  const keys = new Map<FileNode, string>();
+  const contents = new Map<string, Content>();
+  const contentOf = new Map<FileNode, Content>();
   for (const { node } of walk(tree)) {
-    if (node.type === "file" && node.sizeBytes > 0 && !keys.has(node)) {
+    if (node.type === "file" && node.sizeBytes > 0 && !contentOf.has(node)) {
       const key = contentKey(node);
-      keys.set(node, key);
-      if (!contents.has(key)) {
-        contents.set(key, node);
-      }
+      const content = contents.get(key) ?? { file: node, block: 0 };
+      contents.set(key, content);
+      contentOf.set(node, content);
     }
   }
-  const blocks = new Map<string, number>();
   const chunks: PlacedChunk[] = [];
   let dataBlocks = 0;
-  for (const [key, file] of [...contents].sort(([, one], [, other]) => compare(one, other))) {
-    blocks.set(key, dataBlocks);
-    for (const chunk of file.chunks) {
+  for (const content of [...contents.values()].sort(compare)) {
+    content.block = dataBlocks;
+    for (const chunk of content.file.chunks) {
       chunks.push({ start: dataBlocks * blockBytes + chunk.fileOffset, chunk });
     }
-    dataBlocks += Math.ceil(file.sizeBytes / blockBytes);
+    dataBlocks += Math.ceil(content.file.sizeBytes / blockBytes);
   }
   const blockOf = (file: FileNode): number => {
-    const block = blocks.get(keys.get(file) ?? "");
-    if (block === undefined) {
+    const content = contentOf.get(file);
+    if (content === undefined) {
       throw new Error("every file with content has a place");
     }
-    return block;
+    return content.block;
   };
   return { blockOf, dataBlocks, chunks };
 }
 
-/** Not the digest of the whole file, which nobody checks: files share what is proven to be equal. */
-function contentKey({ sizeBytes, chunks }: FileNode): string {
-  return [
-    sizeBytes,
-    ...chunks.map((chunk) => `${chunk.fileOffset} ${chunk.sizeBytes} ${chunk.digest}`),
-  ].join();
+/** What some files have, each all of it. */
+interface Content {
+  /** The first of them. */
+  readonly file: FileNode;
+  /** First block on the device. */
+  block: number;
 }
 
-function compare(one: FileNode, other: FileNode): number {
-  const [first, second] = [one.chunks[0], other.chunks[0]];
+/** Not the digest of the whole file, which nobody checks: files share what is proven to be equal. */
+function contentKey({ sizeBytes, chunks }: FileNode): string {
+  let key = String(sizeBytes);
+  for (const { fileOffset, sizeBytes: chunkBytes, digest } of chunks) {
+    key += ` ${fileOffset} ${chunkBytes} ${digest}`;
+  }
+  return key;
+}
+
+function compare(one: Content, other: Content): number {
+  const first = one.file.chunks[0];
+  const second = other.file.chunks[0];
   if (first === undefined || second === undefined) {
     // Nothing but zeros: behind all that is fetched.
     return first === second ? 0 : first === undefined ? 1 : -1;
