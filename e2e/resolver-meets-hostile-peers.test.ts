@@ -23,7 +23,7 @@ const config = "tokenTimeoutMs = 1500\n";
 const maxGrowthMiB = 150;
 
 /** The ways in which it may end: never with a bug of ours, never without an end. */
-const honest: ReadonlySet<Code> = new Set([Code.Unavailable, Code.PermissionDenied, Code.InvalidArgument]);
+const honest: ReadonlySet<Code> = new Set([Code.Unavailable, Code.Unauthenticated, Code.InvalidArgument]);
 
 /** A server of the test on loopback. */
 async function listening(server: Server) {

@@ -1,10 +1,12 @@
 import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
 import { chmod, mkdir, mkdtempDisposable, rename, stat, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, test } from "node:test";
+import { Code, ConnectError } from "@connectrpc/connect";
 import { Access, type Source } from "@oci-worker/api/ociworker/source";
-import { PermissionDeniedError, ServiceError, UnavailableError } from "@oci-worker/errdefs";
+import { ServiceError, UnauthenticatedError, UnavailableError } from "@oci-worker/errdefs";
 import { RegistryClient } from "@oci-worker/registry/client";
 import type { Repository } from "@oci-worker/registry/repository";
 import { createAuthority } from "@oci-worker/registry/test-certificates";
@@ -102,7 +104,7 @@ describe("a registry with a password", () => {
     const name = `${registry.host}/team/app:1`;
     await fails(
       (await open(registries, resolver, name, ["bad"])).resolve({ tag: "1" }),
-      PermissionDeniedError,
+      UnauthenticatedError,
       /^Cannot authorize at 127\.0\.0\.1:\d+ for 127\.0\.0\.1:\d+\/team\/app:1: session: the registry refused these credentials$/,
     );
     sessions.clients.set("good", user);
@@ -135,7 +137,7 @@ describe("a registry with a password", () => {
     const repository = await open(registries, resolver, name, ["gone"]);
     await fails(repository.resolve({ tag: "1" }), UnavailableError, /no active sessions/);
     const none = await open(registries, resolver, name);
-    await fails(none.resolve({ tag: "1" }), PermissionDeniedError, /no basic auth credentials$/);
+    await fails(none.resolve({ tag: "1" }), UnauthenticatedError, /no basic auth credentials$/);
     assert.deepEqual(sessions.calls, []);
   });
 
@@ -152,10 +154,10 @@ describe("a registry with a password", () => {
         body: { sizeBytes: 0, open: () => [] },
       });
     };
-    await fails(push(), PermissionDeniedError, /no basic auth credentials/);
+    await fails(push(), UnauthenticatedError, /no basic auth credentials/);
     const auth = (password: string) => Buffer.from(`user:${password}`).toString("base64");
     await dockerConfig(directory.path, { auths: { [registry.host]: { auth: auth(wrong) } } });
-    await fails(push(), PermissionDeniedError, /docker-config: the registry refused these credentials/);
+    await fails(push(), UnauthenticatedError, /docker-config: the registry refused these credentials/);
     await dockerConfig(directory.path, {
       auths: { [`https://${registry.host}/v1/`]: { auth: auth(right) } },
     });
@@ -198,7 +200,7 @@ describe("a registry with a password", () => {
       const repository = await open(registries, resolver, `${registry.host}/team/app:1`, [], Access.PUSH);
       return await pushImage(repository, await createImage(), "1");
     };
-    await fails(push(), PermissionDeniedError, /no basic auth credentials/);
+    await fails(push(), UnauthenticatedError, /no basic auth credentials/);
     await symlink(join("..data", ".dockerconfigjson"), at(".dockerconfigjson"));
     const mount = async (version: string, password: string) => {
       const auth = Buffer.from(`user:${password}`).toString("base64");
@@ -209,11 +211,11 @@ describe("a registry with a password", () => {
       await rename(at("..data_tmp"), at("..data"));
     };
     await mount("..old", wrong);
-    await fails(push(), PermissionDeniedError, /kubernetes: the registry refused these credentials/);
+    await fails(push(), UnauthenticatedError, /kubernetes: the registry refused these credentials/);
     await mount("..new", right);
     await push();
     const stranger = await open(registries, resolver, `${registry.host}/other/app:1`, [], Access.PUSH);
-    await fails(stranger.resolve({ tag: "1" }), PermissionDeniedError, /no basic auth credentials/);
+    await fails(stranger.resolve({ tag: "1" }), UnauthenticatedError, /no basic auth credentials/);
     assertNoSecret(resolver);
   });
 
@@ -230,7 +232,7 @@ describe("a registry with a password", () => {
     };
     await fails(push(), UnavailableError, /static: Cannot use the credentials for .*: there is no file/);
     await writeFile(passwordFile, `${wrong}\n`);
-    await fails(push(), PermissionDeniedError, /static: the registry refused these credentials/);
+    await fails(push(), UnauthenticatedError, /static: the registry refused these credentials/);
     await writeFile(passwordFile, `${right}\n`);
     await push();
     assertNoSecret(resolver);
@@ -318,7 +320,7 @@ describe("a registry with tokens", () => {
     using registries = registryClient();
     await fails(
       push(registries, resolver, registry.host, "bad"),
-      PermissionDeniedError,
+      UnauthenticatedError,
       /session: Cannot get token from 127\.0\.0\.1:\d+: it answered HTTP 401; anonymous: the registry refused these credentials/,
     );
     assertNoSecret(resolver);
@@ -364,15 +366,11 @@ describe("a registry with tokens", () => {
     await push(registries, resolver, registry.host, "one");
     await fails(
       push(registries, resolver, registry.host, "impostor"),
-      PermissionDeniedError,
+      UnauthenticatedError,
       /session: .*has not proved that it holds the key/,
     );
-    await fails(
-      push(registries, resolver, registry.host, "stranger"),
-      PermissionDeniedError,
-      /refused these/,
-    );
-    await fails(push(registries, resolver, registry.host, "liar"), PermissionDeniedError, /HTTP 401/);
+    await fails(push(registries, resolver, registry.host, "stranger"), UnauthenticatedError, /refused these/);
+    await fails(push(registries, resolver, registry.host, "liar"), UnauthenticatedError, /HTTP 401/);
     assert.ok(!sessions.calls.includes("impostor FetchToken"));
     assertNoSecret(resolver);
   });
@@ -386,7 +384,7 @@ describe("a registry with tokens", () => {
     tokens.skewSeconds = -3600;
     await fails(
       push(registries, resolver, registry.host, "one"),
-      PermissionDeniedError,
+      UnauthenticatedError,
       /session: the registry refused these credentials; anonymous: the registry refused these credentials/,
     );
   });
@@ -429,6 +427,45 @@ describe("a registry with tokens", () => {
     assert.ok((answers[0]?.expiresAt?.seconds ?? 0n) > BigInt(Math.floor(Date.now() / 1000) + 200));
     assertNoSecret(resolver);
   });
+});
+
+test("bad labels, sessions that have ended and credentials that are refused are three different errors", async () => {
+  await using registry = await startRegistry({
+    access: { kind: "password", username: "user", password: right },
+  });
+  await using sessions = await startSessionService({ bad: { ...user, secret: wrong } });
+  await using resolver = await startResolver({ sessionAddress: sessions.address });
+  const { client } = resolver;
+  const codeOf = async (call: Promise<unknown>) => {
+    const error = await call.then(
+      () => assert.fail("it has succeeded"),
+      (thrown: unknown) => ConnectError.from(thrown),
+    );
+    return Code[error.code];
+  };
+  const labels = { "containerd.io/snapshot.ref": "sha256:abc" };
+  const malformed = client.resolveSources({ query: { case: "labels", value: { labels } } });
+  assert.equal(await codeOf(malformed), "InvalidArgument");
+
+  const reference = `${registry.host}/team/app:1`;
+  const challenges = ['Basic realm="x"'];
+  const ended = {
+    handle: (await sourceOf(resolver, reference, ["gone"])).handle,
+    host: registry.host,
+    challenges,
+  };
+  assert.equal(await codeOf(client.authorize(ended)), "Unavailable");
+  // No client was waited for: the worker knows who is attached.
+  assert.deepEqual(sessions.calls, []);
+
+  const bad = {
+    handle: (await sourceOf(resolver, reference, ["bad"])).handle,
+    host: registry.host,
+    challenges,
+  };
+  const { authorization } = await client.authorize(bad);
+  const refusedAuthorizationSha256 = createHash("sha256").update(authorization).digest("hex");
+  assert.equal(await codeOf(client.authorize({ ...bad, refusedAuthorizationSha256 })), "Unauthenticated");
 });
 
 test("a layer is read on with any live session of its image when the one that mounted it has ended", async () => {

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { describe, test } from "node:test";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { type ReportOutcomeRequest, SourceService } from "@oci-worker/api/ociworker/source";
-import { PermissionDeniedError } from "@oci-worker/errdefs";
+import { UnauthenticatedError } from "@oci-worker/errdefs";
 import { unixChannel } from "@oci-worker/grpc/channel";
 import { implement } from "@oci-worker/grpc/router";
 import { serve } from "@oci-worker/grpc/serve";
@@ -125,7 +125,7 @@ describe("SourceClient", () => {
   test("tells what may pass from what will not", async () => {
     for (const [code, kind] of [
       [Code.Unavailable, TransientError],
-      [Code.PermissionDenied, PermissionDeniedError],
+      [Code.Unauthenticated, UnauthenticatedError],
     ] as const) {
       await using peer = await resolver(() => {
         throw new ConnectError("no", code);

@@ -1,7 +1,12 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { Secret } from "@oci-worker/credentials/secret";
-import { PermissionDeniedError, type ServiceError, UnavailableError } from "@oci-worker/errdefs";
+import {
+  PermissionDeniedError,
+  type ServiceError,
+  UnauthenticatedError,
+  UnavailableError,
+} from "@oci-worker/errdefs";
 import { parseReference } from "@oci-worker/oci/reference";
 import { pino } from "pino";
 import { Authorizer } from "./authorize.ts";
@@ -97,7 +102,7 @@ describe("Authorizer", () => {
         }
       };
       await assert.rejects(tries(), (error) => {
-        assert.ok(error instanceof PermissionDeniedError);
+        assert.ok(error instanceof UnauthenticatedError);
         assert.match(error.message, /one: the registry refused these credentials; one: impostor; two: /);
         return true;
       });

@@ -1,5 +1,10 @@
 import type { Secret } from "@oci-worker/credentials/secret";
-import { PermissionDeniedError, ServiceError, UnavailableError } from "@oci-worker/errdefs";
+import {
+  PermissionDeniedError,
+  ServiceError,
+  UnauthenticatedError,
+  UnavailableError,
+} from "@oci-worker/errdefs";
 import type { Logger } from "pino";
 import { BoundedMap } from "./bounded-map.ts";
 import { type BearerDemand, type Demand, demandOf } from "./challenge.ts";
@@ -78,7 +83,7 @@ export class Authorizer {
    * What to send with the next request; undefined to send nothing yet.
    *
    * @throws {InvalidArgumentError} for a handle, host or challenge that makes no sense.
-   * @throws {PermissionDeniedError} if every identity there is has been refused.
+   * @throws {UnauthenticatedError} if every identity there is has been refused, or there is none.
    * @throws {UnavailableError} if one could not be asked.
    */
   async authorize(request: AuthorizationRequest, signal: AbortSignal): Promise<Grant | undefined> {
@@ -270,5 +275,5 @@ function refusal({ host, reference, demand }: Search, failures: readonly Failure
   const message = `Cannot authorize at ${host.host} for ${reference}: ${told || nothing}`;
   return failures.some(({ error }) => !(error instanceof PermissionDeniedError))
     ? new UnavailableError(message)
-    : new PermissionDeniedError(message);
+    : new UnauthenticatedError(message);
 }

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { InvalidArgumentError, PermissionDeniedError } from "@oci-worker/errdefs";
+import { InvalidArgumentError, UnauthenticatedError } from "@oci-worker/errdefs";
 import type { RegistryHost } from "@oci-worker/registry/host";
 import fc from "fast-check";
 import { demandOf } from "./challenge.ts";
@@ -51,7 +51,7 @@ describe("demandOf", () => {
 
   test("reads as many challenges as an honest registry sends", () => {
     const many = Array.from({ length: 16 }, () => "Negotiate");
-    assert.throws(() => demandOf([...many, "Basic"], host), PermissionDeniedError);
+    assert.throws(() => demandOf([...many, "Basic"], host), UnauthenticatedError);
     assert.deepEqual(demandOf([...many.slice(1), "Basic"], host), { scheme: "basic" });
   });
 
@@ -75,7 +75,7 @@ describe("demandOf", () => {
     assert.throws(
       () => demandOf(["Negotiate, Digest qop=auth"], host),
       (error) => {
-        assert.ok(error instanceof PermissionDeniedError);
+        assert.ok(error instanceof UnauthenticatedError);
         assert.match(error.message, /it wants negotiate or digest/);
         return true;
       },
@@ -103,7 +103,7 @@ describe("demandOf", () => {
         try {
           demandOf(headers, host);
         } catch (error) {
-          assert.ok(error instanceof InvalidArgumentError || error instanceof PermissionDeniedError);
+          assert.ok(error instanceof InvalidArgumentError || error instanceof UnauthenticatedError);
         }
       }),
     );

@@ -1,4 +1,4 @@
-import { InvalidArgumentError, PermissionDeniedError } from "@oci-worker/errdefs";
+import { InvalidArgumentError, UnauthenticatedError } from "@oci-worker/errdefs";
 import { type Challenge, parseChallenges } from "@oci-worker/registry/challenge";
 import { isLoopback, type RegistryHost } from "@oci-worker/registry/host";
 import { splitScopes } from "./token/scopes.ts";
@@ -26,7 +26,7 @@ export interface BearerDemand {
  * What `headers`, the WWW-Authenticate values of a 401 from `host`, demand. A token is preferred to a password.
  *
  * @throws {InvalidArgumentError} if none of them is well-formed.
- * @throws {PermissionDeniedError} if they are, and none is of a kind that we know.
+ * @throws {UnauthenticatedError} if they are, and none is of a kind that we know.
  */
 export function demandOf(headers: readonly string[], host: RegistryHost): Demand {
   const challenges = parseChallenges(headers.slice(0, maxHeaders));
@@ -53,7 +53,7 @@ export function demandOf(headers: readonly string[], host: RegistryHost): Demand
       `Cannot authorize at ${host.host}: its challenge is ${shown}, want Basic, or Bearer with the URL of a token server as its realm, with https if the registry has it, and not on this machine unless the registry is`,
     );
   }
-  throw new PermissionDeniedError(
+  throw new UnauthenticatedError(
     `Cannot authorize at ${host.host}: it wants ${challenges.map(({ scheme }) => scheme).join(" or ")}, and we know Basic and Bearer`,
   );
 }

@@ -303,7 +303,7 @@ describe("Authorize", () => {
       refusedAuthorizationSha256: fc.oneof({ weight: 5, arbitrary: fc.constant("") }, fc.string()),
       extraScopes: fc.array(fc.string(), { maxLength: 20 }),
     });
-    const honest = [Code.InvalidArgument, Code.PermissionDenied, Code.Unavailable];
+    const honest = [Code.InvalidArgument, Code.Unauthenticated, Code.Unavailable];
     await fc.assert(
       fc.asyncProperty(request, async (input) => {
         try {
@@ -321,7 +321,7 @@ describe("Authorize", () => {
     await using without = await serving();
     await using broken = await serving({ sessionAddress: "/run/no-such-directory/session.sock" });
     for (const [resolver, code, message] of [
-      [without, Code.PermissionDenied, /for registry\.example\/app:latest: no basic auth credentials$/],
+      [without, Code.Unauthenticated, /for registry\.example\/app:latest: no basic auth credentials$/],
       [broken, Code.Unavailable, /session: Cannot reach \/run\/no-such-directory\/session\.sock/],
     ] as const) {
       const { sources } = await resolver.sources.resolveSources(reference("registry.example/app", ["one"]));
@@ -341,7 +341,7 @@ describe("ExplainSources", () => {
     await resolver.sources.authorize({ handle, host: "mirror.example" });
     await resolver.sources.reportOutcome({ handle, host: "mirror.example", failure: "HTTP 404" });
     const refused = resolver.sources.authorize({ handle, host: "registry.example", challenges: ["Basic"] });
-    await fails(refused, Code.PermissionDenied, /no basic auth credentials/);
+    await fails(refused, Code.Unauthenticated, /no basic auth credentials/);
     await resolver.sources.resolveSources(reference("alpine", [], Access.PUSH));
 
     const { explanations } = await resolver.sources.explainSources({});

@@ -1067,8 +1067,8 @@ export const SourceService: GenService<{
    * Never to be sent to another host than the one named, so not along a redirect either.
    *
    * InvalidArgument for a handle that is not this resolver's or a host that is not among the source's.
-   * PermissionDenied if the registry refuses every credential there is. Unavailable if a token server or a
-   * client could not be asked: worth another try.
+   * Unauthenticated if the registry refuses every credential there is, or there is none. Unavailable if the named
+   * sessions have ended, or a token server or a client could not be asked: worth another try.
    *
    * @generated from rpc ociworker.source.v1.SourceService.Authorize
    */
