@@ -26,6 +26,18 @@ export interface ImageStoreParts {
   readonly log: Logger;
 }
 
+/** For whom an image is pulled. */
+export interface PullContext {
+  /** Told what is tried again. */
+  readonly report: Pick<VertexReport, "log">;
+  readonly signal: AbortSignal;
+  /** The clients that want it now, whose credentials may be used for it and for its layers. */
+  sessionIDs(): readonly string[];
+}
+
+/** The stream of a vertex's log on which it says what goes wrong. */
+const stderr = 2;
+
 /** Images of registries, as far as they are here. */
 export class ImageStore {
   readonly #parts: ImageStoreParts;
@@ -37,13 +49,12 @@ export class ImageStore {
   /**
    * Finds out what `reference` stands for; see {@link resolveImage}.
    *
-   * @param sessionIDs the clients that want it now, whose credentials may be used for it and for its layers.
+   * Its layers may be pulled later on by the same sessions, and what goes wrong then is told to the same report.
    */
   async resolve(
     reference: Reference,
     platform: Platform,
-    sessionIDs: () => readonly string[],
-    signal: AbortSignal,
+    { sessionIDs, report, signal }: PullContext,
   ): Promise<PulledImage> {
     const { content, log, registry, sessions, sources } = this.#parts;
     const name = formatReference(reference);
@@ -52,8 +63,11 @@ export class ImageStore {
       sessions.noteReference(ids, name);
       return ids;
     };
-    const onRetry = ({ reason, delayMs }: Retry) =>
+    const onRetry = ({ reason, delayMs }: Retry) => {
       log.warn({ reference: name, reason, delayMs }, "registry request is tried again");
+      // Whoever looks at the build need not wait for the last try to learn what is wrong.
+      report.log(stderr, Buffer.from(`${reason}; trying again in ${(delayMs / 1000).toFixed(1)} s\n`));
+    };
     const source = await sources.sourceOf(reference, noted, "pull", signal);
     const repository = registry.repository({ ...source, onRetry });
     const image = await resolveImage(reference, platform, repository, content, signal);

@@ -47,11 +47,12 @@ export class ImageSourceOperation implements Operation {
   }
 
   /** Once for the whole life of the operation: key and result must be of the same image. */
-  #resolve({ report, sessionIDs, signal }: OperationContext): Promise<PulledImage> {
+  #resolve(context: OperationContext): Promise<PulledImage> {
     this.#image ??= (async () => {
+      const { report } = context;
       report.begin();
       const row = report.row(`resolve ${formatReference(this.#reference)}`);
-      const image = await this.#images.resolve(this.#reference, this.#platform, sessionIDs, signal);
+      const image = await this.#images.resolve(this.#reference, this.#platform, context);
       row.complete();
       return image;
     })();

@@ -87,8 +87,8 @@ export function llbBridgeService(parts: BridgeParts): Partial<ServiceImpl<typeof
       const platform = wanted === undefined ? defaultPlatform : normalizePlatform(platformFromProto(wanted));
       const job = await builds.jobOf(buildOf(context), context.signal);
       const signal = AbortSignal.any([context.signal, job.signal]);
-      const { image } = await builds.report(job, LogName || `resolve image config for ${Ref}`, () =>
-        images.resolve(reference, platform, () => job.sessionIDs, signal),
+      const { image } = await builds.report(job, LogName || `resolve image config for ${Ref}`, (report) =>
+        images.resolve(reference, platform, { report, signal, sessionIDs: () => job.sessionIDs }),
       );
       return { Digest: image.digest, Config: image.configBytes, Ref };
     },
