@@ -4,6 +4,7 @@ const libc = {
   ioctl: bind("int ioctl(int fd, unsigned long request, void *argument)"),
   pidfdGetfd: bind("long syscall(long number, int pidfd, int targetFd, unsigned int flags)"),
   pidfdOpen: bind("long syscall(long number, int pid, unsigned int flags)"),
+  pread: bind("ssize_t pread64(int fd, void *buffer, size_t size, int64_t offset)"),
   read: bind("ssize_t read(int fd, void *buffer, size_t size)"),
   write: bind("ssize_t write(int fd, const void *buffer, size_t size)"),
 };
@@ -20,6 +21,16 @@ const SYS_pidfd_getfd = 438;
  */
 export function readInto(fd: number, buffer: Uint8Array): number {
   const result = Number(libc.read(fd, buffer, buffer.length));
+  return result < 0 ? -errnoOf() : result;
+}
+
+/**
+ * pread(2) of up to `length` bytes at `offset` of a file into the beginning of `buffer`.
+ *
+ * @returns the number of bytes, or the negated errno.
+ */
+export function readAt(fd: number, buffer: Uint8Array, length: number, offset: number): number {
+  const result = Number(libc.pread(fd, buffer, length, offset));
   return result < 0 ? -errnoOf() : result;
 }
 

@@ -69,6 +69,15 @@ export function allocate(fd: number, length: number): void {
   check("fallocate", libc.fallocate64(fd, 0, 0, length));
 }
 
+// Modes of fallocate(2) (linux/falloc.h).
+const FALLOC_FL_KEEP_SIZE = 1;
+const FALLOC_FL_PUNCH_HOLE = 2;
+
+/** fallocate(2) with FALLOC_FL_PUNCH_HOLE: gives the blocks that are wholly in the range back; what was in it reads as zeros. */
+export function punchHole(fd: number, offset: number, length: number): void {
+  check("fallocate", libc.fallocate64(fd, FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE, offset, length));
+}
+
 /** pipe2(2): descriptors that block, as Node's own pipes do not, and that no program started later inherits. */
 export function openPipe(): { readFd: number; writeFd: number } {
   const fds = Buffer.alloc(8);
