@@ -1,0 +1,51 @@
+import { NotFoundError } from "@oci-worker/errdefs";
+import type { Digest } from "@oci-worker/oci/digest";
+import { formatReference } from "@oci-worker/oci/reference";
+import type { BlobPlace } from "@oci-worker/registry/blob-place";
+import type { RegistryClient } from "@oci-worker/registry/client";
+import type { LayerSource, SourceClient } from "@oci-worker/sources/source-client";
+
+/** Where a layer can be read, and what the labels say of it. */
+export interface LayerPlaces {
+  readonly digest: Digest;
+  /** Of its table of contents, as far as the labels tell. */
+  readonly tocDigest: Digest | undefined;
+  /** The image that it belongs to, for people. */
+  readonly reference: string;
+  readonly places: readonly BlobPlace[];
+}
+
+/**
+ * Asks the resolver where the layer is that a snapshot with `labels` is for.
+ *
+ * @throws {NotFoundError} if it is nowhere, with what is wrong with the labels.
+ */
+export async function layerPlaces(
+  labels: Readonly<Record<string, string>>,
+  { sources, registry }: { readonly sources: SourceClient; readonly registry: RegistryClient },
+  signal: AbortSignal,
+): Promise<LayerPlaces> {
+  const answer = await sources.sourcesOf(labels, signal);
+  const [first] = answer.sources;
+  if (first === undefined) {
+    const reasons = answer.skipped.map(({ label, message }) => `${label}: ${message}`);
+    throw new NotFoundError(
+      `Cannot find layer: its labels name no image that it can be read from${reasons.map((reason) => `; ${reason}`).join("")}`,
+    );
+  }
+  // Two images with the layer are as good as one; another layer is not.
+  const same = answer.sources.filter(({ target }) => target.digest === first.target.digest);
+  return {
+    digest: first.target.digest,
+    tocDigest: same.find(({ tocDigest }) => tocDigest !== undefined)?.tocDigest,
+    reference: formatReference(first.reference),
+    places: same.flatMap((source) => placesAt(source, registry)),
+  };
+}
+
+function placesAt(source: LayerSource, registry: RegistryClient): BlobPlace[] {
+  const { hosts, repository, authorizer, onOutcome, target } = source;
+  return registry
+    .repository({ hosts, repository, authorizer, onOutcome })
+    .placesOf(target.digest, target.urls);
+}
