@@ -1,0 +1,263 @@
+import { DataLossError } from "@oci-worker/errdefs";
+import { decompressMember, verifiedChunk } from "@oci-worker/estargz/chunk";
+import type { BlobReader, WantedPart } from "../source/blob-reader.ts";
+import type { LayerFile } from "./layer-file.ts";
+import { type Member, membersOf, runAround } from "./members.ts";
+import type { Slots, Urgency } from "./slots.ts";
+
+/** What a fetcher asks of whoever knows all layers. */
+export interface OtherLayers {
+  /** Puts `chunk` into `file` if another layer has it. @returns whether it did. */
+  copy(file: LayerFile, chunk: number): boolean;
+  /** Settles when another layer has stopped fetching what `chunk` is; undefined if none does. */
+  fetching(file: LayerFile, chunk: number): Promise<unknown> | undefined;
+  /** Notes that what `chunk` is is being fetched until `done` settles. */
+  begin(file: LayerFile, chunk: number, done: Promise<unknown>): void;
+  /** Makes room for what is about to be written. */
+  makeRoom(bytes: number): void;
+  /** `chunk` is there now. */
+  added(file: LayerFile, chunk: number): void;
+}
+
+/** A member that is wanted, by however many. */
+interface Wish {
+  readonly member: Member;
+  readonly settled: PromiseWithResolvers<void>;
+}
+
+export interface LayerFetcherOptions {
+  readonly file: LayerFile;
+  readonly reader: BlobReader;
+  readonly slots: Slots;
+  readonly others: OtherLayers;
+  readonly signal: AbortSignal;
+  /** Told of what goes wrong here and not at a host: that is the reader's. */
+  readonly onFailure: (error: Error) => void;
+}
+
+/**
+ * Brings the chunks of one layer into its file: from what is there already, checked, from another layer, or out of its
+ * blob. Each member of the blob is fetched once, however many want it, and neighbours in one request.
+ */
+export class LayerFetcher {
+  readonly members: readonly Member[];
+  readonly file: LayerFile;
+  /** Bytes that came from registries, compressed. */
+  fetchedBytes = 0;
+  readonly #memberOf: Uint32Array;
+  readonly #options: LayerFetcherOptions;
+  readonly #wishes = new Map<number, Wish>();
+  /** Members that are wanted and in no request yet. */
+  readonly #queued: Record<Urgency, Map<number, Wish>> = { demand: new Map(), background: new Map() };
+
+  constructor(options: LayerFetcherOptions) {
+    this.#options = options;
+    this.file = options.file;
+    this.members = membersOf(options.file.content.chunks);
+    this.#memberOf = new Uint32Array(options.file.content.chunks.length);
+    for (const { index, chunks } of this.members) {
+      for (const chunk of chunks) {
+        this.#memberOf[chunk] = index;
+      }
+    }
+  }
+
+  /** Whether all chunks of `member` are there. */
+  has(member: Member): boolean {
+    return member.chunks.every((chunk) => this.file.isVerified(chunk));
+  }
+
+  /** Whether `member` is being fetched already. */
+  isFetching(member: Member): boolean {
+    return this.#wishes.has(member.index);
+  }
+
+  /**
+   * Waits until `chunk` is in the file, checked.
+   *
+   * @throws why it cannot be had: {DataLossError} if it is wrong everywhere, what the registry or the disk said.
+   */
+  async ensure(chunk: number, urgency: Urgency): Promise<void> {
+    if (this.isThere(chunk)) {
+      return;
+    }
+    const member = this.members[this.#memberOf[chunk] ?? 0];
+    if (member === undefined) {
+      throw new Error("every chunk is in a member");
+    }
+    const elsewhere = this.isFetching(member) ? undefined : this.#options.others.fetching(this.file, chunk);
+    if (elsewhere !== undefined) {
+      await elsewhere;
+      if (this.isThere(chunk)) {
+        return;
+      }
+    }
+    const { settled } = this.#wish(member, urgency);
+    await settled.promise.catch((error: Error) => {
+      // Others of its member may be wrong.
+      if (!this.file.isVerified(chunk)) {
+        throw error;
+      }
+    });
+  }
+
+  /** Whether `chunk` can be had without asking anybody; then it is in the file afterwards, checked. */
+  isThere(chunk: number): boolean {
+    const { file } = this;
+    if (file.isVerified(chunk)) {
+      return true;
+    }
+    const { others, onFailure } = this.#options;
+    if (file.isPresent(chunk)) {
+      if (file.verify(chunk)) {
+        others.added(file, chunk);
+        return true;
+      }
+      onFailure(
+        new DataLossError(`Cannot use chunk ${chunk} from disk: it is damaged there, it is fetched again`),
+      );
+    }
+    return others.copy(file, chunk);
+  }
+
+  /** Takes what is wanted out of `bytes` of the blob, from `offset` on, that were read for another reason. */
+  offer(offset: number, bytes: Buffer): void {
+    for (const member of this.members) {
+      const at = member.offset - offset;
+      if (at >= 0 && at + member.compressedBytes <= bytes.length) {
+        try {
+          this.#put(member, bytes.subarray(at, at + member.compressedBytes));
+        } catch (error) {
+          // It is fetched when somebody wants it, and may be better then.
+          this.#options.onFailure(error as Error);
+        }
+      }
+    }
+  }
+
+  /** Has `members`, neighbours, fetched in one request; settles when that is over, whatever came of it. */
+  async fetchAhead(members: readonly Member[], urgency: Urgency): Promise<void> {
+    await Promise.allSettled(
+      members
+        .flatMap(({ chunks }) => chunks.filter((chunk) => !this.file.isVerified(chunk)))
+        .map((chunk) => this.ensure(chunk, urgency)),
+    );
+  }
+
+  /** The wish for `member`. One that waits as nobody's is made urgent when somebody comes. */
+  #wish(member: Member, urgency: Urgency): Wish {
+    const existing = this.#wishes.get(member.index);
+    const wish = existing ?? { member, settled: Promise.withResolvers() };
+    if (existing === undefined) {
+      this.#begin(wish);
+    } else if (urgency === "background" || !this.#queued.background.delete(member.index)) {
+      return existing;
+    }
+    this.#queued[urgency].set(member.index, wish);
+    // Whatever else is wanted in this moment comes along.
+    setImmediate(() => {
+      this.#options.slots
+        .run(urgency, () => this.#fetchNext(urgency))
+        .catch((error: unknown) => this.#settle(wish, error));
+    });
+    return wish;
+  }
+
+  #begin(wish: Wish): void {
+    const { member, settled } = wish;
+    this.#wishes.set(member.index, wish);
+    // Those who wait see it.
+    const done = settled.promise.catch(() => undefined);
+    for (const chunk of member.chunks) {
+      if (!this.file.isVerified(chunk)) {
+        this.#options.others.begin(this.file, chunk, done);
+      }
+    }
+  }
+
+  #settle({ member, settled }: Wish, error?: unknown): void {
+    this.#wishes.delete(member.index);
+    if (error === undefined) {
+      settled.resolve();
+    } else {
+      settled.reject(error);
+    }
+  }
+
+  async #fetchNext(urgency: Urgency): Promise<void> {
+    const queued = this.#queued[urgency];
+    const first = queued.values().next().value;
+    if (first === undefined) {
+      return;
+    }
+    const byOffset = [...queued.values()].sort((one, other) => one.member.index - other.member.index);
+    const { reader, signal } = this.#options;
+    const maxBytes = reader.sendsWhole ? Number.POSITIVE_INFINITY : undefined;
+    const run = runAround(
+      byOffset.map(({ member }) => member),
+      first.member,
+      maxBytes,
+    );
+    const wishes = run.flatMap(({ index }) => queued.get(index) ?? []);
+    for (const { member } of wishes) {
+      queued.delete(member.index);
+    }
+    await reader.fetch(
+      wishes.map((wish) => this.#part(wish)),
+      signal,
+    );
+  }
+
+  #part(wish: Wish): WantedPart {
+    const { member } = wish;
+    return {
+      offset: member.offset,
+      sizeBytes: member.compressedBytes,
+      take: (bytes) => {
+        this.fetchedBytes += bytes.length;
+        try {
+          this.#put(member, bytes);
+        } catch (error) {
+          if (!(error instanceof DataLossError)) {
+            this.#options.onFailure(error as Error);
+          }
+          throw error;
+        }
+        this.#settle(wish);
+      },
+      fail: (error) => this.#settle(wish, error),
+    };
+  }
+
+  /** Puts all chunks of `member` that are good into the file. @throws {DataLossError} if one is not. */
+  #put(member: Member, compressed: Buffer): void {
+    const { file } = this;
+    const { others } = this.#options;
+    const missing = member.chunks.filter((chunk) => !file.isVerified(chunk));
+    const ends = missing.map((each) => {
+      const { innerOffset = 0, sizeBytes = 0 } = file.content.chunks[each]?.chunk ?? {};
+      return innerOffset + sizeBytes;
+    });
+    const plain = decompressMember(file.content.compression, compressed, Math.max(0, ...ends));
+    let wrong: unknown;
+    for (const each of missing) {
+      const placed = file.content.chunks[each];
+      if (placed === undefined) {
+        continue;
+      }
+      let bytes: Buffer;
+      try {
+        bytes = verifiedChunk(placed.chunk, plain);
+      } catch (error) {
+        wrong ??= error;
+        continue;
+      }
+      others.makeRoom(file.roomOf(each));
+      file.put(each, bytes);
+      others.added(file, each);
+    }
+    if (wrong !== undefined) {
+      throw wrong;
+    }
+  }
+}

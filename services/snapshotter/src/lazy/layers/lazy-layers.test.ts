@@ -1,0 +1,328 @@
+import assert from "node:assert/strict";
+import { open, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { describe, test } from "node:test";
+import type { TarMember } from "@oci-worker/layer/tar/writer";
+import { digestOf } from "@oci-worker/oci/digest";
+import { planLayer } from "../plan/layer-plan.ts";
+import { type SampleLayer, sampleData, sampleLayer } from "../sample-layer.ts";
+import { sampleRegistry } from "../sample-registry.ts";
+import { labelsOf, type SampleLazy, sampleLazy } from "./sample-lazy.ts";
+
+const patient = new AbortController().signal;
+
+/** Bytes that do not compress. */
+function noise(sizeBytes: number, seed: number): Buffer {
+  const bytes = Buffer.alloc(sizeBytes);
+  let state = seed;
+  for (let at = 0; at < sizeBytes; at += 1) {
+    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
+    bytes[at] = state >>> 24;
+  }
+  return bytes;
+}
+
+const small: readonly TarMember[] = Array.from({ length: 20 }, (_, index) => ({
+  type: "file",
+  name: `bin/${index}`,
+  content: noise(30_000 + index, index),
+}));
+const big: TarMember = { type: "file", name: "big", content: noise(1_500_000, 77) };
+
+/** More than what is read together with the table of contents. */
+const chunked = await sampleLayer([...small, big], { chunkBytes: 100_000 });
+const labels = labelsOf(chunked);
+const data = dataOf(chunked);
+
+function dataOf(layer: SampleLayer): Buffer {
+  return sampleData(planLayer(layer.tree, { xattrNamespace: "trusted" }), layer);
+}
+
+async function registryWith(...layers: readonly SampleLayer[]) {
+  return await sampleRegistry(Object.fromEntries(layers.map(({ blob }) => [digestOf(blob), blob])));
+}
+
+/** The one layer's directory. */
+async function layerDirectory({ root }: SampleLazy): Promise<string> {
+  const [name] = await readdir(join(root, "layers"));
+  return join(root, "layers", name ?? "");
+}
+
+/** Turns a byte of the file over. */
+async function flip(path: string, at: number): Promise<void> {
+  await using file = await open(path, "r+");
+  const { buffer } = await file.read(Buffer.alloc(1), 0, 1, at);
+  await file.write(Buffer.from([(buffer[0] ?? 0) ^ 1]), 0, 1, at);
+}
+
+/** Where in the file the content `needle` is. */
+function placeOf(needle: Buffer): number {
+  const at = data.indexOf(needle);
+  assert.ok(at >= 0);
+  return at;
+}
+
+const ioError = /Input\/output error/;
+
+describe("lazy layers", () => {
+  test("give what is read, after one request to open", async () => {
+    await using registry = await registryWith(chunked);
+    await using lazy = await sampleLazy([registry]);
+    const { number } = await lazy.layers.open(labels, patient);
+    assert.equal(registry.requests.length, 1);
+    assert.ok((await lazy.read(number)).equals(data));
+    await lazy.complete(number);
+    const [status] = await lazy.layers.status();
+    assert.equal(status?.verifiedBytes, status?.totalBytes);
+    assert.equal(status?.isComplete, true);
+    assert.equal(status?.host, registry.host);
+    assert.deepEqual(status?.failures, []);
+  });
+
+  test("fetch no more than the chunk that is read", async () => {
+    await using registry = await registryWith(chunked);
+    await using lazy = await sampleLazy([registry]);
+    const { number } = await lazy.layers.open(labels, patient);
+    registry.requests.length = 0;
+    const place = { offset: placeOf(big.content as Buffer) + 8192, sizeBytes: 4096 };
+    assert.ok((await lazy.read(number, place)).equals(data.subarray(place.offset, place.offset + 4096)));
+    const [status] = await lazy.layers.status();
+    // The kernel reads ahead by itself, 128 KiB at most.
+    assert.ok((status?.fetchedBytes ?? 0) < 400_000, `${status?.fetchedBytes}`);
+    assert.deepEqual(await lazy.layers.firstReads(number), ["big"]);
+  });
+
+  test("fetch a chunk once for 32 readers", async () => {
+    await using registry = await registryWith(chunked);
+    await using lazy = await sampleLazy([registry]);
+    const { number } = await lazy.layers.open(labels, patient);
+    registry.requests.length = 0;
+    const place = { offset: placeOf(big.content as Buffer), sizeBytes: 4096 };
+    const all = await Promise.all(Array.from({ length: 32 }, () => lazy.read(number, place)));
+    assert.ok(all.every((bytes) => bytes.equals(data.subarray(place.offset, place.offset + 4096))));
+    assert.equal(new Set(registry.requests.map(({ range }) => range)).size, registry.requests.length);
+    assert.ok(registry.requests.length <= 2, `${registry.requests.length} requests`);
+  });
+
+  test("are opened once by two who want one at the same time, and again without a request", async () => {
+    await using registry = await registryWith(chunked);
+    await using lazy = await sampleLazy([registry]);
+    const both = await Promise.all([1, 2].map(() => lazy.layers.open(labels, patient)));
+    assert.deepEqual(both[0], both[1]);
+    assert.deepEqual(await lazy.layers.open(labels, patient), both[0]);
+    assert.equal(registry.requests.length, 1);
+  });
+
+  test("are there after a restart without any network", async () => {
+    await using registry = await registryWith(chunked);
+    await using lazy = await sampleLazy([registry]);
+    const before = await lazy.layers.open(labels, patient);
+    await lazy.read(before.number);
+    await registry.die();
+    await lazy.restart();
+    const after = await lazy.layers.open(labels, patient);
+    assert.equal(after.number, before.number);
+    assert.ok((await lazy.read(after.number, { offset: 0, sizeBytes: data.length })).equals(data));
+    const [status] = await lazy.layers.status();
+    assert.equal(status?.requests, 0);
+    assert.deepEqual(status?.failures, []);
+  });
+
+  test("fail a read that nobody serves, and give it when somebody does again", async () => {
+    await using registry = await registryWith(chunked);
+    await using lazy = await sampleLazy([registry], { fetchTimeoutMs: 1000 });
+    const { number } = await lazy.layers.open(labels, patient);
+    await registry.die();
+    await assert.rejects(lazy.read(number), ioError);
+    const [status] = await lazy.layers.status();
+    assert.match(status?.failures[0]?.message ?? "", /refuses connections/);
+    assert.equal(status?.failures[0]?.host, registry.host);
+    await registry.revive();
+    assert.ok((await lazy.read(number)).equals(data));
+  });
+
+  test("fail what is wrong in the blob, and nothing else", async () => {
+    await using registry = await registryWith(chunked);
+    await using lazy = await sampleLazy([registry]);
+    const { chunks } = planLayer(chunked.tree, { xattrNamespace: "trusted" });
+    const wrong = chunks.find(({ chunk }) => chunk.sizeBytes === 30_005);
+    assert.ok(wrong);
+    const blob = Buffer.from(chunked.blob);
+    const middle = wrong.chunk.offset + Math.floor(wrong.chunk.compressedBytes / 2);
+    blob[middle] = (blob[middle] ?? 0) ^ 1;
+    registry.blobs.set(digestOf(chunked.blob), blob);
+    const { number } = await lazy.layers.open(labels, patient);
+    await assert.rejects(lazy.read(number, { offset: wrong.start, sizeBytes: 4096 }), ioError);
+    for (const { start, chunk } of chunks.filter((each) => each !== wrong && each.chunk.sizeBytes < 40_000)) {
+      const place = { offset: start, sizeBytes: chunk.sizeBytes };
+      // Page by page: what the kernel reads ahead may be what is wrong, and is then asked for again without.
+      assert.ok((await lazy.read(number, place)).equals(data.subarray(start, start + chunk.sizeBytes)));
+    }
+    registry.blobs.set(digestOf(chunked.blob), chunked.blob);
+    assert.ok((await lazy.read(number)).equals(data));
+  });
+
+  test("take wrong bytes of a mirror from the next host", async () => {
+    await using mirror = await sampleRegistry();
+    await using origin = await registryWith(chunked);
+    // The table of contents is right, so it is opened there.
+    const blob = Buffer.from(chunked.blob);
+    blob.fill(0xaa, 100, 600_000);
+    mirror.blobs.set(digestOf(chunked.blob), blob);
+    await using lazy = await sampleLazy([mirror, origin]);
+    const { number } = await lazy.layers.open(labels, patient);
+    assert.ok((await lazy.read(number)).equals(data));
+    const [status] = await lazy.layers.status();
+    assert.ok((status?.failureCount ?? 0) > 0);
+    assert.ok(status?.failures.every(({ host }) => host === mirror.host));
+  });
+
+  test("find what is damaged on disk when it is first used after a restart, and fetch it again", async () => {
+    await using registry = await registryWith(chunked);
+    await using lazy = await sampleLazy([registry]);
+    const { number } = await lazy.layers.open(labels, patient);
+    await lazy.read(number);
+    const place = placeOf(big.content as Buffer);
+    await flip(join(await layerDirectory(lazy), "data"), place + 5);
+    registry.requests.length = 0;
+    await lazy.restart();
+    const read = await lazy.read(number, { offset: 0, sizeBytes: data.length });
+    assert.ok(read.equals(data));
+    assert.equal(registry.requests.length, 1);
+    const [status] = await lazy.layers.status();
+    assert.match(status?.failures[0]?.message ?? "", /damaged/);
+  });
+
+  for (const name of ["info.json", "meta.erofs", "chunks"]) {
+    test(`are made anew where ${name} is damaged, with their number and data`, async () => {
+      await using registry = await registryWith(chunked);
+      await using lazy = await sampleLazy([registry]);
+      const before = await lazy.layers.open(labels, patient);
+      await lazy.read(before.number);
+      const path = join(await layerDirectory(lazy), name);
+      const good = await readFile(path);
+      await writeFile(path, "x");
+      registry.requests.length = 0;
+      await lazy.restart();
+      const after = await lazy.layers.open(labels, patient);
+      assert.equal(after.number, before.number);
+      assert.ok((await readFile(path)).equals(good));
+      assert.ok((await lazy.read(after.number, { offset: 0, sizeBytes: data.length })).equals(data));
+      assert.equal(registry.requests.length, 1);
+    });
+  }
+
+  test("are not opened with another table of contents than is trusted", async () => {
+    await using registry = await registryWith(chunked);
+    await using lazy = await sampleLazy([registry]);
+    const wrong = { ...labels, "containerd.io/snapshot/stargz/toc.digest": digestOf("another") };
+    await assert.rejects(lazy.layers.open(wrong, patient), { reason: "DATA_LOSS" });
+    const { "containerd.io/snapshot/stargz/toc.digest": _digest, ...none } = labels;
+    await assert.rejects(lazy.layers.open(none, patient), { reason: "FAILED_PRECONDITION" });
+    assert.deepEqual(await readdir(join(lazy.root, "layers")), []);
+    await lazy.restart({ allowUnverified: true });
+    assert.ok((await lazy.read((await lazy.layers.open(none, patient)).number)).equals(data));
+  });
+
+  test("are no ordinary layers, and nothing without a registry", async () => {
+    await using registry = await sampleRegistry();
+    await using lazy = await sampleLazy([registry], { fetchTimeoutMs: 300 });
+    await assert.rejects(lazy.layers.open(labels, patient), { reason: "NOT_FOUND" });
+    registry.blobs.set(digestOf(chunked.blob), noise(10_000, 3));
+    await assert.rejects(lazy.layers.open(labels, patient), /ordinary one/);
+    await registry.die();
+    await assert.rejects(lazy.layers.open(labels, patient), { reason: "UNAVAILABLE" });
+  });
+
+  test("share chunks on the disk that another layer has", async () => {
+    const other = await sampleLayer([...small.slice(0, 2), big], { chunkBytes: 100_000 });
+    await using registry = await registryWith(chunked, other);
+    await using lazy = await sampleLazy([registry]);
+    const first = await lazy.layers.open(labels, patient);
+    await lazy.read(first.number);
+    const second = await lazy.layers.open(labelsOf(other), patient);
+    registry.requests.length = 0;
+    assert.ok((await lazy.read(second.number)).equals(dataOf(other)));
+    assert.deepEqual(registry.requests, []);
+  });
+
+  test("keep to the quota, and read on", async () => {
+    const cacheQuotaBytes = 600_000;
+    await using registry = await registryWith(chunked);
+    await using lazy = await sampleLazy([registry], { cacheQuotaBytes });
+    const { number, dataPath } = await lazy.layers.open(labels, patient);
+    for (let turn = 0; turn < 2; turn += 1) {
+      assert.ok((await lazy.read(number)).equals(data));
+      const [status] = await lazy.layers.status();
+      assert.ok((status?.cachedBytes ?? 0) <= cacheQuotaBytes);
+      const { blocks } = await stat(dataPath);
+      assert.ok(blocks * 512 <= cacheQuotaBytes * 1.05, `${blocks * 512} bytes on disk`);
+      assert.equal(status?.isComplete, false);
+    }
+  });
+
+  test("give up nothing of what is mounted as it is", async () => {
+    const other = await sampleLayer([{ type: "file", name: "other", content: noise(1_000_000, 5) }]);
+    await using registry = await registryWith(chunked, other);
+    await using lazy = await sampleLazy([registry], { cacheQuotaBytes: 2_300_000 });
+    const { number, dataPath } = await lazy.layers.open(labels, patient);
+    assert.equal(await lazy.layers.useAsDevice(number), false);
+    await lazy.read(number);
+    await lazy.complete(number);
+    assert.equal(await lazy.layers.useAsDevice(number), true);
+    await lazy.restart();
+    const second = await lazy.layers.open(labelsOf(other), patient);
+    assert.ok((await lazy.read(second.number)).equals(dataOf(other)));
+    assert.ok((await readFile(dataPath)).equals(data));
+    assert.equal(await lazy.layers.useAsDevice(number), true);
+  });
+
+  test("are fetched whole while nobody waits, and complete then", async () => {
+    await using registry = await registryWith(chunked);
+    await using lazy = await sampleLazy([registry], { backgroundFetch: true });
+    const { number, dataPath } = await lazy.layers.open(labels, patient);
+    await lazy.complete(number);
+    assert.ok((await readFile(dataPath)).equals(data));
+    assert.equal((await lazy.layers.open(labels, patient)).isComplete, true);
+    assert.ok(registry.requests.length <= 3, `${registry.requests.length} requests`);
+    registry.requests.length = 0;
+    await lazy.restart();
+    await lazy.complete(number);
+    assert.deepEqual(registry.requests, []);
+  });
+
+  test("have what the image wants first before it is started", async () => {
+    const ordered = await sampleLayer([...small, big], { priorities: ["big"], chunkBytes: 100_000 });
+    await using registry = await registryWith(ordered);
+    await using lazy = await sampleLazy([registry], { prefetch: true });
+    const { number } = await lazy.layers.open(labelsOf(ordered), patient);
+    await lazy.layers.prefetched(number);
+    await registry.die();
+    const content = big.content as Buffer;
+    const offset = dataOf(ordered).indexOf(content);
+    assert.ok((await lazy.read(number, { offset, sizeBytes: content.length })).equals(content));
+  });
+
+  test("go on where a registry sends whole blobs alone", async () => {
+    await using registry = await registryWith(chunked);
+    registry.misbehave = (_, response) => response.writeHead(200).end(chunked.blob) !== undefined;
+    await using lazy = await sampleLazy([registry], { backgroundFetch: true });
+    const { number } = await lazy.layers.open(labels, patient);
+    await lazy.complete(number);
+    assert.ok((await lazy.read(number)).equals(data));
+    assert.ok(registry.requests.length <= 5, `${registry.requests.length} requests`);
+  });
+
+  test("are gone when they are forgotten, number and all", async () => {
+    await using registry = await registryWith(chunked);
+    await using lazy = await sampleLazy([registry]);
+    const before = await lazy.layers.open(labels, patient);
+    await lazy.layers.forget(before.number);
+    assert.deepEqual(await readdir(join(lazy.root, "layers")), []);
+    await lazy.restart();
+    const after = await lazy.layers.open(labels, patient);
+    assert.notEqual(after.number, before.number);
+    assert.ok((await lazy.read(after.number)).equals(data));
+    await rm(before.metaPath, { force: true });
+  });
+});

@@ -1,0 +1,102 @@
+// The thread that fetches: it has the layers, speaks to the resolver and to registries, and answers what the kernel waits for.
+import { parentPort, workerData } from "node:worker_threads";
+import { unixChannel } from "@oci-worker/grpc/channel";
+import { RegistryClient } from "@oci-worker/registry/client";
+import { SourceClient } from "@oci-worker/sources/source-client";
+import { failureOf } from "../../trees/jobs.ts";
+import { WaitingReads } from "../data/waiting-reads.ts";
+import { LayerSet } from "./layer-set.ts";
+import type {
+  FromDevice,
+  FromLazyThread,
+  LazyCall,
+  LazyCalls,
+  LazyThreadData,
+  ToDevice,
+  ToLazyThread,
+} from "./messages.ts";
+
+const { root, settings, resolverAddress, fuseFd, device } = workerData as LazyThreadData;
+
+/** Somebody waits for each byte: a host that is silent for so long is left for the next one. */
+const timeouts = { connectMs: 5000, headersMs: 10_000, bodyIdleMs: 10_000 };
+
+const channel = unixChannel(resolverAddress);
+const registry = new RegistryClient({ timeouts, maxBlobsPerHost: settings.maxConcurrentFetches });
+const tell = (message: FromLazyThread) => parentPort?.postMessage(message);
+const tellDevice = (message: ToDevice) => device.postMessage(message);
+const layers = new LayerSet({
+  root,
+  settings,
+  sources: new SourceClient(channel),
+  registry,
+  onAdded: (added) => tellDevice({ added }),
+  onRemoved: (removed) => tellDevice({ removed }),
+  log: (message, fields) => tell({ kind: "log", message, fields }),
+});
+const reads = new WaitingReads(
+  fuseFd,
+  (number) => layers.fetcherOf(number),
+  (number, error) => layers.noteFailure(number, error),
+);
+
+device.on("message", (message: FromDevice) => {
+  if ("missed" in message) {
+    reads.answer(message.missed).catch((error: Error) => layers.noteFailure(message.missed.layer, error));
+  } else {
+    reads.interrupt(message.interrupted);
+  }
+});
+
+const calls = new Map<number, AbortController>();
+
+parentPort?.on("message", (message: ToLazyThread) => {
+  if (message.kind === "cancel") {
+    calls.get(message.id)?.abort();
+    return;
+  }
+  const { id } = message;
+  const canceled = new AbortController();
+  calls.set(id, canceled);
+  run(message, canceled.signal)
+    .then((result) => tell({ kind: "result", id, result }))
+    .catch((error: unknown) => tell({ kind: "failure", id, failure: failureOf(error) }))
+    .finally(() => calls.delete(id));
+});
+
+// All layers that are on disk have been told of: the kernel may ask for them.
+tell({ kind: "ready" });
+
+async function run(call: LazyCall, signal: AbortSignal): Promise<LazyCalls[keyof LazyCalls]["result"]> {
+  switch (call.kind) {
+    case "open":
+      return await layers.open(call.labels, signal);
+    case "prefetched":
+      await layers.prefetched(call.number);
+      return undefined;
+    case "useAsDevice":
+      return await layers.useAsDevice(call.number);
+    case "releaseDevice":
+      await layers.releaseDevice(call.number);
+      return undefined;
+    case "forget":
+      await layers.forget(call.number);
+      return undefined;
+    case "status":
+      return layers.status();
+    case "firstReads":
+      return layers.firstReads(call.number);
+    case "stop":
+      await stop();
+      return undefined;
+  }
+}
+
+/** What the kernel waits for and we have not got stays for the next process to answer. */
+async function stop(): Promise<void> {
+  registry[Symbol.dispose]();
+  await layers[Symbol.asyncDispose]();
+  channel[Symbol.dispose]();
+  device.close();
+  setImmediate(() => parentPort?.close());
+}

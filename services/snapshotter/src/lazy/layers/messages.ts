@@ -1,0 +1,59 @@
+import type { MessagePort } from "node:worker_threads";
+import type { TreeFailure } from "../../trees/jobs.ts";
+import type { MissedRead } from "../device/missed-read.ts";
+import type { SharedLayer } from "../device/shared-layer.ts";
+import type { LazySettings, OpenedLayer } from "./layer-set.ts";
+import type { LayerStatus } from "./layer-status.ts";
+
+/** What the thread that fetches is started with. */
+export interface LazyThreadData {
+  readonly root: string;
+  readonly settings: LazySettings;
+  readonly resolverAddress: string;
+  /** The FUSE device. */
+  readonly fuseFd: number;
+  /** To the thread that serves it. */
+  readonly device: MessagePort;
+}
+
+/** What the thread that serves the FUSE device is started with. */
+export interface DeviceThreadData {
+  readonly fuseFd: number;
+  /** To the thread that fetches. */
+  readonly fetcher: MessagePort;
+  /** One number, 1 once it shall end. */
+  readonly stopped: Int32Array<SharedArrayBuffer>;
+}
+
+/** From the thread that fetches to the one that serves. */
+export type ToDevice = { readonly added: SharedLayer } | { readonly removed: number };
+
+/** And back. */
+export type FromDevice = { readonly missed: MissedRead } | { readonly interrupted: bigint };
+
+/** What the thread that fetches is asked for. */
+export interface LazyCalls {
+  readonly open: {
+    readonly call: { readonly labels: Readonly<Record<string, string>> };
+    readonly result: OpenedLayer;
+  };
+  readonly prefetched: { readonly call: { readonly number: number }; readonly result: undefined };
+  readonly useAsDevice: { readonly call: { readonly number: number }; readonly result: boolean };
+  readonly releaseDevice: { readonly call: { readonly number: number }; readonly result: undefined };
+  readonly forget: { readonly call: { readonly number: number }; readonly result: undefined };
+  readonly status: { readonly call: object; readonly result: LayerStatus[] };
+  readonly firstReads: { readonly call: { readonly number: number }; readonly result: string[] };
+  readonly stop: { readonly call: object; readonly result: undefined };
+}
+
+export type LazyCall = {
+  [K in keyof LazyCalls]: { readonly kind: K; readonly id: number } & LazyCalls[K]["call"];
+}[keyof LazyCalls];
+
+export type ToLazyThread = LazyCall | { readonly kind: "cancel"; readonly id: number };
+
+export type FromLazyThread =
+  | { readonly kind: "ready" }
+  | { readonly kind: "log"; readonly message: string; readonly fields: Readonly<Record<string, unknown>> }
+  | { readonly kind: "result"; readonly id: number; readonly result: LazyCalls[keyof LazyCalls]["result"] }
+  | { readonly kind: "failure"; readonly id: number; readonly failure: TreeFailure };
