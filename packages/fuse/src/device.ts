@@ -1,6 +1,6 @@
-import { closeSync, constants, openSync, readFileSync, writeFileSync } from "node:fs";
+import { closeSync, constants, openSync } from "node:fs";
 import { FailedPreconditionError } from "@oci-worker/errdefs";
-import { writeFrom } from "@oci-worker/libc/descriptor";
+import { isInError, writeFrom } from "@oci-worker/libc/descriptor";
 import { MS_NODEV, MS_NOSUID, MS_RDONLY, mount } from "@oci-worker/libc/mount";
 import { outHeaderBytes } from "./protocol.ts";
 
@@ -36,24 +36,9 @@ export function mountDevice(fd: number, target: string, { name, isImage }: FuseM
   }
 }
 
-/**
- * Lets the kernel read so much ahead in files of the FUSE file system that is mounted with the device number
- * `device` (`st_dev`). It takes 128 KiB otherwise, whatever was agreed.
- */
-export function raiseReadAhead(device: bigint, kibibytes: number): void {
-  const path = `/sys/class/bdi/${majorOf(device)}:${minorOf(device)}/read_ahead_kb`;
-  if (Number(readFileSync(path, "utf8")) < kibibytes) {
-    writeFileSync(path, String(kibibytes));
-  }
-}
-
-// As st_dev packs them (makedev(3)).
-function majorOf(device: bigint): bigint {
-  return (device >> 8n) & 0xfffn;
-}
-
-function minorOf(device: bigint): bigint {
-  return (device & 0xffn) | ((device >> 12n) & 0xfff00n);
+/** Whether the file system of the device `fd` has ended: unmounted everywhere, or aborted. Nobody can answer for it then. */
+export function hasEnded(fd: number): boolean {
+  return isInError(fd);
 }
 
 /**

@@ -9,9 +9,12 @@ import { pidfdGetfd, pidfdOpen } from "@oci-worker/libc/descriptor";
  */
 export interface Holder {
   readonly pid: number;
-  /** When it was started, in clock ticks since boot: process ids are used again (proc(5), starttime). */
+  /** When it was started, the boot and clock ticks since then: process ids are used again (proc(5), starttime). */
   readonly startTime: string;
 }
+
+/** Another one each time that the machine starts (random(4)). */
+const bootIDPath = "/proc/sys/kernel/random/boot_id";
 
 /** The descriptor of the device in the holder. */
 const heldFd = 3;
@@ -19,20 +22,36 @@ const heldFd = 3;
 /** Nobody waits for its end: this many seconds are 68 years, which every `sleep` takes. */
 const forever = "2147483647";
 
+/** Ends at once if whoever has started it ends before it says that it will find it again. */
+const program = `read -r _ && exec sleep ${forever}`;
+
 /**
  * Starts a holder of the device `fd`, in a session of its own: what ends this process and its group does not end it. A service
  * manager may still do so; systemd wants KillMode=process for that.
  *
- * @throws if there is no program `sleep`.
+ * @param remember writes down the holder; it ends by itself if that fails, or this process ends before.
+ * @throws if there are no programs `sh` and `sleep`.
  */
-export async function startHolder(fd: number): Promise<Holder> {
-  const process = spawn("sleep", [forever], { detached: true, stdio: ["ignore", "ignore", "ignore", fd] });
+export async function startHolder(
+  fd: number,
+  remember: (holder: Holder) => Promise<void> = async () => undefined,
+): Promise<Holder> {
+  const process = spawn("sh", ["-c", program], { detached: true, stdio: ["pipe", "ignore", "ignore", fd] });
   await once(process, "spawn");
   process.unref();
-  const { pid } = process;
+  const { pid, stdin } = process;
   const startTime = pid === undefined ? undefined : startTimeOf(pid);
-  if (pid === undefined || startTime === undefined) {
+  if (pid === undefined || startTime === undefined || stdin === null) {
     throw new Error("Cannot hold FUSE device: the process that should hold it has ended at once");
+  }
+  // It may have been ended from outside; whoever takes the device from it will see.
+  stdin.on("error", () => undefined);
+  try {
+    await remember({ pid, startTime });
+    stdin.end("\n");
+  } catch (error) {
+    stdin.end();
+    throw error;
   }
   return { pid, startTime };
 }
@@ -83,7 +102,7 @@ function startTimeOf(pid: number): string | undefined {
     const text = readFileSync(`/proc/${pid}/stat`, "utf8");
     // The second field is the program's name in parentheses, which may have spaces in it.
     const [state, ...rest] = text.slice(text.lastIndexOf(")") + 2).split(" ");
-    return state === "Z" ? undefined : rest[18];
+    return state === "Z" ? undefined : `${readFileSync(bootIDPath, "latin1").trim()} ${rest[18]}`;
   } catch {
     return undefined;
   }

@@ -23,12 +23,13 @@ import { promisify } from "node:util";
 import { Worker } from "node:worker_threads";
 import { lgetxattr, llistxattr } from "@oci-worker/libc/xattr";
 import { unmount } from "@oci-worker/mounts/mount";
+import { mountedAt, readMountInfo } from "@oci-worker/mounts/mountinfo";
+import { raiseReadAhead } from "@oci-worker/mounts/read-ahead";
 import {
   answerRead,
   closeDevice,
   mountDevice,
   openDevice,
-  raiseReadAhead,
   readReply,
   readReplyHeaderBytes,
 } from "./device.ts";
@@ -131,7 +132,7 @@ describe("a served file system", () => {
       { mode: directoryMode, children: { big: 2 } },
       { mode: 0o100444, content },
     ]);
-    raiseReadAhead((await stat(served.path, { bigint: true })).dev, 1024);
+    await raiseReadAhead(mountedAt(await readMountInfo(), served.path)?.device ?? "", 1024);
     assert((await readFile(join(served.path, "big"), "utf8")) === content);
     await using file = await open(join(served.path, "big"));
     for (const position of [0, 1, 4095, 4096, 1_000_001, content.length - 3, content.length + 1]) {
@@ -327,6 +328,22 @@ describe("a holder", () => {
     closeDevice(again);
     stopHolder(holder);
     assert.equal(takeFromHolder({ ...holder, pid: 2 ** 22 - 1 }), undefined);
+  });
+
+  test("ends if nobody has written down that it is there", async () => {
+    const fd = openDevice();
+    const remembered: Holder[] = [];
+    const starting = startHolder(fd, async (holder) => {
+      remembered.push(holder);
+      throw new Error("no room on disk");
+    });
+    await assert.rejects(starting, /no room/);
+    const [holder] = remembered;
+    assert(holder);
+    closeDevice(fd);
+    // Its parent is this process, which sees it end.
+    await run("tail", ["-s", "0.02", "--pid", String(holder.pid), "-f", "/dev/null"]);
+    assert.equal(takeFromHolder(holder), undefined);
   });
 
   test("is refused if what it holds is no FUSE device", async () => {

@@ -2,6 +2,7 @@ import { bind, check, errnoOf } from "./libc.ts";
 
 const libc = {
   ioctl: bind("int ioctl(int fd, unsigned long request, void *argument)"),
+  poll: bind("int poll(void *fds, unsigned long count, int timeoutMs)"),
   pidfdGetfd: bind("long syscall(long number, int pidfd, int targetFd, unsigned int flags)"),
   pidfdOpen: bind("long syscall(long number, int pid, unsigned int flags)"),
   pread: bind("ssize_t pread64(int fd, void *buffer, size_t size, int64_t offset)"),
@@ -57,4 +58,16 @@ export function pidfdOpen(pid: number): number {
 /** pidfd_getfd(2): a copy of the descriptor `targetFd` of another process, close-on-exec. The caller closes it. */
 export function pidfdGetfd(pidfd: number, targetFd: number): number {
   return check("pidfd_getfd", libc.pidfdGetfd(SYS_pidfd_getfd, pidfd, targetFd, 0));
+}
+
+/** POLLERR of poll(2). */
+const POLLERR = 0x8;
+
+/** poll(2) without waiting: whether `fd` is in a state of error, as a FUSE device is whose file system has ended. */
+export function isInError(fd: number): boolean {
+  // struct pollfd: descriptor, what is asked for, what there is.
+  const entry = Buffer.alloc(8);
+  entry.writeInt32LE(fd, 0);
+  check("poll", libc.poll(entry, 1, 0));
+  return (entry.readInt16LE(6) & POLLERR) !== 0;
 }

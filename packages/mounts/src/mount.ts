@@ -131,7 +131,9 @@ async function mountOne(mount: Mount, at: string): Promise<void> {
 
 function mountAsItIs(mount: Mount, at: string, options: ParsedOptions): void {
   const { flags, data } = options;
-  if (mount.type === "overlay" && Buffer.byteLength(data.join(",")) > maxDataBytes) {
+  // In one text an overlay says which commas are part of a path; nothing else does.
+  const isAmbiguous = mount.type !== "overlay" && data.some((option) => option.includes(","));
+  if (isAmbiguous || Buffer.byteLength(data.join(",")) > maxDataBytes) {
     mountByParameters(mount, at, options);
   } else {
     mountSyscall(mount.source, at, mount.type, flags, data.join(","));

@@ -50,6 +50,11 @@ export async function mountPointsBeneath(directory: string): Promise<string[]> {
     .reverse();
 }
 
+/** What is mounted on exactly `path`, the uppermost if several are; undefined if nothing is. */
+export function mountedAt(mounts: readonly MountInfo[], path: string): MountInfo | undefined {
+  return mounts.findLast(({ mountPoint }) => mountPoint === path);
+}
+
 /** Undoes every mount at or beneath `directory`, such as those that a crashed process has left. Returns them. */
 export async function unmountBeneath(directory: string): Promise<string[]> {
   const points = await mountPointsBeneath(directory);

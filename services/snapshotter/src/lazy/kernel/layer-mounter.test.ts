@@ -1,0 +1,186 @@
+import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
+import { readdirSync, readFileSync } from "node:fs";
+import { mkdir, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { describe, test } from "node:test";
+import { promisify } from "node:util";
+import { assertShows } from "@oci-worker/erofs/assert-shows";
+import type { TarMember } from "@oci-worker/layer/tar/writer";
+import { mountTemporarily } from "@oci-worker/mounts/mount";
+import { mountedAt, readMountInfo } from "@oci-worker/mounts/mountinfo";
+import { mountModes } from "./layer-mounter.ts";
+import { layerOnDisk, openScratch } from "./sample-mounts.ts";
+
+const run = promisify(execFile);
+
+const capability = Buffer.from("0100000200200000000000000000000000000000", "hex");
+
+/** Something of everything that a layer can have. */
+const members: readonly TarMember[] = [
+  { type: "directory", name: "etc", mode: 0o2750, uid: 10, gid: 20, modifiedNs: 1_600_000_000_123_456_789n },
+  { type: "file", name: "etc/hosts", content: Buffer.from("127.0.0.1 localhost\n"), modifiedNs: 7n },
+  { type: "file", name: "etc/empty" },
+  { type: "file", name: "bin/su", mode: 0o4755, content: Buffer.alloc(10_000, "su") },
+  { type: "hard link", name: "bin/su2", linkName: "bin/su" },
+  { type: "file", name: "bin/again", content: Buffer.alloc(10_000, "su") },
+  { type: "symlink", name: "bin/sh", linkName: "/bin/busybox" },
+  {
+    type: "file",
+    name: "lib/big",
+    content: Buffer.from(Array.from({ length: 3_000_000 }, (_, at) => at * 7)),
+  },
+  { type: "character device", name: "dev/null", deviceMajor: 1, deviceMinor: 3, mode: 0o666 },
+  { type: "block device", name: "dev/sda", deviceMajor: 4095, deviceMinor: 1_048_575, uid: 3_000_000 },
+  { type: "fifo", name: "run/pipe" },
+  { type: "file", name: `long/${"n".repeat(255)}/${"ü".repeat(100)}`, content: Buffer.from("long name") },
+  {
+    type: "file",
+    name: "bin/ping",
+    content: Buffer.from("ping"),
+    xattrs: { "security.capability": capability, "user.note": Buffer.alloc(900, "x") },
+  },
+  ...Array.from(
+    { length: 600 },
+    (_, index): TarMember => ({
+      type: "file",
+      name: `many/file number ${index}`,
+      content: Buffer.from(`content ${index}`),
+    }),
+  ),
+  { type: "file", name: "var/.wh.gone" },
+  { type: "file", name: "opt/.wh..wh..opq" },
+  { type: "file", name: "opt/new", content: Buffer.from("new") },
+];
+
+for (const mode of mountModes) {
+  describe(`layers shown by ${mode}`, () => {
+    test("are the trees that were planned: metadata, links, attributes, devices, content", async () => {
+      await using scratch = await openScratch();
+      const layer = await layerOnDisk(scratch.path, 1, members);
+      const program = await scratch.start({ mode, layers: [layer] });
+      assert.deepEqual(program.opened, { mode, passedOver: [], adopted: false });
+      const target = join(scratch.path, "target");
+      await program.mount(layer, target);
+      assertShows(target, layer.plan.root, layer.data);
+    });
+
+    test("hide what is beneath them, as layers of an overlay", async () => {
+      await using scratch = await openScratch();
+      const layer = await layerOnDisk(scratch.path, 1, members);
+      const program = await scratch.start({ mode, layers: [layer] });
+      const [target, beneath] = [join(scratch.path, "target"), join(scratch.path, "beneath")];
+      await program.mount(layer, target);
+      for (const path of ["var/gone", "var/kept", "opt/old"]) {
+        await mkdir(join(beneath, path, ".."), { recursive: true });
+        await writeFile(join(beneath, path), "");
+      }
+      const [upper, work] = [join(scratch.path, "upper"), join(scratch.path, "work")];
+      await Promise.all([mkdir(upper), mkdir(work)]);
+      const options = [`lowerdir=${target}:${beneath}`, `upperdir=${upper}`, `workdir=${work}`];
+      await using shown = await mountTemporarily(
+        [{ type: "overlay", source: "overlay", options }],
+        scratch.path,
+      );
+      assert.deepEqual(readdirSync(join(shown.path, "var")), ["kept"]);
+      assert.deepEqual(readdirSync(join(shown.path, "opt")), ["new"]);
+      await writeFile(join(shown.path, "etc/hosts"), "changed", { flag: "a" });
+      assert.equal(readFileSync(join(shown.path, "etc/hosts"), "utf8"), "127.0.0.1 localhost\nchanged");
+      assert.equal(readFileSync(join(target, "etc/hosts"), "utf8"), "127.0.0.1 localhost\n");
+    });
+
+    test("can be read again, and by those who wait, after whoever served them was killed", async () => {
+      await using scratch = await openScratch();
+      const layer = await layerOnDisk(scratch.path, 1, members);
+      const first = await scratch.start({ mode, layers: [layer], isMute: true });
+      const target = join(scratch.path, "target");
+      await first.mount(layer, target);
+      const readings = ["lib/big", "bin/su", "opt/new"].map((path) => run("md5sum", [join(target, path)]));
+      await first.untilRead();
+      await first.kill();
+      // Nobody serves now.
+      assert.deepEqual(readdirSync(join(target, "opt")), ["new"]);
+
+      const second = await scratch.start({ mode, layers: [layer] });
+      assert.deepEqual(second.opened, { mode, passedOver: [], adopted: true });
+      await Promise.all(readings);
+      assertShows(target, layer.plan.root, layer.data);
+      await second.kill();
+      const third = await scratch.start({ mode, layers: [layer] });
+      const again = join(scratch.path, "again");
+      await third.mount(layer, again);
+      assertShows(again, layer.plan.root, layer.data);
+    });
+
+    test("are mounted thirty at once", async () => {
+      await using scratch = await openScratch();
+      const layers = await Promise.all(
+        Array.from({ length: 30 }, (_, index) =>
+          layerOnDisk(scratch.path, index + 1, [
+            { type: "file", name: "number", content: Buffer.from(`${index}`) },
+            { type: "file", name: `of layer ${index}`, content: Buffer.alloc(5000, `${index}`) },
+          ]),
+        ),
+      );
+      const program = await scratch.start({ mode, layers });
+      const targets = layers.map(({ number }) => join(scratch.path, `target ${number}`));
+      await Promise.all(layers.map((layer, index) => program.mount(layer, targets[index] ?? "")));
+      for (const [index, { plan, data }] of layers.entries()) {
+        assertShows(targets[index] ?? "", plan.root, data);
+      }
+    });
+
+    test("go away, with what serves them, when nobody uses them; and stay while somebody does", async () => {
+      await using scratch = await openScratch();
+      const layer = await layerOnDisk(scratch.path, 1, members);
+      const first = await scratch.start({ mode, layers: [layer] });
+      const target = join(scratch.path, "target");
+      await first.mount(layer, target);
+      await first.stop();
+      const second = await scratch.start({ mode, layers: [layer] });
+      assert.equal(second.opened.adopted, true);
+      assertShows(target, layer.plan.root, layer.data);
+      await second.unmount(target);
+      await second.unmount(target);
+      await second.stop();
+      const mounts = await readMountInfo();
+      assert.deepEqual(
+        mounts.filter(({ mountPoint }) => mountPoint.startsWith(scratch.path)),
+        [],
+      );
+      assert.deepEqual(readdirSync(join(scratch.directory, "held")), []);
+    });
+
+    test("that need no data are mounted without any", async () => {
+      await using scratch = await openScratch();
+      const layer = await layerOnDisk(scratch.path, 1, [{ type: "symlink", name: "link", linkName: "x" }]);
+      const program = await scratch.start({ mode, layers: [] });
+      const target = join(scratch.path, "target");
+      await program.mount(layer, target);
+      assertShows(target, layer.plan.root, layer.data);
+    });
+  });
+}
+
+for (const mode of ["erofs", "erofs-loop"] as const) {
+  describe(`layers shown by ${mode}`, () => {
+    test("are read without whoever served them when they are complete", async () => {
+      await using scratch = await openScratch();
+      const layer = { ...(await layerOnDisk(scratch.path, 1, members)), isComplete: true };
+      const program = await scratch.start({ mode, layers: [] });
+      const target = join(scratch.path, "target");
+      await program.mount(layer, target);
+      await program.kill();
+      assertShows(target, layer.plan.root, layer.data);
+    });
+
+    test("are refused when nobody knows them", async () => {
+      await using scratch = await openScratch();
+      const layer = await layerOnDisk(scratch.path, 1, members);
+      const program = await scratch.start({ mode, layers: [] });
+      const target = join(scratch.path, "target");
+      await assert.rejects(program.mount(layer, target), /Cannot open .*\/blobs\/1.*No such file/s);
+      assert.equal(mountedAt(await readMountInfo(), target), undefined);
+    });
+  });
+}

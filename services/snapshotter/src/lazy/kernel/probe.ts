@@ -1,0 +1,45 @@
+import { execFile } from "node:child_process";
+import { promisify } from "node:util";
+import { unmount } from "@oci-worker/mounts/mount";
+import { type ErofsWay, mountErofs } from "./mount-erofs.ts";
+import { probeContent, probeFile } from "./probe-file-system.ts";
+import type { ProbeScene } from "./probe-scene.ts";
+
+const run = promisify(execFile);
+
+/** Which options to try with each way, best first. With `directio` memory has content once; not every kernel knows it. */
+const optionsOf = {
+  erofs: [["directio"], []],
+  "erofs-loop": [[]],
+} as const satisfies Record<ErofsWay["mode"], readonly (readonly string[])[]>;
+
+/** Finds out how EROFS is mounted in the way `mode`, by mounting and reading a file; or why it cannot be. */
+export async function probeErofs(
+  scene: ProbeScene,
+  mode: ErofsWay["mode"],
+): Promise<ErofsWay | { readonly obstacle: string }> {
+  let obstacle = "";
+  for (const options of optionsOf[mode]) {
+    const way: ErofsWay = { mode, options };
+    try {
+      await tryWay(scene, way);
+      return way;
+    } catch (error) {
+      obstacle = error instanceof Error ? error.message : String(error);
+    }
+  }
+  return { obstacle };
+}
+
+async function tryWay({ metaPath, dataPath, target }: ProbeScene, way: ErofsWay): Promise<void> {
+  await mountErofs(way, metaPath, dataPath, target);
+  try {
+    // In another process: this one serves it.
+    const { stdout } = await run("cat", [`${target}/${probeFile}`]);
+    if (stdout !== probeContent.toString()) {
+      throw new Error("a file of EROFS does not have the content that it was given");
+    }
+  } finally {
+    await unmount(target);
+  }
+}
