@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, test } from "node:test";
+import { settingsTable, variableFor, withCommentedSettings } from "@oci-worker/daemon/documented-settings";
 import { loadConfig } from "@oci-worker/daemon/load-config";
 import { parse } from "smol-toml";
 import { type Config, defaults, parseConfig } from "./config.ts";
@@ -17,12 +18,6 @@ const tables: ReadonlySet<string> = new Set(["static", "registry"]);
 
 /** Keys that a file with all defaults cannot set: without a default, or with one from the environment. */
 const unset: ReadonlySet<string> = new Set(["sessionAddress", "dockerConfig", "buildkitdConfig", ...tables]);
-
-/** The file with what is commented out set, too. */
-async function whole() {
-  const text = await readFile(defaultFile, "utf8");
-  return parse(text.replace(/^# (\[+[^\]]+\]+|[A-Za-z]+ = .+)$/gm, "$1"));
-}
 
 /** The tables of the README's TOML blocks, those of hosts.toml left out. */
 async function examples() {
@@ -40,7 +35,7 @@ describe("deploy/config/resolver.toml", () => {
   });
 
   test("shows every key that it does not set, and these are good", async () => {
-    const table = await whole();
+    const table = await withCommentedSettings(defaultFile);
     assert.deepEqual(Object.keys(table).sort(), keys.toSorted());
     const { sessionAddress, dockerConfig, buildkitdConfig, static: entries, registry } = parseConfig(table);
     assert.deepEqual(
@@ -57,15 +52,6 @@ describe("deploy/config/resolver.toml", () => {
 
 describe("the README", () => {
   test("has a row for every setting, with its default", async () => {
-    const lines = (await readFile(readme, "utf8")).split("\n");
-    const first = lines.indexOf("| key | default | meaning |") + 2;
-    assert.ok(first > 1, "the README has no table of settings");
-    const rows = lines.slice(first, lines.indexOf("", first)).map((row) =>
-      row
-        .split("|")
-        .slice(1, 3)
-        .map((cell) => cell.trim().replaceAll("`", "")),
-    );
     const shown = ([key, value]: [string, unknown]) => {
       if (key === "dockerConfig") {
         return [key, "$DOCKER_CONFIG/config.json, else ~/.docker/config.json"];
@@ -74,16 +60,22 @@ describe("the README", () => {
       const text = Array.isArray(value) ? JSON.stringify(value).replaceAll(",", ", ") : String(value);
       return [key, isNone ? "none" : text];
     };
-    assert.deepEqual(rows, Object.entries(defaults).map(shown));
+    assert.deepEqual(
+      (await settingsTable(readme)).map(({ key, default: fallback }) => [key, fallback]),
+      Object.entries(defaults).map(shown),
+    );
   });
 
-  test("gives examples that are good, for every keychain of the settings", async () => {
-    const configs = (await examples()).map((table) => parseConfig(table));
+  test("gives examples that are good, for every setting and every keychain", async () => {
+    const blocks = await examples();
+    const shown = new Set(blocks.flatMap((table) => Object.keys(table)));
+    assert.deepEqual([...shown].sort(), keys.toSorted());
+    const configs = blocks.map((table) => parseConfig(table));
     assert.deepEqual(
       configs.flatMap((config) => config.static.map(({ kind }) => kind)),
       ["password", "identity-token"],
     );
-    const [withMirrors] = configs;
+    const withMirrors = configs.find(({ registry }) => registry.size > 0);
     assert.deepEqual(
       withMirrors?.registry.get("docker.io")?.mirrors.map(({ host }) => host),
       ["mirror.example", "cache.example:5000"],
@@ -96,8 +88,7 @@ describe("the README", () => {
 });
 
 test("the environment sets every key whose value is no table", () => {
-  const variable = (key: string) =>
-    `OCI_WORKER_RESOLVER_${key.replace(/[A-Z]/g, (letter) => `_${letter}`).toUpperCase()}`;
+  const variable = (key: string) => variableFor("OCI_WORKER_RESOLVER_", key);
   for (const key of keys) {
     const value = String(defaults[key] ?? "/a/value");
     if (tables.has(key)) {
