@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { generateKeyPairSync, sign } from "node:crypto";
+import { generateKeyPairSync, type KeyObject, sign } from "node:crypto";
 import { describe, test } from "node:test";
 import { Secret } from "@oci-worker/credentials/secret";
 import {
@@ -23,7 +23,8 @@ const allMethods: readonly AuthMethod[] = [
   "verifyTokenAuthority",
 ];
 const { privateKey, publicKey } = generateKeyPairSync("ed25519");
-const rawPublicKey = Buffer.from(publicKey.export({ format: "jwk" }).x ?? "", "base64url");
+const rawPublicKey = rawKey(publicKey);
+const someoneElse = generateKeyPairSync("ed25519");
 const signal = new AbortController().signal;
 const request: TokenRequest = {
   host: "registry.example",
@@ -31,6 +32,10 @@ const request: TokenRequest = {
   service: "",
   scopes: [],
 };
+
+function rawKey(key: KeyObject): Buffer {
+  return Buffer.from(key.export({ format: "jwk" }).x ?? "", "base64url");
+}
 
 function session(id: string, methods: readonly AuthMethod[] = allMethods, attachedAt = "1"): LiveSession {
   return { id, methods: new Set(methods), attachedAt };
@@ -310,15 +315,16 @@ describe("SessionKeychain", () => {
     ];
     for (const failure of failures) {
       const { keychain, calls } = sessionsWith(
-        [session("one"), session("stranger"), session("two")],
+        [session("one"), session("impostor"), session("another user"), session("two")],
         {
           fetchToken: (id) =>
             id === "one" ? failure() : Promise.resolve({ value: new Secret(id), lifetime: { seconds: 60 } }),
+          tokenAuthority: (id) =>
+            Promise.resolve(id === "another user" ? rawKey(someoneElse.publicKey) : rawPublicKey),
           proveTokenAuthority: (id, { payload }) => {
-            const signature = sign(null, payload, privateKey);
-            return Promise.resolve(
-              Buffer.concat([id === "stranger" ? Buffer.alloc(64) : signature, payload]),
-            );
+            const key = id === "another user" ? someoneElse.privateKey : privateKey;
+            const signature = id === "impostor" ? Buffer.alloc(64) : sign(null, payload, key);
+            return Promise.resolve(Buffer.concat([signature, payload]));
           },
         },
         { patienceMs: 1 },
@@ -327,7 +333,10 @@ describe("SessionKeychain", () => {
       assert.ok(identity !== undefined && "key" in identity);
       const token = await identity.fetchToken(request, signal);
       assert.equal(token.value.reveal(), "two");
-      assert.ok(!calls.includes("stranger fetchToken"));
+      assert.deepEqual(
+        calls.filter((call) => call.endsWith(" fetchToken")),
+        ["one fetchToken", "two fetchToken"],
+      );
     }
   });
 

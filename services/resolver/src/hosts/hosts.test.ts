@@ -3,7 +3,7 @@ import { mkdtempDisposable, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, test } from "node:test";
-import { InvalidArgumentError } from "@oci-worker/errdefs";
+import { InvalidArgumentError, UnavailableError } from "@oci-worker/errdefs";
 import { upstreamHost } from "@oci-worker/registry/host";
 import { parse } from "smol-toml";
 import type { Access } from "../handle.ts";
@@ -103,6 +103,12 @@ describe("the table of registries", () => {
     assert.deepEqual(await tlsNow(), {
       caFiles: [file("a.crt"), file("b.crt")],
       keyPairs: [{ certFile: file("client.cert"), keyFile: file("client.key") }],
+    });
+    const ofAFile = hostsOf(`[registry."r.example"]\ntlsconfigdir = ["${file("readme")}"]`);
+    await assert.rejects(ofAFile.of("r.example", "pull"), (error) => {
+      assert.ok(error instanceof UnavailableError);
+      assert.equal(error.message, `Cannot use ${file("readme")}: it cannot be read (ENOTDIR)`);
+      return true;
     });
   });
 });

@@ -1,5 +1,6 @@
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
+import { UnavailableError } from "@oci-worker/errdefs";
 import type { KeyPair } from "@oci-worker/registry/host";
 
 /** Why a directory may be unreadable without that being an error: BuildKit passes over it, too. */
@@ -8,6 +9,8 @@ const passable: ReadonlySet<string> = new Set(["ENOENT", "EACCES"]);
 /**
  * The TLS files in directories laid out as Docker's `certs.d/<host>`: `*.crt` are authorities, `*.cert` with a `*.key`
  * of the same name are client certificates. Read anew each time, because files are added while we run.
+ *
+ * @throws {UnavailableError} naming the directory that cannot be read, such as one that is a file.
  */
 export async function readTlsConfigDirs(
   directories: readonly string[],
@@ -30,10 +33,11 @@ export async function readTlsConfigDirs(
 async function filesIn(directory: string): Promise<string[]> {
   try {
     return await readdir(directory);
-  } catch (error) {
-    if (error instanceof Error && "code" in error && passable.has(String(error.code))) {
+  } catch (cause) {
+    const code = cause instanceof Error && "code" in cause ? String(cause.code) : "";
+    if (passable.has(code)) {
       return [];
     }
-    throw error;
+    throw new UnavailableError(`Cannot use ${directory}: it cannot be read (${code})`, { cause });
   }
 }

@@ -79,7 +79,11 @@ function sendToken(response: ServerResponse, token = "t"): void {
   response.end(JSON.stringify({ token }));
 }
 
-function fails(promise: Promise<unknown>, kind: new (message: string) => ServiceError, text: RegExp) {
+function fails(
+  promise: Promise<unknown>,
+  kind: abstract new (...parameters: never[]) => ServiceError,
+  text: RegExp,
+) {
   return assert.rejects(promise, (error) => {
     assert.ok(error instanceof kind, String(error));
     assert.match(error.message, text);
@@ -227,25 +231,30 @@ describe("fetchToken", () => {
   });
 
   test("refuses an answer without end, without token, or packed", async () => {
-    const answers = [
-      (response: ServerResponse) => {
-        const piece = Buffer.alloc(64 * 1024, "x");
-        const more = () => {
-          while (!response.destroyed && response.write(piece)) {
-            // As much as the connection takes.
-          }
-        };
-        response.on("drain", more);
-        more();
-      },
-      (response: ServerResponse) => response.end("{}"),
-      (response: ServerResponse) =>
-        response.writeHead(200, { "content-encoding": "gzip" }).end("\x1f\x8b\b\0"),
-      (response: ServerResponse) => response.writeHead(204).end(),
+    const answers: readonly [RegExp, (response: ServerResponse) => void][] = [
+      [
+        /longer than 1048576 bytes$/,
+        (response) => {
+          const piece = Buffer.alloc(64 * 1024, "x");
+          const more = () => {
+            while (!response.destroyed && response.write(piece)) {
+              // As much as the connection takes.
+            }
+          };
+          response.on("drain", more);
+          more();
+        },
+      ],
+      [/no token in it$/, (response) => response.end("{}")],
+      [
+        /no token in it$/,
+        (response) => response.writeHead(200, { "content-encoding": "gzip" }).end("\x1f\x8b\b\0"),
+      ],
+      [/HTTP 204$/, (response) => response.writeHead(204).end()],
     ];
-    for (const answer of answers) {
+    for (const [message, answer] of answers) {
       await using server = await tokenServer((response) => answer(response));
-      await assert.rejects(server.get(), ServiceError);
+      await fails(server.get(), ServiceError, message);
     }
   });
 
