@@ -5,15 +5,15 @@ import {
   UnauthenticatedError,
   UnavailableError,
 } from "@oci-worker/errdefs";
+import { type BearerDemand, type Demand, demandOf } from "@oci-worker/registry/demand";
+import { mergeScopes, repositoryScope } from "@oci-worker/registry/scopes";
 import type { Logger } from "pino";
 import { BoundedMap } from "./bounded-map.ts";
-import { type BearerDemand, type Demand, demandOf } from "./challenge.ts";
 import type { Identity, Keychain, KeychainQuery, Obstacle, TokenRequest } from "./credentials/identity.ts";
 import type { RegistryHosts } from "./hosts/hosts.ts";
 import { type AuthorizationRequest, type Inquiry, understand } from "./inquiry.ts";
 import type { Ledger, Tried } from "./ledger.ts";
 import { Refusals } from "./refusals.ts";
-import { mergeScopes, repositoryScope } from "./token/scopes.ts";
 import { bearerValue, sha256Of, type TokenCache } from "./token/token-cache.ts";
 
 /** Targets of which is remembered how they were opened. */

@@ -1,7 +1,5 @@
-import type { Access } from "../handle.ts";
-
 /** What of a repository tokens are asked for (distribution, "Token Scope Documentation"). */
-export function repositoryScope(repository: string, access: Access): string {
+export function repositoryScope(repository: string, access: "pull" | "push"): string {
   return `repository:${repository}:${access === "push" ? "pull,push" : "pull"}`;
 }
 

@@ -1,7 +1,7 @@
 import { InvalidArgumentError, UnauthenticatedError } from "@oci-worker/errdefs";
-import { type Challenge, parseChallenges } from "@oci-worker/registry/challenge";
-import { isLoopback, type RegistryHost } from "@oci-worker/registry/host";
-import { splitScopes } from "./token/scopes.ts";
+import { type Challenge, parseChallenges } from "./challenge.ts";
+import { isLoopback, type RegistryHost } from "./host.ts";
+import { splitScopes } from "./scopes.ts";
 
 /** Headers of one answer that are read; each may hold several challenges. */
 const maxHeaders = 16;

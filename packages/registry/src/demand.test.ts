@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { InvalidArgumentError, UnauthenticatedError } from "@oci-worker/errdefs";
-import type { RegistryHost } from "@oci-worker/registry/host";
 import fc from "fast-check";
-import { demandOf } from "./challenge.ts";
+import { demandOf } from "./demand.ts";
+import type { RegistryHost } from "./host.ts";
 
 const host: RegistryHost = { scheme: "https", host: "registry.example", path: "/v2", capabilities: ["pull"] };
 const plainHost: RegistryHost = { ...host, scheme: "http" };
