@@ -14,6 +14,17 @@ export const manifestPositionAnnotation = "io.containers.zstd-chunked.manifest-p
 /** The same, as podman has been writing it since its zstd:chunked has a tar-split. */
 const podmanChecksumAnnotation = "io.github.containers.zstd-chunked.manifest-checksum";
 
+const tocAnnotation =
+  /^(?:containerd\.io\/snapshot\/stargz\/|io\.containers\.(?:estargz|zstd-chunked)\.|io\.github\.containers\.zstd-chunked\.)/;
+
+/**
+ * Whether an annotation tells something of the TOC of a layer, and so is wrong of another layer. One with those of several
+ * makers is refused by podman.
+ */
+export function isTocAnnotation(name: string): boolean {
+  return tocAnnotation.test(name);
+}
+
 /** What a TOC is checked against: the digest of its JSON, or of that as it is compressed in the blob. */
 export type TocDigest = {
   readonly of: "JSON" | "compressed JSON";

@@ -1,8 +1,8 @@
-import { InvalidArgumentError } from "@oci-worker/errdefs";
-import { bytesOf } from "@oci-worker/layer/tar/byte-string";
+import { type ByteString, bytesOf } from "@oci-worker/layer/tar/byte-string";
 import type { TarEntry } from "@oci-worker/layer/tar/entry";
 import { cleanName, parted } from "../toc/name.ts";
 import { noPrefetchLandmark, prefetchLandmark, tocName } from "../toc/special-names.ts";
+import { InexpressibleError } from "./inexpressible.ts";
 import type { SpooledEntry } from "./spool.ts";
 
 /** An entry as it goes into the new archive. */
@@ -42,7 +42,7 @@ const madeHere: ReadonlySet<string> = new Set([tocName, prefetchLandmark, noPref
  * Of entries with one name the last stays. A hard link whose target has been replaced since becomes the file that the
  * target was, as unpacking would have it.
  *
- * @throws {InvalidArgumentError} for what a TOC cannot say: names that are not UTF-8, links out of the layer.
+ * @throws {InexpressibleError} for what a TOC cannot say: names that are not UTF-8, links out of the layer.
  */
 export function arrange(entries: readonly SpooledEntry[], priorities: readonly string[]): Arrangement {
   const live = index(entries);
@@ -68,7 +68,8 @@ export function arrange(entries: readonly SpooledEntry[], priorities: readonly s
 function index(entries: readonly SpooledEntry[]): Map<string, Indexed> {
   const live = new Map<string, Indexed>();
   for (const { entry, position } of entries) {
-    const path = cleanName(textOf(entry, "name"));
+    const path = cleanName(textOf("name", entry.name));
+    requireText(entry);
     if (madeHere.has(path)) {
       continue;
     }
@@ -105,8 +106,8 @@ function requireDirectories(path: string, live: ReadonlyMap<string, Indexed>): v
       return;
     }
     if (above !== undefined) {
-      throw new InvalidArgumentError(
-        `Cannot convert layer: ${JSON.stringify(path.slice(0, 200))} is beneath ${JSON.stringify(at.slice(0, 200))}, ` +
+      throw new InexpressibleError(
+        `${JSON.stringify(path.slice(0, 200))} is beneath ${JSON.stringify(at.slice(0, 200))}, ` +
           `which is a ${above}, want a directory`,
       );
     }
@@ -114,24 +115,32 @@ function requireDirectories(path: string, live: ReadonlyMap<string, Indexed>): v
 }
 
 function sourceOf(entry: TarEntry, path: string, live: ReadonlyMap<string, Indexed>): Indexed {
-  const target = cleanName(textOf(entry, "linkName"));
+  const target = cleanName(textOf("linkName", entry.linkName));
   const found = live.get(target);
   const source = found?.source ?? found;
   if (source === undefined || source.entry.type === "directory") {
-    throw new InvalidArgumentError(
-      `Cannot convert layer: ${JSON.stringify(path.slice(0, 200))} is a hard link to ${JSON.stringify(target.slice(0, 200))}, ` +
+    throw new InexpressibleError(
+      `${JSON.stringify(path.slice(0, 200))} is a hard link to ${JSON.stringify(target.slice(0, 200))}, ` +
         "want a file that stands before it in the layer",
     );
   }
   return source;
 }
 
-function textOf(entry: TarEntry, field: "name" | "linkName"): string {
-  const bytes = bytesOf(entry[field]);
+/** A TOC is JSON, so everything in it is text. */
+function requireText({ linkName, xattrs }: TarEntry): void {
+  textOf("linkName", linkName);
+  for (const { name } of xattrs) {
+    textOf("attribute", name);
+  }
+}
+
+function textOf(field: "name" | "linkName" | "attribute", value: ByteString): string {
+  const bytes = bytesOf(value);
   const text = bytes.toString();
   if (!Buffer.from(text).equals(bytes)) {
-    throw new InvalidArgumentError(
-      `Cannot convert layer: the ${field} ${JSON.stringify(text.slice(0, 200))} is not UTF-8, which a TOC cannot say`,
+    throw new InexpressibleError(
+      `the ${field} ${JSON.stringify(text.slice(0, 200))} is not UTF-8, which a TOC cannot say`,
     );
   }
   return text;

@@ -208,6 +208,11 @@ describe("buildLayer", () => {
       message: /the name .* is not UTF-8/,
     },
     {
+      name: "a link to a name that is not UTF-8",
+      members: [{ type: "symlink", name: "a", linkName: Buffer.from([0x61, 0xff]) }],
+      message: /the linkName .* is not UTF-8/,
+    },
+    {
       name: "a link to a file of another layer",
       members: [{ type: "hard link", name: "a", linkName: "b" }],
       message: /"a" is a hard link to "b"/,
@@ -220,13 +225,28 @@ describe("buildLayer", () => {
       ],
       message: /"a\/c\/d" is beneath "a", which is a symlink/,
     },
-    { name: "a name that climbs out", members: [{ type: "fifo", name: "../a" }], message: /below the root/ },
   ];
   for (const { name, members, message } of refused) {
     test(`refuses ${name}`, async () => {
-      await assert.rejects(built(await archiveOf(members)), { name: "InvalidArgumentError", message });
+      await assert.rejects(built(await archiveOf(members)), { name: "InexpressibleError", message });
     });
   }
+
+  test("refuses a name that climbs out", async () => {
+    await assert.rejects(built(await archiveOf([{ type: "fifo", name: "../a" }])), {
+      name: "InvalidArgumentError",
+      message: /below the root/,
+    });
+  });
+
+  test("refuses a layer that is not the one that was meant", async () => {
+    const archive = await archiveOf(sampleMembers);
+    await built(gzipSync(archive), { diffID: digestOf(archive) });
+    await assert.rejects(built(gzipSync(archive), { diffID: digestOf("another") }), {
+      name: "DataLossError",
+      message: /decompressed it has digest sha256:[0-9a-f]{64}, want sha256:/,
+    });
+  });
 
   test("refuses a layer that is cut short, corrupt or none", async () => {
     const archive = gzipSync(await archiveOf(sampleMembers));

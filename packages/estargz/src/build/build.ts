@@ -31,6 +31,8 @@ export interface BuildOptions {
   readonly directory?: string;
   /** Of all files of the layer, holes included. Default: 256 GiB. */
   readonly maxUnpackedBytes?: number;
+  /** What the layer has to be, decompressed. Default: whatever it is. */
+  readonly diffID?: Digest;
   readonly signal?: AbortSignal;
 }
 
@@ -51,7 +53,7 @@ export interface BuiltLayer {
 
 /** What upstream takes too. */
 const defaultChunkBytes = 4 * 1024 * 1024;
-const maxChunkBytes = 32 * 1024 * 1024;
+export const maxChunkBytes: number = 32 * 1024 * 1024;
 
 const landmark: Pick<TarEntry, "type" | "mode" | "sizeBytes"> = {
   type: "file",
@@ -68,8 +70,10 @@ const landmark: Pick<TarEntry, "type" | "mode" | "sizeBytes"> = {
  * Takes, beside the metadata of the files, the memory of a few chunks, and in `directory` the room of the decompressed
  * layer. File calls block: for a thread that has nothing else to do.
  *
- * @throws {InvalidArgumentError} if the layer is corrupt, or has what a TOC cannot say: names that are not UTF-8, hard
- *   links to files of other layers, files beneath links.
+ * @throws {InvalidArgumentError} if the layer is corrupt.
+ * @throws {InexpressibleError} if it has what a TOC cannot say: names that are not UTF-8, hard links to files of other
+ *   layers, files beneath links.
+ * @throws {DataLossError} if it is not what `diffID` says.
  * @throws {ResourceExhaustedError} if its files have more than `maxUnpackedBytes`.
  */
 export async function buildLayer(

@@ -1,5 +1,8 @@
+import { createHash } from "node:crypto";
+import { DataLossError } from "@oci-worker/errdefs";
 import { decompress } from "@oci-worker/layer/compression/decompress";
 import { detectCompression, magicBytes } from "@oci-worker/layer/compression/detect";
+import { type Digest, digestOfHash } from "@oci-worker/oci/digest";
 import { Spool } from "./spool.ts";
 
 /** A layer as it comes, compressed or not. */
@@ -12,6 +15,7 @@ export interface LayerInput {
 export interface SpoolOptions {
   readonly directory?: string;
   readonly maxUnpackedBytes?: number;
+  readonly diffID?: Digest;
   readonly signal?: AbortSignal;
 }
 
@@ -19,17 +23,29 @@ export interface SpoolOptions {
  * Decompresses and takes apart a layer. The caller disposes of what it gives.
  *
  * @throws {InvalidArgumentError} if it is corrupt, cut short or followed by something else.
+ * @throws {DataLossError} if it is not what its diffID says.
  */
 export async function spoolLayer({ pieces, sizeBytes }: LayerInput, options: SpoolOptions): Promise<Spool> {
   using undo = new DisposableStack();
   const spool = undo.use(new Spool(options.directory, options.maxUnpackedBytes));
+  const hash = options.diffID === undefined ? undefined : createHash("sha256");
   for await (const piece of archivePieces(pieces, sizeBytes)) {
     options.signal?.throwIfAborted();
+    hash?.update(piece);
     spool.write(piece);
   }
   spool.end();
+  if (hash !== undefined) {
+    requireDiffID(digestOfHash(hash), options.diffID);
+  }
   undo.move();
   return spool;
+}
+
+function requireDiffID(diffID: Digest, wanted: Digest | undefined): void {
+  if (diffID !== wanted) {
+    throw new DataLossError(`Cannot build layer: decompressed it has digest ${diffID}, want ${wanted}`);
+  }
 }
 
 async function* archivePieces(pieces: LayerInput["pieces"], sizeBytes: number): AsyncGenerator<Buffer> {

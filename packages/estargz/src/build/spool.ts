@@ -1,9 +1,9 @@
-import { closeSync, ftruncateSync, mkdtempSync, openSync, readSync, rmSync, writeSync } from "node:fs";
+import { closeSync, ftruncateSync, readSync, writeSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { DataLossError, ResourceExhaustedError } from "@oci-worker/errdefs";
 import type { TarEntry } from "@oci-worker/layer/tar/entry";
 import { TarReader } from "@oci-worker/layer/tar/reader";
+import { openNameless } from "./nameless-file.ts";
 
 /** An entry of an archive, and where its content is kept. */
 export interface SpooledEntry {
@@ -81,15 +81,5 @@ export class Spool implements Disposable {
     for (let at = 0; at < bytes.length; ) {
       at += writeSync(this.#fd, bytes, at, bytes.length - at, position + at);
     }
-  }
-}
-
-/** A file that is gone when it is closed, however this process ends. */
-function openNameless(directory: string): number {
-  const own = mkdtempSync(join(directory, "estargz-"));
-  try {
-    return openSync(join(own, "spool"), "wx+", 0o600);
-  } finally {
-    rmSync(own, { recursive: true });
   }
 }
