@@ -64,6 +64,14 @@ test("the worker starts the other two, unpacks an image and runs what the comman
   assert.equal(stdout, "hello\n");
 });
 
+test("the command line converts an image, in its thread", async () => {
+  await using registry = await startRegistry();
+  const reference = formatReference(await pushTo(registry, await createImage()));
+  const target = `${registry.host}/test/lazy:1`;
+  const { stdout } = await run(programNamed("ociw"), ["convert", "--progress", "quiet", reference, target]);
+  assert.match(stdout, new RegExp(`^${target}@sha256:[0-9a-f]{64}\n$`));
+});
+
 test("each of them tells its flags", async () => {
   for (const name of await readdir(join(directory, "bin"))) {
     const { stdout } = await run(programNamed(name), ["--help"]);

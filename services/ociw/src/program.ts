@@ -4,6 +4,7 @@ import { commandIndex, type FlagSpecs, parseFlags } from "./args/flags.ts";
 import { commandHelp, groupHelp, programHelp } from "./args/help.ts";
 import { UsageError } from "./args/usage-error.ts";
 import type { Command, CommandGroup } from "./commands/command.ts";
+import { convert } from "./commands/convert.ts";
 import { info } from "./commands/info.ts";
 import { layers } from "./commands/layers.ts";
 import { run } from "./commands/run.ts";
@@ -17,6 +18,7 @@ import type { Terminal } from "./terminal.ts";
 const name = "ociw";
 const commands: Readonly<Record<string, Command | CommandGroup>> = {
   run,
+  convert,
   workers,
   info,
   snapshots,

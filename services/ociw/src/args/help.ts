@@ -48,7 +48,7 @@ export function programHelp(
 ): string {
   return paragraphs([
     `Usage: ${program} [--addr ADDRESS] COMMAND [flags]`,
-    "Runs and inspects on a BuildKit daemon, oci-worker or buildkitd, and on a snapshotter.",
+    "Runs and inspects on a BuildKit daemon, oci-worker or buildkitd, and on a snapshotter; converts images of registries.",
     section("Commands", commandLines(commands)),
     section("Flags", flagLines(globals)),
     `"${program} help COMMAND" tells more about a command.`,

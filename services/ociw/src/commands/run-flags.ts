@@ -2,9 +2,12 @@ import { resolve } from "node:path";
 import { type Platform, parsePlatform } from "@oci-worker/oci/platform";
 import { parseReference, type Reference } from "@oci-worker/oci/reference";
 import type { FlagSpecs, ParsedArgs } from "../args/flags.ts";
+import { parsed } from "../args/parsed.ts";
 import { UsageError } from "../args/usage-error.ts";
-import { type ProgressMode, progressModes } from "../progress/display.ts";
+import type { ProgressMode } from "../progress/display.ts";
+import { credentialFlags, usernameOf } from "./credentials.ts";
 import type { ProcessFlags } from "./image-process.ts";
+import { progressFlag, progressOf } from "./progress-flag.ts";
 
 export const runFlags = {
   env: { value: "NAME=VALUE", short: "e", multiple: true, help: "set an environment variable" },
@@ -18,13 +21,8 @@ export const runFlags = {
     help: "network of the command: sandbox, host or none (default sandbox)",
   },
   output: { value: "DIR", short: "o", help: "write the file system that the command leaves into DIR" },
-  username: { value: "NAME", help: "user name at the image's registry" },
-  "password-stdin": { help: "read the password for --username from standard input" },
-  progress: {
-    value: "MODE",
-    choices: progressModes,
-    help: "show progress as auto, plain, tty or quiet (default auto)",
-  },
+  ...credentialFlags("IMAGE"),
+  ...progressFlag,
 } as const satisfies FlagSpecs;
 
 /** What to run, as the command line says it. */
@@ -70,8 +68,8 @@ export function runRequest({ flags, words, rest }: ParsedArgs): RunRequest {
     platform: platform === undefined ? undefined : parsed(parsePlatform, platform),
     network: (one("network") ?? "sandbox") as RunRequest["network"],
     output: output === undefined ? undefined : resolve(output),
-    username: usernameOf(one("username"), flags["password-stdin"] !== undefined),
-    progress: (one("progress") ?? "auto") as ProgressMode,
+    username: usernameOf(flags),
+    progress: progressOf(flags),
   };
 }
 
@@ -80,24 +78,4 @@ function requireVariable(variable: string): string {
     throw new UsageError(`Cannot use --env ${JSON.stringify(variable)}: want NAME=VALUE`);
   }
   return variable;
-}
-
-/** A password is never an argument: every user of the machine can read those. */
-function usernameOf(username: string | undefined, hasPassword: boolean): string | undefined {
-  if (username !== undefined && !hasPassword) {
-    throw new UsageError("Cannot use --username alone: want --password-stdin, too");
-  }
-  if (username === undefined && hasPassword) {
-    throw new UsageError("Cannot use --password-stdin alone: want --username, too");
-  }
-  return username;
-}
-
-/** What a parser of the domain refuses on a command line is wrong usage. */
-function parsed<T>(parse: (text: string) => T, text: string): T {
-  try {
-    return parse(text);
-  } catch (cause) {
-    throw new UsageError(cause instanceof Error ? cause.message : String(cause), { cause });
-  }
 }

@@ -1,20 +1,19 @@
 import { BuildKitClient } from "@oci-worker/client";
 import type { Build } from "@oci-worker/client/build";
 import { BuildError } from "@oci-worker/client/build-error";
-import { type CredentialSource, credentialsFor, firstOf, registryHost } from "@oci-worker/client/credentials";
-import { dockerConfig, dockerConfigDirectory } from "@oci-worker/client/docker-config";
+import type { CredentialSource } from "@oci-worker/client/credentials";
 import type { BuildFunction } from "@oci-worker/client/gateway";
 import { definitionOf, image, run as runIn } from "@oci-worker/llb/build";
 import { formatReference } from "@oci-worker/oci/reference";
-import { UsageError } from "../args/usage-error.ts";
 import { failureLine } from "../output/failure.ts";
 import { chosenMode, type Display, openDisplay } from "../progress/display.ts";
 import type { Terminal } from "../terminal.ts";
 import type { Command } from "./command.ts";
+import { credentialsOf } from "./credentials.ts";
 import { explained } from "./explain-pull.ts";
 import { imageProcess, unknownConfig } from "./image-process.ts";
 import { brokenPipeExitCode, listenForInterruption } from "./interruption.ts";
-import { readPassword } from "./password.ts";
+import { requireTerminal } from "./progress-flag.ts";
 import { type RunRequest, runFlags, runRequest } from "./run-flags.ts";
 
 /** `ociw run` */
@@ -30,10 +29,8 @@ export const run: Command = {
 
   async run({ address, terminal, ...args }) {
     const request = runRequest(args);
-    if (request.progress === "tty" && terminal.stderr.isTTY !== true) {
-      throw new UsageError("Cannot show --progress tty: standard error is no terminal");
-    }
-    const credentials = await credentialsOf(request, terminal);
+    requireTerminal(request.progress, terminal);
+    const credentials = await credentialsOf(request.username, request.image, terminal);
     using interruption = listenForInterruption(terminal);
     await using client = new BuildKitClient(address);
     const running = start(client, request, credentials, interruption.signal);
@@ -59,19 +56,6 @@ interface Running {
   readonly build: Build;
   /** Identifies the step that is the command; undefined until it is known. */
   command(): string | undefined;
-}
-
-async function credentialsOf(
-  { username, image: reference }: RunRequest,
-  { stdin, env }: Terminal,
-): Promise<CredentialSource> {
-  const stored = dockerConfig(dockerConfigDirectory(env));
-  if (username === undefined) {
-    return stored;
-  }
-  const password = await readPassword(stdin);
-  const given = credentialsFor(registryHost(reference), { kind: "password", username, password });
-  return firstOf([given, stored]);
 }
 
 function start(

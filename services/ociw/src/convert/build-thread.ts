@@ -1,0 +1,68 @@
+// The worker thread that builds one layer and ends: see build-in-thread.ts.
+import { readSync, writeSync } from "node:fs";
+import { parentPort, workerData } from "node:worker_threads";
+import { Code } from "@connectrpc/connect";
+import { ServiceError } from "@oci-worker/errdefs";
+import { type Status, statusOf } from "@oci-worker/errdefs/connect";
+import { buildLayer } from "@oci-worker/estargz/build";
+import { InexpressibleError } from "@oci-worker/estargz/inexpressible";
+import type { BuildMessage, BuildTask } from "./build-messages.ts";
+
+/** What is read of the layer at once. */
+const pieceBytes = 1024 * 1024;
+
+/** How often it is told how far the work is, in milliseconds. */
+const progressIntervalMs = 100;
+
+async function run({ sourceFd, sourceBytes, targetFd, options }: BuildTask): Promise<BuildMessage> {
+  let [readBytes, writtenBytes, toldAtMs] = [0, 0, 0];
+  const tell = () => {
+    if (performance.now() - toldAtMs >= progressIntervalMs) {
+      toldAtMs = performance.now();
+      say({ kind: "progress", progress: { readBytes, writtenBytes } });
+    }
+  };
+  function* pieces(): Generator<Buffer> {
+    while (readBytes < sourceBytes) {
+      const piece = Buffer.allocUnsafe(Math.min(pieceBytes, sourceBytes - readBytes));
+      const count = readSync(sourceFd, piece, 0, piece.length, readBytes);
+      if (count === 0) {
+        return;
+      }
+      readBytes += count;
+      tell();
+      yield piece.subarray(0, count);
+    }
+  }
+  const write = async (bytes: Buffer) => {
+    for (let at = 0; at < bytes.length; ) {
+      at += writeSync(targetFd, bytes, at, bytes.length - at, writtenBytes + at);
+    }
+    writtenBytes += bytes.length;
+    tell();
+  };
+  try {
+    const layer = await buildLayer({ pieces: pieces(), sizeBytes: sourceBytes }, write, options);
+    return { kind: "built", layer };
+  } catch (error) {
+    return error instanceof InexpressibleError
+      ? { kind: "inexpressible", obstacle: error.obstacle }
+      : { kind: "failed", status: failureOf(error) };
+  }
+}
+
+/** All other errors come from system calls on temporary files, of which the user is to know. */
+function failureOf(error: unknown): Status {
+  if (error instanceof ServiceError) {
+    return statusOf(error);
+  }
+  const code = error instanceof Error && "code" in error ? error.code : undefined;
+  const message = error instanceof Error ? error.message : String(error);
+  return { code: code === "ENOSPC" || code === "EDQUOT" ? Code.ResourceExhausted : Code.Unknown, message };
+}
+
+function say(message: BuildMessage): void {
+  parentPort?.postMessage(message);
+}
+
+say(await run(workerData as BuildTask));
