@@ -66,7 +66,7 @@ export class RequestHandler {
     this.#out[2] = this.#in[2] ?? 0;
     this.#out[3] = this.#in[3] ?? 0;
     if (length < body) {
-      return this.#failed(errno.EINVAL);
+      return this.fail(errno.EINVAL);
     }
     switch (opcode) {
       case Opcode.read:
@@ -106,7 +106,7 @@ export class RequestHandler {
         // Nodes are numbers that mean something without us: there is nothing to forget.
         return noReply;
       default:
-        return this.#failed(changes.has(opcode) ? errno.EROFS : unknown);
+        return this.fail(changes.has(opcode) ? errno.EROFS : unknown);
     }
   }
 
@@ -127,10 +127,10 @@ export class RequestHandler {
     // Behind the name there is a NUL.
     const node = this.#fileSystem.lookup(this.#node, this.request, body, length - 1);
     if (node === 0 && !this.#fileSystem.cache.absent) {
-      return this.#failed(errno.ENOENT);
+      return this.fail(errno.ENOENT);
     }
     // Node 0 says that there is no such name, and for how long that holds.
-    return this.#writeEntry(node, outHeaderBytes) ? this.#done(entryOut.bytes) : this.#failed(errno.ENOENT);
+    return this.#writeEntry(node, outHeaderBytes) ? this.#done(entryOut.bytes) : this.fail(errno.ENOENT);
   }
 
   #writeEntry(node: number, at: number): boolean {
@@ -150,7 +150,7 @@ export class RequestHandler {
   #getattr(): number {
     this.#out.fill(0, outHeaderBytes / 4, (outHeaderBytes + attrOut.bytes) / 4);
     if (!this.#fileSystem.attributes(this.#node, this.reply, outHeaderBytes + attrOut.attr)) {
-      return this.#failed(errno.ENOENT);
+      return this.fail(errno.ENOENT);
     }
     this.#out[(outHeaderBytes + attrOut.attrValid) / 4] = this.#fileSystem.cache.seconds;
     return this.#done(attrOut.bytes);
@@ -159,11 +159,11 @@ export class RequestHandler {
   #open(): number {
     if (this.#fileSystem.open === undefined) {
       // Every kernel since 3.15 takes this for leave to open all files without us (FUSE_NO_OPEN_SUPPORT).
-      return this.#failed(unknown);
+      return this.fail(unknown);
     }
     const backing = this.#fileSystem.open(this.#node);
     if (backing < 0) {
-      return this.#failed(-backing);
+      return this.fail(-backing);
     }
     return this.#opened(backing === 0 ? OpenFlag.keepCache : OpenFlag.passthrough, backing);
   }
@@ -181,7 +181,7 @@ export class RequestHandler {
     const size = Math.min(this.#in[14] ?? 0, maxReadBytes);
     const names = this.#fileSystem.list(this.#node, from);
     if (names === undefined) {
-      return this.#failed(errno.ENOENT);
+      return this.fail(errno.ENOENT);
     }
     const writeEntry = withEntries ? (node: number, at: number) => this.#writeEntry(node, at) : undefined;
     return this.#done(writeListing(names, { from, size, reply: this.reply, at: outHeaderBytes, writeEntry }));
@@ -190,7 +190,7 @@ export class RequestHandler {
   #getxattr(length: number): number {
     const name = this.request.toString("utf8", body + 8, length - 1);
     const value = this.#fileSystem.xattr(this.#node, name);
-    return value === undefined ? this.#failed(errno.ENODATA) : this.#xattrResult(value);
+    return value === undefined ? this.fail(errno.ENODATA) : this.#xattrResult(value);
   }
 
   #listxattr(): number {
@@ -207,7 +207,7 @@ export class RequestHandler {
       return this.#done(8);
     }
     if (size < value.length) {
-      return this.#failed(errno.ERANGE);
+      return this.fail(errno.ERANGE);
     }
     this.reply.set(value, outHeaderBytes);
     return this.#done(value.length);
@@ -223,7 +223,7 @@ export class RequestHandler {
   }
 
   #result(value: number): number {
-    return value < 0 ? this.#failed(-value) : this.#done(value);
+    return value < 0 ? this.fail(-value) : this.#done(value);
   }
 
   #done(bodyBytes: number): number {
@@ -232,7 +232,8 @@ export class RequestHandler {
     return outHeaderBytes + bodyBytes;
   }
 
-  #failed(code: number): number {
+  /** Puts a failure of the request that is in {@link request} into {@link reply}. @returns its length. */
+  fail(code: number): number {
     this.#out[0] = outHeaderBytes;
     this.#out[1] = -code;
     return outHeaderBytes;

@@ -17,6 +17,8 @@ export interface SampleFile {
   readonly xattrs?: Readonly<Record<string, string>>;
   /** Reads are answered by somebody else. */
   readonly isLate?: boolean;
+  /** Reads throw. */
+  readonly isBroken?: boolean;
   /** The kernel is told to read another file in its place. */
   readonly isBacked?: boolean;
 }
@@ -108,6 +110,9 @@ export class SampleFileSystem implements FileSystem {
     const file = this.#file(node);
     if (file === undefined) {
       return -errno.EIO;
+    }
+    if (file.isBroken) {
+      throw new Error("broken");
     }
     if (file.isLate) {
       this.#options.onLate?.(unique, offset, size);

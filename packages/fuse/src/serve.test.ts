@@ -194,6 +194,16 @@ describe("a served file system", () => {
     assert.equal(await readElsewhere(join(served.path, "late")), "0123456789");
   });
 
+  test("fails the read of a file at which it throws, and goes on with others", async () => {
+    await using served = await serve([
+      { mode: directoryMode, children: { broken: 2, whole: 3 } },
+      { mode: 0o100444, content: "0123456789", isBroken: true },
+      { mode: 0o100444, content: "whole" },
+    ]);
+    await assert.rejects(readElsewhere(join(served.path, "broken")), /Input\/output error/);
+    assert.equal(await readElsewhere(join(served.path, "whole")), "whole");
+  });
+
   test("tells of a reader that has been interrupted", async () => {
     await using served = await serve([
       { mode: directoryMode, children: { late: 2 } },

@@ -10,6 +10,8 @@ export interface ServeOptions extends Partial<Capabilities> {
   readonly isStopped?: () => boolean;
   /** Called before each request: the moment to take notice of what others have changed. */
   readonly beforeRequest?: () => void;
+  /** Told of what the file system throws. The request that it was about fails with EIO, and others go on. */
+  readonly onFailure?: (error: unknown) => void;
 }
 
 /**
@@ -25,7 +27,7 @@ export interface ServeOptions extends Partial<Capabilities> {
 export function serveFileSystem(
   fd: number,
   fileSystem: FileSystem,
-  { passthrough = false, isStopped = () => false, beforeRequest }: ServeOptions = {},
+  { passthrough = false, isStopped = () => false, beforeRequest, onFailure }: ServeOptions = {},
 ): void {
   const handler = new RequestHandler(fileSystem, { passthrough });
   while (!isStopped()) {
@@ -40,11 +42,20 @@ export function serveFileSystem(
       throw new Error(`Cannot read requests from FUSE device: errno ${-length}`);
     }
     beforeRequest?.();
-    const replyBytes = handler.handle(length);
+    const replyBytes = answered(handler, length, onFailure);
     if (replyBytes > 0) {
       // It fails when whoever asked is gone, or the mount is.
       writeFrom(fd, handler.reply, replyBytes);
     }
+  }
+}
+
+function answered(handler: RequestHandler, length: number, onFailure: ServeOptions["onFailure"]): number {
+  try {
+    return handler.handle(length);
+  } catch (error) {
+    onFailure?.(error);
+    return handler.fail(errno.EIO);
   }
 }
 
