@@ -15,7 +15,7 @@ export interface DirectoryBlock {
 }
 
 /** Size of what stands at the beginning of a block for each name: inode, place of the name, type, one byte unused. */
-const direntBytes = 12;
+export const direntBytes = 12;
 
 /** What Linux takes for one component of a path (limits.h, NAME_MAX). */
 const maxNameBytes = 255;

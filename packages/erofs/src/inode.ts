@@ -11,6 +11,45 @@ const longForm = 1;
 /** Where the content is, in bits 1 to 3 (Linux, fs/erofs/erofs_fs.h, EROFS_INODE_*). */
 const flatPlain = 0 << 1;
 const flatInline = 2 << 1;
+const layoutBits = 7 << 1;
+
+/** An inode as it is in an image. */
+export interface ImageInode {
+  /** Type and permissions, as st_mode. */
+  readonly mode: number;
+  readonly sizeBytes: number;
+  readonly uid: number;
+  readonly gid: number;
+  readonly links: number;
+  readonly modifiedSeconds: bigint;
+  readonly modifiedNanos: number;
+  /** First block of the content, in the row that image and data device make; of a device, its number. */
+  readonly start: number;
+  /** Whether the end of the content, what does not fill a block, follows the inode. */
+  readonly isInline: boolean;
+  readonly xattrCount: number;
+}
+
+/** Reads what {@link writeInode} has written at `offset` of `image`; undefined if that is no inode of ours. */
+export function readInode(image: Buffer, offset: number): ImageInode | undefined {
+  const format = image.readUInt16LE(offset);
+  const layout = format & layoutBits;
+  if ((format & longForm) === 0 || (layout !== flatPlain && layout !== flatInline)) {
+    return undefined;
+  }
+  return {
+    mode: image.readUInt16LE(offset + 4),
+    sizeBytes: image.readUInt32LE(offset + 8) + image.readUInt32LE(offset + 12) * 2 ** 32,
+    uid: image.readUInt32LE(offset + 24),
+    gid: image.readUInt32LE(offset + 28),
+    links: image.readUInt32LE(offset + 44),
+    modifiedSeconds: image.readBigInt64LE(offset + 32),
+    modifiedNanos: image.readUInt32LE(offset + 40),
+    start: image.readUInt32LE(offset + 16),
+    isInline: layout === flatInline,
+    xattrCount: image.readUInt16LE(offset + 2),
+  };
+}
 
 /** Says that there is no first block. */
 const noBlock = 0xffffffff;

@@ -1,3 +1,4 @@
+import { DataLossError } from "@oci-worker/errdefs";
 import { crc32c } from "./crc32c.ts";
 import { blockBytes } from "./node.ts";
 
@@ -48,4 +49,35 @@ export function writeSuperblock(fields: SuperblockFields, target: Buffer, offset
     target.writeUInt32LE(fields.totalBlocks, at + superblockBytes + 68);
   }
   target.writeUInt32LE(crc32c(target.subarray(at, offset + blockBytes)), at + 4);
+}
+
+/**
+ * Reads what {@link writeSuperblock} has written at the beginning of `image`.
+ *
+ * @throws {DataLossError} if it is something else, or has changed since.
+ */
+export function readSuperblock(image: Buffer): SuperblockFields {
+  const at = superblockOffset;
+  if (image.length < superblockEnd || image.readUInt32LE(at) !== magic) {
+    throw new DataLossError("Cannot read image: it does not begin with a superblock of EROFS");
+  }
+  const checked = Buffer.from(image.subarray(at, superblockEnd));
+  checked.writeUInt32LE(0, 4);
+  if (crc32c(checked) !== image.readUInt32LE(at + 4)) {
+    throw new DataLossError("Cannot read image: its superblock is not what its checksum says");
+  }
+  const totalBlocks = image.readUInt32LE(at + 36);
+  if (image[at + 12] !== Math.log2(blockBytes) || image.length !== totalBlocks * blockBytes) {
+    throw new DataLossError(
+      `Cannot read image: it has ${image.length} bytes, want ${totalBlocks} blocks of ${blockBytes}`,
+    );
+  }
+  const hasDevice = (image.readUInt32LE(at + 80) & deviceTableFeature) !== 0;
+  return {
+    rootInode: image.readUInt16LE(at + 14),
+    inodes: Number(image.readBigUInt64LE(at + 16)),
+    totalBlocks,
+    dataBlocks: hasDevice ? image.readUInt32LE(at + superblockBytes + 64) : 0,
+    uuid: image.subarray(at + 48, at + 64),
+  };
 }

@@ -113,3 +113,23 @@ function encodeEntry(name: string, value: Uint8Array): Buffer {
 export function xattrCount(encoded: Buffer): number {
   return encoded.length === 0 ? 0 : (encoded.length - headerBytes) / alignment + 1;
 }
+
+/** How many bytes of attributes follow an inode that says {@link xattrCount} of them. */
+export function xattrBytes(count: number): number {
+  return count === 0 ? 0 : headerBytes + (count - 1) * alignment;
+}
+
+/** The attributes in `encoded`, as {@link encodeXattrs} has made it: their names and where their values are. */
+export function* decodeXattrs(encoded: Buffer): Generator<{ name: string; value: Buffer }> {
+  for (let at = headerBytes; at + entryBytes <= encoded.length; ) {
+    const [nameBytes = 0, index] = [encoded[at], encoded[at + 1]];
+    const valueAt = at + entryBytes + nameBytes;
+    const end = valueAt + encoded.readUInt16LE(at + 2);
+    const prefix = namespaces.find((each) => each.index === index)?.prefix;
+    if (prefix !== undefined) {
+      const name = prefix + encoded.toString("utf8", at + entryBytes, valueAt);
+      yield { name, value: encoded.subarray(valueAt, end) };
+    }
+    at = Math.ceil(end / alignment) * alignment;
+  }
+}

@@ -1,9 +1,9 @@
-import { UMOUNT_NOFOLLOW, umount2 } from "@oci-worker/libc/mount";
 import { codeOf } from "./error-code.ts";
 import { forgetHeldMount, type HeldMount } from "./held-mount.ts";
 import type { LayerMounter, LayerToMount, PassedOver, ServeDevice } from "./layer-mounter.ts";
-import { lookUpElsewhere } from "./look-up.ts";
+import { openElsewhere } from "./look-up.ts";
 import { type ErofsWay, mountErofs } from "./mount-erofs.ts";
+import { unmountUnused } from "./unmount-unused.ts";
 
 /**
  * Mounts EROFS images whose data devices are files of one FUSE mount: all of the metadata is with the kernel, and a read is
@@ -13,16 +13,14 @@ export class ErofsMounter implements LayerMounter {
   readonly mode;
   readonly passedOver;
   readonly adopted;
-  readonly #directory: string;
   readonly #way: ErofsWay;
   readonly #blobs: HeldMount;
   #serving: Promise<void> = Promise.resolve();
 
-  constructor(directory: string, way: ErofsWay, blobs: HeldMount, passedOver: readonly PassedOver[]) {
+  constructor(way: ErofsWay, blobs: HeldMount, passedOver: readonly PassedOver[]) {
     this.mode = way.mode;
     this.passedOver = passedOver;
     this.adopted = blobs.isAdopted;
-    this.#directory = directory;
     this.#way = way;
     this.#blobs = blobs;
   }
@@ -52,7 +50,7 @@ export class ErofsMounter implements LayerMounter {
       throw error;
     }
     await this.#serving;
-    await forgetHeldMount(this.#directory, this.#blobs);
+    await forgetHeldMount(this.#blobs);
   }
 
   /** A complete layer is read without us. */
@@ -61,18 +59,7 @@ export class ErofsMounter implements LayerMounter {
       return dataBlocks === 0 ? undefined : dataPath;
     }
     const path = `${this.#blobs.target}/${number}`;
-    await lookUpElsewhere(path);
+    await openElsewhere(path);
     return path;
-  }
-}
-
-/** Unmounts `target`, if something is mounted there. @throws EBUSY. */
-function unmountUnused(target: string): void {
-  try {
-    umount2(target, UMOUNT_NOFOLLOW);
-  } catch (error) {
-    if (codeOf(error) !== "EINVAL" && codeOf(error) !== "ENOENT") {
-      throw error;
-    }
   }
 }

@@ -101,16 +101,21 @@ export async function makeHeldMount(
   return { target, layer, fd, isAdopted: false, holder, recordPath };
 }
 
-/** Lets go of a mount that is no longer there, or that nobody shall see any more. */
-export async function forgetHeldMount(directory: string, mount: HeldMount): Promise<void> {
+/** Lets go of a mount that is no longer there. */
+export async function forgetHeldMount({ fd, holder, recordPath }: HeldMount): Promise<void> {
+  closeDevice(fd);
+  stopHolder(holder);
+  await rm(recordPath, { force: true });
+}
+
+/** Takes a mount that nobody serves out of sight and lets go of it. */
+export async function dropHeldMount(directory: string, mount: HeldMount): Promise<void> {
   await detachOurs(mount.target, directory);
-  closeDevice(mount.fd);
-  stopHolder(mount.holder);
-  await rm(mount.recordPath, { force: true });
+  await forgetHeldMount(mount);
 }
 
 /** Takes what we have mounted on `target` out of sight, also if nobody answers for it, or others still use it. */
-async function detachOurs(target: string, directory: string): Promise<void> {
+export async function detachOurs(target: string, directory: string): Promise<void> {
   const mounted = mountedAt(await readMountInfo(), target);
   if (mounted?.type !== "fuse" || mounted.source !== directory) {
     return;

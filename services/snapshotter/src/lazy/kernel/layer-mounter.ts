@@ -1,5 +1,5 @@
 /** How layers are shown, best first. */
-export const mountModes = ["erofs", "erofs-loop"] as const;
+export const mountModes = ["erofs", "erofs-loop", "fuse"] as const;
 export type MountMode = (typeof mountModes)[number];
 
 /** A layer as it is to be mounted. */
@@ -34,7 +34,10 @@ export type ServedDevice = {
     }
 );
 
-/** Serves a device from a thread of its own, until the thread ends: because its file system has, or because it is told to. */
+/**
+ * Serves a device from a thread of its own, until the thread ends: because its file system has, or because it is told to.
+ * Never rejects. Afterwards the descriptor may be closed: nothing is written to it any more.
+ */
 export type ServeDevice = (device: ServedDevice) => Promise<void>;
 
 /** Why a way to show layers is not taken. */

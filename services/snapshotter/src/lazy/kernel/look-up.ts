@@ -13,9 +13,18 @@ const patienceMs = 30_000;
  *
  * @throws {FailedPreconditionError} if it is not there, or nobody answers.
  */
-export async function lookUpElsewhere(path: string): Promise<void> {
+export async function openElsewhere(path: string): Promise<void> {
+  await runAt("head", ["-c", "0", "--", path], path);
+}
+
+/** The same for a directory, which is only looked at. */
+export async function lookAtElsewhere(path: string): Promise<void> {
+  await runAt("stat", ["--", path], path);
+}
+
+async function runAt(program: string, argv: readonly string[], path: string): Promise<void> {
   try {
-    await run("head", ["-c", "0", "--", path], { signal: AbortSignal.timeout(patienceMs) });
+    await run(program, argv, { signal: AbortSignal.timeout(patienceMs) });
   } catch (cause) {
     const why =
       cause instanceof Error && cause.name === "AbortError" ? "nobody answers for it" : String(cause);

@@ -2,9 +2,11 @@ import { mkdir } from "node:fs/promises";
 import { FailedPreconditionError } from "@oci-worker/errdefs";
 import type { Logger } from "pino";
 import { ErofsMounter } from "./erofs-mounter.ts";
-import { adoptHeldMounts, forgetHeldMount, type HeldMount, makeHeldMount } from "./held-mount.ts";
+import { FuseMounter } from "./fuse-mounter.ts";
+import { adoptHeldMounts, dropHeldMount, type HeldMount, makeHeldMount } from "./held-mount.ts";
 import { type LayerMounter, type MountMode, mountModes, type PassedOver } from "./layer-mounter.ts";
-import { probeErofs } from "./probe.ts";
+import type { ErofsWay } from "./mount-erofs.ts";
+import { probeErofs, probeFuse } from "./probe.ts";
 import { openProbeScene } from "./probe-scene.ts";
 
 export interface LayerMounterOptions {
@@ -48,24 +50,50 @@ async function openMode(
 ): Promise<LayerMounter | { readonly obstacle: string }> {
   try {
     await using scene = await openProbeScene(`${directory}/probe`);
-    const way = await probeErofs(scene, mode);
-    if ("obstacle" in way) {
-      return way;
+    if (mode === "fuse") {
+      const obstacle = await probeFuse(scene);
+      return obstacle === undefined ? await openFuse(directory, adopted, passedOver) : { obstacle };
     }
-    const blobs = await takeBlobs(directory, adopted);
-    return new ErofsMounter(directory, way, blobs, passedOver);
+    const way = await probeErofs(scene, mode);
+    return "obstacle" in way ? way : await openErofs(directory, way, adopted, passedOver);
   } catch (error) {
     return { obstacle: error instanceof Error ? error.message : String(error) };
   }
 }
 
-/** The mount with the data devices of layers; others, which belong to another mode, are of no use any more. */
-async function takeBlobs(directory: string, adopted: readonly HeldMount[]): Promise<HeldMount> {
-  const blobs = adopted.find(({ layer }) => layer === undefined);
-  for (const mount of adopted) {
-    if (mount !== blobs) {
-      await forgetHeldMount(directory, mount);
-    }
+async function openErofs(
+  directory: string,
+  way: ErofsWay,
+  adopted: readonly HeldMount[],
+  passedOver: readonly PassedOver[],
+): Promise<LayerMounter> {
+  const [blobs, layers] = parted(adopted);
+  await dropAll(directory, [...blobs.slice(1), ...layers]);
+  const mount = blobs[0] ?? (await makeHeldMount(directory, `${directory}/blobs`, undefined));
+  return new ErofsMounter(way, mount, passedOver);
+}
+
+async function openFuse(
+  directory: string,
+  adopted: readonly HeldMount[],
+  passedOver: readonly PassedOver[],
+): Promise<LayerMounter> {
+  const [blobs, layers] = parted(adopted);
+  await dropAll(directory, blobs);
+  return new FuseMounter(directory, layers, passedOver);
+}
+
+/** What one way to show layers has left is of no use to another. */
+async function dropAll(directory: string, mounts: readonly HeldMount[]): Promise<void> {
+  for (const mount of mounts) {
+    await dropHeldMount(directory, mount);
   }
-  return blobs ?? (await makeHeldMount(directory, `${directory}/blobs`, undefined));
+}
+
+/** Mounts with data devices of layers, and mounts of layers. */
+function parted(mounts: readonly HeldMount[]): [blobs: HeldMount[], layers: HeldMount[]] {
+  return [
+    mounts.filter(({ layer }) => layer === undefined),
+    mounts.filter(({ layer }) => layer !== undefined),
+  ];
 }

@@ -5,6 +5,8 @@ import type { FileSystem } from "@oci-worker/fuse/file-system";
 /** What the thread is told. */
 export interface ProbeServerData {
   readonly fd: number;
+  /** The image whose files to serve; undefined for the data device of one. */
+  readonly metaPath?: string;
 }
 
 /** Name of the file, and of that in the image whose content it has. */
@@ -16,10 +18,15 @@ const deviceBytes = 4096;
 const [rootNode, fileNode] = [1, 2];
 const ownedByRoot = { links: 1, uid: 0, gid: 0, deviceNumber: 0, modifiedSeconds: 0n, modifiedNanos: 0 };
 
+const device = Buffer.concat([probeContent], deviceBytes);
+
+export function readProbeDevice(offset: number, size: number, reply: Buffer, at: number): number {
+  return device.copy(reply, at, offset, offset + size);
+}
+
 /** One file: a data device of one block. */
 export class ProbeFileSystem implements FileSystem {
   readonly cache = { seconds: 60, absent: false };
-  readonly #device = Buffer.concat([probeContent], deviceBytes);
 
   lookup(parent: number, request: Buffer, from: number, to: number): number {
     return parent === rootNode && request.toString("latin1", from, to) === probeFile ? fileNode : 0;
@@ -49,7 +56,7 @@ export class ProbeFileSystem implements FileSystem {
   }
 
   read(_node: number, offset: number, size: number, reply: Buffer, at: number): number {
-    return this.#device.copy(reply, at, offset, offset + size);
+    return readProbeDevice(offset, size, reply, at);
   }
 
   interrupt(): void {}

@@ -5,11 +5,12 @@ import { writeImage } from "@oci-worker/erofs/image";
 import type { Directory } from "@oci-worker/erofs/node";
 import { closeDevice, mountDevice, openDevice } from "@oci-worker/fuse/device";
 import { unmountBeneath } from "@oci-worker/mounts/mountinfo";
-import { lookUpElsewhere } from "./look-up.ts";
+import { openElsewhere } from "./look-up.ts";
 import { type ProbeServerData, probeContent, probeFile } from "./probe-file-system.ts";
 
 /** A layer of one small file, served by a thread, to try ways to mount it. */
 export interface ProbeScene extends AsyncDisposable {
+  readonly path: string;
   readonly metaPath: string;
   /** Its data device, on FUSE. */
   readonly dataPath: string;
@@ -35,17 +36,20 @@ export async function openProbeScene(path: string): Promise<ProbeScene> {
   const fd = openDevice();
   undo.defer(() => closeDevice(fd));
   mountDevice(fd, blobs, { name: path, isImage: false });
-  const data: ProbeServerData = { fd };
-  const server = new Worker(new URL("./probe-server.ts", import.meta.url), { workerData: data });
-  const ended = once(server, "exit");
+  const ended = serveProbe({ fd });
   undo.defer(async () => {
     await unmountBeneath(path);
     await ended;
   });
   const dataPath = `${blobs}/${probeFile}`;
-  await lookUpElsewhere(dataPath);
+  await openElsewhere(dataPath);
   const owned = undo.move();
-  return { metaPath, dataPath, target, [Symbol.asyncDispose]: () => owned.disposeAsync() };
+  return { path, metaPath, dataPath, target, [Symbol.asyncDispose]: () => owned.disposeAsync() };
+}
+
+/** Serves the data device, or the files of an image, from a thread. @returns when the thread has ended, with its mount. */
+export async function serveProbe(data: ProbeServerData): Promise<void> {
+  await once(new Worker(new URL("./probe-server.ts", import.meta.url), { workerData: data }), "exit");
 }
 
 async function clear(path: string): Promise<void> {

@@ -1,9 +1,10 @@
 import { execFile } from "node:child_process";
 import { promisify } from "node:util";
+import { closeDevice, mountDevice, openDevice } from "@oci-worker/fuse/device";
 import { unmount } from "@oci-worker/mounts/mount";
 import { type ErofsWay, mountErofs } from "./mount-erofs.ts";
 import { probeContent, probeFile } from "./probe-file-system.ts";
-import type { ProbeScene } from "./probe-scene.ts";
+import { type ProbeScene, serveProbe } from "./probe-scene.ts";
 
 const run = promisify(execFile);
 
@@ -31,15 +32,38 @@ export async function probeErofs(
   return { obstacle };
 }
 
+/** Finds out why the files of an image cannot be served one by one, by doing so; undefined if they can. */
+export async function probeFuse({ metaPath, target, path }: ProbeScene): Promise<string | undefined> {
+  await using undo = new AsyncDisposableStack();
+  try {
+    const fd = openDevice();
+    undo.defer(() => closeDevice(fd));
+    mountDevice(fd, target, { name: path, isImage: true });
+    const ended = serveProbe({ fd, metaPath });
+    undo.defer(async () => {
+      await unmount(target);
+      await ended;
+    });
+    await readFileOf(target);
+    return undefined;
+  } catch (error) {
+    return error instanceof Error ? error.message : String(error);
+  }
+}
+
 async function tryWay({ metaPath, dataPath, target }: ProbeScene, way: ErofsWay): Promise<void> {
   await mountErofs(way, metaPath, dataPath, target);
   try {
-    // In another process: this one serves it.
-    const { stdout } = await run("cat", [`${target}/${probeFile}`]);
-    if (stdout !== probeContent.toString()) {
-      throw new Error("a file of EROFS does not have the content that it was given");
-    }
+    await readFileOf(target);
   } finally {
     await unmount(target);
+  }
+}
+
+/** In another process: this one serves it. */
+async function readFileOf(target: string): Promise<void> {
+  const { stdout } = await run("cat", [`${target}/${probeFile}`]);
+  if (stdout !== probeContent.toString()) {
+    throw new Error("a file does not have the content that it was given");
   }
 }

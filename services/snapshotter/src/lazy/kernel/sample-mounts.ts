@@ -11,7 +11,7 @@ import type { TarMember } from "@oci-worker/layer/tar/writer";
 import { unmountBeneath } from "@oci-worker/mounts/mountinfo";
 import { type LayerPlan, planLayer } from "../plan/layer-plan.ts";
 import { sampleData, sampleLayer } from "../sample-layer.ts";
-import { adoptHeldMounts, forgetHeldMount } from "./held-mount.ts";
+import { adoptHeldMounts, dropHeldMount } from "./held-mount.ts";
 import type { LayerToMount, MountMode, PassedOver } from "./layer-mounter.ts";
 import type { SampleCommand, SampleProgramOptions } from "./sample-program.ts";
 
@@ -165,7 +165,7 @@ export async function openScratch(): Promise<Scratch> {
       // What is mounted on them goes first: it would be waited for.
       await unmountBeneath(path);
       for (const mount of await adoptHeldMounts(directory)) {
-        await forgetHeldMount(directory, mount);
+        await dropHeldMount(directory, mount);
       }
       await rm(path, { recursive: true, force: true });
     },
