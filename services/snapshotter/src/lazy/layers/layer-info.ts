@@ -23,15 +23,18 @@ export interface LayerInfo {
   readonly isDevice: boolean;
 }
 
-/** Sessions end, and their ids are for nobody else's eyes. */
-const sessionLabel = /\.session\./;
+/**
+ * BuildKit's copies for one build, with an id behind them: they are others each time. Sessions end with it, and their ids
+ * are for nobody else's eyes.
+ */
+const buildLabel = /\/stargz\.(reference|digest|layers|session)\./;
 
 const layerLabel = /^containerd\.io\/snapshot\//;
 
 /** Those of `labels` that say where a layer is, for later. */
 export function lastingLabels(labels: Readonly<Record<string, string>>): Readonly<Record<string, string>> {
   return Object.fromEntries(
-    Object.entries(labels).filter(([key]) => layerLabel.test(key) && !sessionLabel.test(key)),
+    Object.entries(labels).filter(([key]) => layerLabel.test(key) && !buildLabel.test(key)),
   );
 }
 

@@ -42,12 +42,16 @@ export interface LazySettings {
   readonly xattrNamespace: XattrNamespace;
 }
 
-/** A layer that can be mounted. */
-export interface OpenedLayer {
-  /** Of its file in the FUSE mount. */
-  readonly number: number;
+/** Which layer, wherever it is read from: the same two digests are the same files. */
+export interface LayerIdentity {
   readonly digest: string;
   readonly tocDigest: string;
+}
+
+/** A layer that can be mounted. */
+export interface OpenedLayer extends LayerIdentity {
+  /** Of its file in the FUSE mount. */
+  readonly number: number;
   /** Of the EROFS image. */
   readonly metaPath: string;
   /** Of what is its data device once {@link isComplete} is true. */
@@ -91,7 +95,7 @@ export class LayerSet implements AsyncDisposable {
       onAdded: (number) => {
         this.#layers
           .get(number)
-          ?.completeIfAllThere()
+          ?.chunkAdded()
           .catch((error: Error) => this.noteFailure(number, error));
       },
     });
@@ -148,6 +152,28 @@ export class LayerSet implements AsyncDisposable {
       },
       signal,
     );
+  }
+
+  /**
+   * A layer that was opened before, from what is on disk: asks nobody.
+   *
+   * @throws {NotFoundError} if that is gone, or damaged.
+   */
+  reopen({ digest, tocDigest }: LayerIdentity): OpenedLayer {
+    const layer = [...this.#layers.values()].find(
+      ({ stored: { info } }) => info.digest === digest && info.tocDigest === tocDigest,
+    );
+    if (layer === undefined || !this.#hasImage(layer)) {
+      throw new NotFoundError(
+        `Cannot open lazy layer ${digest}: ${layer ? "its image is damaged" : "it is not on disk"}`,
+      );
+    }
+    return this.#opened(layer);
+  }
+
+  /** What threads that serve the kernel have to know of each layer. */
+  shared(): SharedLayer[] {
+    return [...this.#layers.values()].map(({ file }) => file.shared);
   }
 
   /** Waits until what the layer's image wants before it is started is there, no longer than the settings say. */

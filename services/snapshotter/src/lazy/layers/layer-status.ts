@@ -15,8 +15,8 @@ export interface LayerStatus {
   readonly tocDigest: string;
   /** The image that it was first read from. */
   readonly reference: string;
-  /** Of all chunks. */
-  readonly totalBytes: number;
+  /** Of all chunks: what is equal is counted once. */
+  readonly contentBytes: number;
   /** Of those that are there and checked. */
   readonly verifiedBytes: number;
   /** What it takes of the cache. */
@@ -32,7 +32,11 @@ export interface LayerStatus {
   readonly isComplete: boolean;
   /** Its file is mounted as it is. */
   readonly isDevice: boolean;
+  /** What is fetched beside that which somebody waits for. */
+  readonly activity: "none" | "prefetch" | "background";
   readonly background: BackgroundState;
+  /** Why something of it could not be read last, until something could again. */
+  readonly failure: LayerFailure | undefined;
   readonly failureCount: number;
   /** The last ones, the latest first. */
   readonly failures: readonly LayerFailure[];
@@ -45,6 +49,7 @@ const maxFailures = 10;
 export class FailureLog {
   count = 0;
   readonly #failures: LayerFailure[] = [];
+  #isResolved = true;
   readonly #seen = new WeakSet<Error>();
 
   /** A failure that comes this way twice, from where it was and from where somebody waited, is told once. */
@@ -53,9 +58,20 @@ export class FailureLog {
       return;
     }
     this.#seen.add(error);
+    this.#isResolved = false;
     this.count += 1;
     this.#failures.unshift({ atMs: Date.now(), message: error.message, ...(host !== undefined && { host }) });
     this.#failures.length = Math.min(this.#failures.length, maxFailures);
+  }
+
+  /** Something could be read. */
+  resolve(): void {
+    this.#isResolved = true;
+  }
+
+  /** The last one, if nothing has gone well since. */
+  get unresolved(): LayerFailure | undefined {
+    return this.#isResolved ? undefined : this.#failures[0];
   }
 
   get latest(): readonly LayerFailure[] {

@@ -2,16 +2,16 @@ import { execFile } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import { on } from "node:events";
 import { join } from "node:path";
-import { MessageChannel, Worker } from "node:worker_threads";
+import { MessageChannel, type MessagePort, Worker } from "node:worker_threads";
 import { UnavailableError } from "@oci-worker/errdefs";
 import { resendUnanswered } from "@oci-worker/fuse/device";
 import type { Logger } from "pino";
 import { errorOf } from "../../trees/jobs.ts";
-import type { LazySettings, OpenedLayer } from "./layer-set.ts";
+import type { LayerIdentity, LazySettings, OpenedLayer } from "./layer-set.ts";
 import type { LayerStatus } from "./layer-status.ts";
-import type { DeviceThreadData, FromLazyThread, LazyCalls, LazyThreadData } from "./messages.ts";
+import type { DeviceThreadData, FromLazyThread, LazyCalls, LazyThreadData, ServedBy } from "./messages.ts";
 
-export type { LayerStatus, LazySettings, OpenedLayer };
+export type { LayerIdentity, LayerStatus, LazySettings, OpenedLayer };
 
 /** What an operator gets who sets nothing. */
 export const defaultLazySettings: LazySettings = {
@@ -31,76 +31,96 @@ export interface LazyLayersOptions {
   readonly root: string;
   readonly settings: LazySettings;
   readonly resolverAddress: string;
-  /** The FUSE device, mounted at `mountPoint`. It stays the caller's. */
-  readonly fuseFd: number;
+}
+
+/** A FUSE device, and where it is mounted. */
+export interface BlobsDevice {
+  readonly fd: number;
+  /** Whether an earlier process has served it. */
+  readonly isAdopted: boolean;
   readonly mountPoint: string;
-  /** Whether an earlier process has served it, whose unanswered requests are ours then. */
-  readonly adopted: boolean;
+}
+
+/** A thread that serves a device. */
+interface DeviceThread {
+  readonly ended: Promise<void>;
+  readonly stopped: Int32Array<SharedArrayBuffer>;
+  /** Somewhere to look a name up, which wakes it. */
+  readonly mountPoint: string;
 }
 
 /**
  * The layers that can be mounted before they are fetched.
  *
- * Two threads do the work: one answers the kernel, one fetches. What is wanted of a layer comes when it is read, checked
- * against its digest; what does not come, or is wrong, is EIO, never zeros. What has come stays, for the next process too.
+ * One thread fetches; for each FUSE device there is one that answers the kernel. What is wanted of a layer comes when it is
+ * read, checked against its digest; what does not come, or is wrong, is EIO, never zeros. What has come stays, for the next
+ * process too.
  */
 export class LazyLayers implements AsyncDisposable {
   readonly #fetcher: Worker;
-  readonly #deviceEnded: Promise<unknown>;
-  readonly #stopped: Int32Array<SharedArrayBuffer>;
-  readonly #mountPoint: string;
+  readonly #log: Logger;
+  readonly #devices = new Set<DeviceThread>();
   readonly #calls = new Map<number, PromiseWithResolvers<unknown>>();
+  #isClosing = false;
   #lastCall = 0;
   #end: Error | undefined;
 
-  private constructor(
-    fetcher: Worker,
-    device: Worker,
-    { stopped, mountPoint, log }: { stopped: Int32Array<SharedArrayBuffer>; mountPoint: string; log: Logger },
-  ) {
+  private constructor(fetcher: Worker, log: Logger) {
     this.#fetcher = fetcher;
-    this.#deviceEnded = new Promise((resolve) => device.once("exit", resolve));
-    this.#stopped = stopped;
-    this.#mountPoint = mountPoint;
-    fetcher.on("message", (message: FromLazyThread) => this.#take(message, log));
-    for (const [thread, name] of [
-      [fetcher, "fetches"],
-      [device, "serves the kernel"],
-    ] as const) {
-      thread.on("error", (error) => {
-        log.error({ error }, `the thread that ${name} has failed`);
-        this.#failAll(new UnavailableError(`Cannot work on lazy layers: the thread that ${name} has failed`));
-      });
-    }
+    this.#log = log;
+    fetcher.on("message", (message: FromLazyThread) => this.#take(message));
+    fetcher.on("error", (error) => {
+      log.error({ error }, "the thread that fetches has failed");
+      this.#failAll(new UnavailableError("Cannot work on lazy layers: the thread that fetches has failed"));
+    });
     fetcher.on("exit", () =>
       this.#failAll(new UnavailableError("Cannot work on lazy layers: they are closed")),
     );
   }
 
-  /** Serves the layers that are on disk, and others as they are opened. @throws if the threads cannot be started. */
-  static async open(options: LazyLayersOptions, log: Logger): Promise<LazyLayers> {
-    const { root, settings, resolverAddress, fuseFd, mountPoint, adopted } = options;
-    const { port1, port2 } = new MessageChannel();
-    const fetcherData: LazyThreadData = { root, settings, resolverAddress, fuseFd, device: port1 };
-    const fetcher = new Worker(new URL("./lazy-thread.ts", import.meta.url), {
-      workerData: fetcherData,
-      transferList: [port1],
-    });
-    // Before that, the kernel must not be answered: it would be told that there are no such layers.
+  /** Opens the layers that are on disk. @throws if the thread cannot be started. */
+  static async open(
+    { root, settings, resolverAddress }: LazyLayersOptions,
+    log: Logger,
+  ): Promise<LazyLayers> {
+    const workerData: LazyThreadData = { root, settings, resolverAddress };
+    const fetcher = new Worker(new URL("./lazy-thread.ts", import.meta.url), { workerData });
     await untilReady(fetcher, log);
+    return new LazyLayers(fetcher, log);
+  }
+
+  /**
+   * Serves a FUSE device that has the data devices of layers as files, until it is unmounted or this is disposed of.
+   *
+   * Requests that an earlier process has left unanswered are answered too.
+   */
+  async serve({ fd, isAdopted, mountPoint }: BlobsDevice): Promise<void> {
+    const { port1, port2 } = new MessageChannel();
+    const device: ServedBy = { fd, thread: port1, layerNumber: undefined };
+    // Before it answers the kernel: it would say that there are no such layers.
+    await this.#call("serve", { device }, undefined, [port1]);
+    if (this.#isClosing) {
+      return;
+    }
     const stopped = new Int32Array(new SharedArrayBuffer(4));
-    const deviceData: DeviceThreadData = { fuseFd, fetcher: port2, stopped };
-    const device = new Worker(new URL("../device/device-thread.ts", import.meta.url), {
-      workerData: deviceData,
+    const workerData: DeviceThreadData = { fd, fetcher: port2, stopped };
+    const thread = new Worker(new URL("./device-thread.ts", import.meta.url), {
+      workerData,
       transferList: [port2],
     });
-    const layers = new LazyLayers(fetcher, device, { stopped, mountPoint, log });
-    if (adopted && !resendUnanswered(fuseFd)) {
-      log.warn(
-        "this kernel does not repeat requests: reads that a killed process left unanswered wait for ever",
+    thread.on("error", (error) =>
+      this.#log.error({ error }, "the thread that serves lazy layers has failed"),
+    );
+    const ended = new Promise<void>((resolve) => thread.once("exit", () => resolve()));
+    const served: DeviceThread = { ended, stopped, mountPoint };
+    this.#devices.add(served);
+    if (isAdopted && !resendUnanswered(fd)) {
+      this.#log.warn(
+        "this kernel repeats no requests: reads that a killed process left unanswered wait for ever",
       );
     }
-    return layers;
+    await ended;
+    this.#devices.delete(served);
   }
 
   /**
@@ -111,6 +131,15 @@ export class LazyLayers implements AsyncDisposable {
    */
   open(labels: Readonly<Record<string, string>>, signal: AbortSignal): Promise<OpenedLayer> {
     return this.#call("open", { labels }, signal);
+  }
+
+  /**
+   * A layer that was opened before, from what is on disk: asks nobody.
+   *
+   * @throws a ServiceError with the reason NOT_FOUND if that is gone, or damaged: then it has to be opened anew.
+   */
+  reopen({ digest, tocDigest }: LayerIdentity): Promise<OpenedLayer> {
+    return this.#call("reopen", { digest, tocDigest });
   }
 
   /** Waits until what the layer's image wants before it is started is there, or the time for that is up. */
@@ -149,11 +178,8 @@ export class LazyLayers implements AsyncDisposable {
 
   /** Ends the threads. Mounts stay: reads of what has not been fetched wait for whoever serves the device next. */
   async [Symbol.asyncDispose](): Promise<void> {
-    Atomics.store(this.#stopped, 0, 1);
-    // It waits for the kernel: only a request wakes it. Somebody else has to ask, one who may wait for the answer.
-    const name = join(this.#mountPoint, `wake-${randomUUID()}`);
-    execFile("stat", [name], { timeout: 10_000, killSignal: "SIGKILL" }, () => undefined);
-    await this.#deviceEnded;
+    this.#isClosing = true;
+    await Promise.all([...this.#devices].map(endThread));
     await this.#call("stop", {}).catch(() => undefined);
     await this.#fetcher.terminate();
   }
@@ -162,6 +188,7 @@ export class LazyLayers implements AsyncDisposable {
     kind: K,
     call: LazyCalls[K]["call"],
     signal?: AbortSignal,
+    transferred: readonly MessagePort[] = [],
   ): Promise<LazyCalls[K]["result"]> {
     if (this.#end !== undefined) {
       return Promise.reject(this.#end);
@@ -171,7 +198,7 @@ export class LazyLayers implements AsyncDisposable {
     const id = this.#lastCall;
     const answer = Promise.withResolvers<unknown>();
     this.#calls.set(id, answer);
-    this.#fetcher.postMessage({ ...call, kind, id });
+    this.#fetcher.postMessage({ ...call, kind, id }, [...transferred]);
     const cancel = () => {
       this.#fetcher.postMessage({ kind: "cancel", id });
       answer.reject(signal?.reason);
@@ -183,12 +210,12 @@ export class LazyLayers implements AsyncDisposable {
     }) as Promise<LazyCalls[K]["result"]>;
   }
 
-  #take(message: FromLazyThread, log: Logger): void {
+  #take(message: FromLazyThread): void {
     switch (message.kind) {
       case "ready":
         return;
       case "log":
-        log.info(message.fields, message.message);
+        this.#log.info(message.fields, message.message);
         return;
       case "result":
         this.#calls.get(message.id)?.resolve(message.result);
@@ -214,4 +241,12 @@ async function untilReady(fetcher: Worker, log: Logger): Promise<void> {
     }
     log.warn(rest, "while lazy layers were being loaded");
   }
+}
+
+async function endThread({ ended, stopped, mountPoint }: DeviceThread): Promise<void> {
+  Atomics.store(stopped, 0, 1);
+  // It waits for the kernel: only a request wakes it. Somebody else has to ask, one who may wait for the answer.
+  const name = join(mountPoint, `wake-${randomUUID()}`);
+  execFile("stat", [name], { timeout: 10_000, killSignal: "SIGKILL" }, () => undefined);
+  await ended;
 }

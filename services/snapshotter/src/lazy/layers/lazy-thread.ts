@@ -12,11 +12,12 @@ import type {
   LazyCall,
   LazyCalls,
   LazyThreadData,
+  ServedBy,
   ToDevice,
   ToLazyThread,
 } from "./messages.ts";
 
-const { root, settings, resolverAddress, fuseFd, device } = workerData as LazyThreadData;
+const { root, settings, resolverAddress } = workerData as LazyThreadData;
 
 /** Somebody waits for each byte: a host that is silent for so long is left for the next one. */
 const timeouts = { connectMs: 5000, headersMs: 10_000, bodyIdleMs: 10_000 };
@@ -24,30 +25,16 @@ const timeouts = { connectMs: 5000, headersMs: 10_000, bodyIdleMs: 10_000 };
 const channel = unixChannel(resolverAddress);
 const registry = new RegistryClient({ timeouts, maxBlobsPerHost: settings.maxConcurrentFetches });
 const tell = (message: FromLazyThread) => parentPort?.postMessage(message);
-const tellDevice = (message: ToDevice) => device.postMessage(message);
+const served = new Set<ServedBy>();
 const layers = new LayerSet({
   root,
   settings,
   sources: new SourceClient(channel),
   registry,
-  onAdded: (added) => tellDevice({ added }),
-  onRemoved: (removed) => tellDevice({ removed }),
+  onAdded: (added) => tellDevices(added.number, { added }),
+  onRemoved: (removed) => tellDevices(removed, { removed }),
   log: (message, fields) => tell({ kind: "log", message, fields }),
 });
-const reads = new WaitingReads(
-  fuseFd,
-  (number) => layers.fetcherOf(number),
-  (number, error) => layers.noteFailure(number, error),
-);
-
-device.on("message", (message: FromDevice) => {
-  if ("missed" in message) {
-    reads.answer(message.missed).catch((error: Error) => layers.noteFailure(message.missed.layer, error));
-  } else {
-    reads.interrupt(message.interrupted);
-  }
-});
-
 const calls = new Map<number, AbortController>();
 
 parentPort?.on("message", (message: ToLazyThread) => {
@@ -64,13 +51,18 @@ parentPort?.on("message", (message: ToLazyThread) => {
     .finally(() => calls.delete(id));
 });
 
-// All layers that are on disk have been told of: the kernel may ask for them.
+// All layers that are on disk are known: the kernel may ask for them.
 tell({ kind: "ready" });
 
 async function run(call: LazyCall, signal: AbortSignal): Promise<LazyCalls[keyof LazyCalls]["result"]> {
   switch (call.kind) {
     case "open":
       return await layers.open(call.labels, signal);
+    case "reopen":
+      return layers.reopen(call);
+    case "serve":
+      serve(call.device);
+      return undefined;
     case "prefetched":
       await layers.prefetched(call.number);
       return undefined;
@@ -92,11 +84,45 @@ async function run(call: LazyCall, signal: AbortSignal): Promise<LazyCalls[keyof
   }
 }
 
+function tellDevices(layerNumber: number, message: ToDevice): void {
+  for (const device of served) {
+    if (device.layerNumber === undefined || device.layerNumber === layerNumber) {
+      device.thread.postMessage(message);
+    }
+  }
+}
+
+function serve(device: ServedBy): void {
+  const { fd, thread, layerNumber } = device;
+  const reads = new WaitingReads(
+    fd,
+    (number) => layers.fetcherOf(number),
+    (number, error) => layers.noteFailure(number, error),
+  );
+  thread.on("message", (message: FromDevice) => {
+    if ("missed" in message) {
+      const { missed } = message;
+      reads.answer(missed).catch((error: Error) => layers.noteFailure(missed.layer, error));
+    } else {
+      reads.interrupt(message.interrupted);
+    }
+  });
+  thread.on("close", () => served.delete(device));
+  served.add(device);
+  for (const added of layers.shared()) {
+    if (layerNumber === undefined || layerNumber === added.number) {
+      thread.postMessage({ added } satisfies ToDevice);
+    }
+  }
+}
+
 /** What the kernel waits for and we have not got stays for the next process to answer. */
 async function stop(): Promise<void> {
   registry[Symbol.dispose]();
   await layers[Symbol.asyncDispose]();
   channel[Symbol.dispose]();
-  device.close();
+  for (const { thread } of served) {
+    thread.close();
+  }
   setImmediate(() => parentPort?.close());
 }

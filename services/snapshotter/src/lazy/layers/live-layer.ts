@@ -35,6 +35,7 @@ export class LiveLayer implements AsyncDisposable {
   readonly #stopped = new AbortController();
   #prefetched: Promise<unknown> = Promise.resolve();
   #running: Promise<unknown> = Promise.resolve();
+  #isPrefetching = false;
   #isSynced = false;
   #completing: Promise<void> | undefined;
 
@@ -105,7 +106,8 @@ export class LiveLayer implements AsyncDisposable {
   }
 
   /** To be told whenever a chunk has come. */
-  async completeIfAllThere(): Promise<void> {
+  async chunkAdded(): Promise<void> {
+    this.#options.failures.resolve();
     if (!this.file.isComplete || this.isComplete) {
       return;
     }
@@ -128,9 +130,9 @@ export class LiveLayer implements AsyncDisposable {
     const { file, fetcher, stored, isDevice, isComplete } = this;
     const { info, content } = stored;
     const { reader, failures } = this.#options;
-    let [totalBytes, verifiedBytes] = [0, 0];
+    let [contentBytes, verifiedBytes] = [0, 0];
     for (const [index, { chunk }] of content.chunks.entries()) {
-      totalBytes += chunk.sizeBytes;
+      contentBytes += chunk.sizeBytes;
       verifiedBytes += file.isVerified(index) ? chunk.sizeBytes : 0;
     }
     return {
@@ -138,7 +140,7 @@ export class LiveLayer implements AsyncDisposable {
       digest: info.digest,
       tocDigest: info.tocDigest,
       reference: info.reference,
-      totalBytes,
+      contentBytes,
       verifiedBytes,
       cachedBytes: file.presentBytes,
       blobBytes: info.blobBytes,
@@ -147,7 +149,9 @@ export class LiveLayer implements AsyncDisposable {
       host: reader.host,
       isComplete,
       isDevice,
+      activity: this.#activity(),
       background: this.#background.state,
+      failure: failures.unresolved,
       failureCount: failures.count,
       failures: failures.latest,
     };
@@ -157,6 +161,13 @@ export class LiveLayer implements AsyncDisposable {
     this.#stopped.abort(new Error("the layer is not served any more"));
     await Promise.allSettled([this.#prefetched, this.#running, this.#completing]);
     this.file[Symbol.dispose]();
+  }
+
+  #activity(): LayerStatus["activity"] {
+    if (this.#isPrefetching) {
+      return "prefetch";
+    }
+    return this.#background.state === "running" ? "background" : "none";
   }
 
   async #complete(): Promise<void> {

@@ -2,7 +2,7 @@ import type { MessagePort } from "node:worker_threads";
 import type { TreeFailure } from "../../trees/jobs.ts";
 import type { MissedRead } from "../device/missed-read.ts";
 import type { SharedLayer } from "../device/shared-layer.ts";
-import type { LazySettings, OpenedLayer } from "./layer-set.ts";
+import type { LayerIdentity, LazySettings, OpenedLayer } from "./layer-set.ts";
 import type { LayerStatus } from "./layer-status.ts";
 
 /** What the thread that fetches is started with. */
@@ -10,15 +10,19 @@ export interface LazyThreadData {
   readonly root: string;
   readonly settings: LazySettings;
   readonly resolverAddress: string;
-  /** The FUSE device. */
-  readonly fuseFd: number;
-  /** To the thread that serves it. */
-  readonly device: MessagePort;
 }
 
-/** What the thread that serves the FUSE device is started with. */
+/** A FUSE device, and the way to the thread that serves it. */
+export interface ServedBy {
+  readonly fd: number;
+  readonly thread: MessagePort;
+  /** The only layer that it is about; undefined: all. */
+  readonly layerNumber: number | undefined;
+}
+
+/** What a thread that serves a FUSE device is started with. */
 export interface DeviceThreadData {
-  readonly fuseFd: number;
+  readonly fd: number;
   /** To the thread that fetches. */
   readonly fetcher: MessagePort;
   /** One number, 1 once it shall end. */
@@ -37,6 +41,9 @@ export interface LazyCalls {
     readonly call: { readonly labels: Readonly<Record<string, string>> };
     readonly result: OpenedLayer;
   };
+  readonly reopen: { readonly call: LayerIdentity; readonly result: OpenedLayer };
+  /** Has what the device misses fetched, and tells its thread of the layers. */
+  readonly serve: { readonly call: { readonly device: ServedBy }; readonly result: undefined };
   readonly prefetched: { readonly call: { readonly number: number }; readonly result: undefined };
   readonly useAsDevice: { readonly call: { readonly number: number }; readonly result: boolean };
   readonly releaseDevice: { readonly call: { readonly number: number }; readonly result: undefined };

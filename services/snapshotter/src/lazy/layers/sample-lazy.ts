@@ -90,11 +90,11 @@ export async function sampleLazy(
   undo.defer(() => closeDevice(fuseFd));
   mountDevice(fuseFd, mountPoint, { name: "sample", isImage: false });
   undo.defer(() => unmount(mountPoint));
-  const open = (changed: Partial<LazySettings>, adopted: boolean) =>
-    LazyLayers.open(
-      { root, settings: { ...onDemand, ...changed }, resolverAddress, fuseFd, mountPoint, adopted },
-      log,
-    );
+  const open = async (changed: Partial<LazySettings>, isAdopted: boolean) => {
+    const made = await LazyLayers.open({ root, settings: { ...onDemand, ...changed }, resolverAddress }, log);
+    made.serve({ fd: fuseFd, isAdopted, mountPoint }).catch((error: unknown) => log.error(error));
+    return made;
+  };
   let layers = await open(settings, false);
   undo.defer(() => layers[Symbol.asyncDispose]());
   const owned = undo.move();

@@ -1,17 +1,17 @@
 // The thread that serves the FUSE device. It blocks in the kernel and never comes to its event loop.
 import { receiveMessageOnPort, workerData } from "node:worker_threads";
 import { serveFileSystem } from "@oci-worker/fuse/serve";
-import type { DeviceThreadData, FromDevice, ToDevice } from "../layers/messages.ts";
-import { BlobFiles } from "./blob-files.ts";
+import { BlobFiles } from "../device/blob-files.ts";
+import type { DeviceThreadData, FromDevice, ToDevice } from "./messages.ts";
 
-const { fuseFd, fetcher, stopped } = workerData as DeviceThreadData;
+const { fd, fetcher, stopped } = workerData as DeviceThreadData;
 const tell = (message: FromDevice) => fetcher.postMessage(message);
 const files = new BlobFiles({
   onMiss: (missed) => tell({ missed }),
   onInterrupt: (interrupted) => tell({ interrupted }),
 });
 
-serveFileSystem(fuseFd, files, { isStopped: () => Atomics.load(stopped, 0) === 1, beforeRequest: takeNews });
+serveFileSystem(fd, files, { isStopped: () => Atomics.load(stopped, 0) === 1, beforeRequest: takeNews });
 
 /** Layers that have come and gone since the last request. */
 function takeNews(): void {
