@@ -240,14 +240,20 @@ describe("ociw convert", () => {
       const image = assembleImage([await layerOf(await programs()), odd]);
       const source = formatReference(await pushTo(registry, image, "test/odd"));
       const target = `${registry.host}/test/odd-lazy:1`;
-      const { exitCode, stdout, stderr } = await ociw(home, [source, target]);
+      // What cannot be put first there is looked for below.
+      const record = join(home, "record");
+      await writeFile(record, "bin/busybox\n");
+      const { exitCode, stdout, stderr } = await ociw(home, ["--record", record, source, target]);
       assert.equal(exitCode, 0, stderr);
+      assert.doesNotMatch(stderr, /no layer for/);
       assert.match(stdout, new RegExp(`^${target}@sha256:[0-9a-f]{64}\n$`));
       assert.match(stderr, /^#\d+ WARNING: kept as it is.* is not UTF-8/m);
       using client = new RegistryClient();
       const repository = open(client, registry, "test/odd-lazy");
       const { layers } = await manifestAt(repository, { tag: "1" });
       assert.equal(layers[1]?.digest, odd.descriptor.digest);
+      const base = await readInParts(repository, layers[0] ?? assert.fail());
+      assert(offsetOf(base, "bin/busybox") < (base.tree.prefetchBytes ?? 0));
       assert.equal((await blobOf(repository, layers[1] ?? assert.fail())).length, odd.blob.length);
     }));
 

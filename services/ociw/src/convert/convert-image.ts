@@ -46,12 +46,6 @@ export interface Conversion {
   readonly notes: readonly string[];
 }
 
-/** What stands for a manifest in the new index. */
-interface Converted extends NewDocument {
-  /** Undefined for what is no image. */
-  readonly image?: ConvertedImage;
-}
-
 /**
  * BuildKit's mark for what tells of another manifest of the same index how it came about, and the digest of that
  * (docs/attestations/attestation-storage.md).
@@ -99,7 +93,7 @@ export class ImageConverter {
     return { descriptor, images: this.#images, notes: this.#notes };
   }
 
-  async #convertSingle(manifest: Manifest, found: NewDocument, signal: AbortSignal): Promise<Converted> {
+  async #convertSingle(manifest: Manifest, found: NewDocument, signal: AbortSignal): Promise<NewDocument> {
     const { platforms } = this.#parts;
     if (!isImage(manifest)) {
       throw new InvalidArgumentError(
@@ -115,9 +109,9 @@ export class ImageConverter {
     return await this.#convertImage(manifest, config, found, signal);
   }
 
-  async #convertIndex(index: Index, found: NewDocument, signal: AbortSignal): Promise<Converted> {
+  async #convertIndex(index: Index, found: NewDocument, signal: AbortSignal): Promise<NewDocument> {
     const wanted = wantedOf(index, this.#parts.platforms);
-    const becoming = new Map<number, Converted>();
+    const becoming = new Map<number, NewDocument>();
     const attestations = new Map<number, Descriptor>();
     for (const [position, entry] of wanted) {
       if (entry.annotations?.[referenceType] === undefined) {
@@ -150,7 +144,7 @@ export class ImageConverter {
       : newIndex(index, new Map([...becoming].map(([position, { descriptor }]) => [position, descriptor])));
   }
 
-  async #convertEntry(entry: Descriptor, signal: AbortSignal): Promise<Converted> {
+  async #convertEntry(entry: Descriptor, signal: AbortSignal): Promise<NewDocument> {
     const found = { ...(await this.#fetch(entry, signal)), descriptor: entry };
     const { document } = found;
     if (document.kind === "index") {
@@ -168,7 +162,7 @@ export class ImageConverter {
     config: ImageConfig,
     found: NewDocument,
     signal: AbortSignal,
-  ): Promise<Converted> {
+  ): Promise<NewDocument> {
     const source = found.descriptor.digest;
     const platform = formatPlatform(config.platform);
     if (config.platform.os !== "linux") {
@@ -187,9 +181,8 @@ export class ImageConverter {
       ...layer,
       source: manifest.layers[index]?.digest ?? layer.descriptor.digest,
     }));
-    const image = { platform, source, digest: made.descriptor.digest, layers: sources, missing };
-    this.#images.push(image);
-    return { ...made, image };
+    this.#images.push({ platform, source, digest: made.descriptor.digest, layers: sources, missing });
+    return made;
   }
 
   /** Layers with priorities one after the other from the top: what one has not got may be in one below. */
@@ -240,7 +233,11 @@ export class ImageConverter {
   }
 
   /** Gets all that is in a manifest or index into the target as it is. */
-  async #copy(descriptor: Descriptor, { document, bytes }: Fetched, signal: AbortSignal): Promise<Converted> {
+  async #copy(
+    descriptor: Descriptor,
+    { document, bytes }: Fetched,
+    signal: AbortSignal,
+  ): Promise<NewDocument> {
     if (document.kind === "index") {
       throw new InvalidArgumentError(
         `Cannot copy manifest ${descriptor.digest}: it is an index, want a manifest`,

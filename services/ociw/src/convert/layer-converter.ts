@@ -25,7 +25,7 @@ export interface ConvertedLayer {
   readonly diffID: Digest;
   /** Why it is the one that the image had; undefined if it was built. */
   readonly keptBecause: string | undefined;
-  /** Of the priorities, those that are not in it. */
+  /** Of the priorities, those that it has not got first: a layer that was kept has none. */
   readonly missing: readonly string[];
 }
 
@@ -94,15 +94,21 @@ export class LayerConverter {
   ): Promise<ConvertedLayer> {
     const { blob } = layer;
     const type = layerType(blob.mediaType);
+    const keep = async (keptBecause: string): Promise<ConvertedLayer> => {
+      if (type?.distributable !== false) {
+        await this.copy(blob, signal);
+      }
+      return { descriptor: blob, diffID: layer.diffID, keptBecause, missing: priorities ?? [] };
+    };
     if (type === undefined) {
-      return await this.#keep(layer, `it is no layer of files, but ${blob.mediaType}`, signal);
+      return await keep(`it is no layer of files, but ${blob.mediaType}`);
     }
     if (!type.distributable) {
-      return kept(layer, "registries do not have such layers");
+      return await keep("registries do not have such layers");
     }
     if (priorities === undefined && (await this.#isConverted(blob, signal))) {
       step.cached();
-      return await this.#keep(layer, "it is in this format already", signal);
+      return await keep("it is in this format already");
     }
     try {
       return await this.#build(layer, priorities ?? [], step, signal);
@@ -111,13 +117,8 @@ export class LayerConverter {
         throw error;
       }
       step.warn(`kept as it is, and will not be read in parts: ${error.obstacle}`);
-      return await this.#keep(layer, error.obstacle, signal);
+      return await keep(error.obstacle);
     }
-  }
-
-  async #keep(layer: ImageLayer, because: string, signal: AbortSignal): Promise<ConvertedLayer> {
-    await this.copy(layer.blob, signal);
-    return kept(layer, because);
   }
 
   /** Whether `blob` is what its annotations say, and in the wanted format. */
@@ -221,8 +222,4 @@ export class LayerConverter {
 /** How people know a layer: enough of its digest to tell it from others. */
 export function shortDigest(digest: Digest): string {
   return hexOf(digest).slice(0, 12);
-}
-
-function kept({ blob, diffID }: ImageLayer, keptBecause: string): ConvertedLayer {
-  return { descriptor: blob, diffID, keptBecause, missing: [] };
 }
