@@ -113,6 +113,24 @@ for (const mode of mountModes) {
       assertShows(again, layer.plan.root, layer.data);
     });
 
+    test("are mounted anew when what kept them is gone", async () => {
+      await using scratch = await openScratch();
+      const layer = await layerOnDisk(scratch.path, 1, members);
+      const first = await scratch.start({ mode, layers: [layer] });
+      const target = join(scratch.path, "target");
+      await first.mount(layer, target);
+      await first.kill();
+      const held = join(scratch.directory, "held");
+      for (const name of readdirSync(held)) {
+        process.kill(JSON.parse(readFileSync(join(held, name), "utf8")).holder.pid, "SIGKILL");
+      }
+      const second = await scratch.start({ mode, layers: [layer] });
+      assert.deepEqual(second.opened, { mode, passedOver: [], adopted: false });
+      await second.unmount(target);
+      await second.mount(layer, target);
+      assertShows(target, layer.plan.root, layer.data);
+    });
+
     test("are mounted thirty at once", async () => {
       await using scratch = await openScratch();
       const layers = await Promise.all(
@@ -185,3 +203,53 @@ for (const mode of ["erofs", "erofs-loop"] as const) {
     });
   });
 }
+
+describe("openLayerMounter", () => {
+  test("takes the best way that there is", async () => {
+    await using scratch = await openScratch();
+    const best = await scratch.start({ mode: "auto", layers: [] });
+    assert.deepEqual(best.opened, { mode: "erofs", passedOver: [], adopted: false });
+  });
+
+  test("drops what another way has left, and says so", async () => {
+    await using scratch = await openScratch();
+    const layer = await layerOnDisk(scratch.path, 1, members);
+    for (const mode of ["erofs", "fuse", "erofs-loop"] as const) {
+      const program = await scratch.start({ mode, layers: [layer] });
+      const target = join(scratch.path, "target");
+      await program.unmount(target);
+      await program.mount(layer, target);
+      assertShows(target, layer.plan.root, layer.data);
+      await program.kill();
+    }
+    const last = await scratch.start({ mode: "fuse", layers: [layer] });
+    assert.equal(last.opened.adopted, false);
+    const kinds = (await readMountInfo()).filter(({ source }) => source === scratch.directory);
+    assert.deepEqual(kinds, []);
+  });
+
+  test("serves file by file in a user namespace, and tells what is in the way of the others", async () => {
+    await using scratch = await openScratch();
+    const layer = await layerOnDisk(scratch.path, 1, [
+      { type: "file", name: "file", content: Buffer.from("content") },
+    ]);
+    const unshare = ["unshare", "--user", "--map-root-user", "--mount", "--propagation", "private"];
+    const program = await scratch.start({ mode: "auto", layers: [layer] }, ...unshare);
+    const { mode, passedOver } = program.opened;
+    assert.equal(mode, "fuse");
+    assert.deepEqual(
+      passedOver.map((each) => each.mode),
+      ["erofs", "erofs-loop"],
+    );
+    assert.match(passedOver[0]?.obstacle ?? "", /EPERM/);
+    const target = join(scratch.path, "target");
+    await program.mount(layer, target);
+    const inside = ["--target", String(program.pid), "--user", "--mount", "--preserve-credentials"];
+    const { stdout } = await run("nsenter", [...inside, "cat", join(target, "file")]);
+    assert.equal(stdout, "content");
+    await assert.rejects(
+      scratch.start({ mode: "erofs", layers: [] }, ...unshare),
+      /Cannot show layers in .*: erofs: .*EPERM/,
+    );
+  });
+});

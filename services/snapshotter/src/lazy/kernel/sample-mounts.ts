@@ -57,25 +57,31 @@ class Program {
   #unheard: Said[] = [];
   #waiting: { readonly isWanted: (said: Said) => boolean; readonly resolve: (said: Said) => void }[] = [];
 
-  private constructor(options: SampleProgramOptions) {
+  private constructor(options: SampleProgramOptions, prefix: readonly string[]) {
     const program = join(import.meta.dirname, "sample-program.ts");
-    this.#child = spawn(process.execPath, [program, JSON.stringify(options)], {
-      stdio: ["pipe", "pipe", "inherit"],
-    });
+    const [command = "", ...argv] = [...prefix, process.execPath, program, JSON.stringify(options)];
+    this.#child = spawn(command, argv, { stdio: ["pipe", "pipe", "inherit"] });
     this.#exited = once(this.#child, "exit");
     assert(this.#child.stdout);
     createInterface(this.#child.stdout).on("line", (line) => this.#hear(JSON.parse(line)));
   }
 
   /** @throws what the mounter throws. */
-  static async start(options: SampleProgramOptions): Promise<Program & { readonly opened: Opened }> {
-    const program = new Program(options);
+  static async start(
+    options: SampleProgramOptions,
+    prefix: readonly string[],
+  ): Promise<Program & { readonly opened: Opened }> {
+    const program = new Program(options, prefix);
     const said = await program.#until((each) => "mode" in each || "failed" in each);
     if ("failed" in said) {
       await program.#exited;
       throw new Error(String(said["failed"]));
     }
     return Object.assign(program, { opened: said as unknown as Opened });
+  }
+
+  get pid(): number | undefined {
+    return this.#child.pid;
   }
 
   async mount(layer: LayerToMount, at: string): Promise<void> {
@@ -140,8 +146,10 @@ function plain({ number, metaPath, dataPath, dataBlocks, isComplete }: LayerToMo
 export interface Scratch extends AsyncDisposable {
   readonly path: string;
   readonly directory: string;
+  /** @param prefix a program that starts it, with arguments. */
   start(
     options: Pick<SampleProgramOptions, "mode" | "layers"> & { readonly isMute?: boolean },
+    ...prefix: string[]
   ): ReturnType<typeof Program.start>;
 }
 
@@ -152,9 +160,9 @@ export async function openScratch(): Promise<Scratch> {
   return {
     path,
     directory,
-    start: async (options) => {
+    start: async (options, ...prefix) => {
       const layers = options.layers.map(plain);
-      const program = await Program.start({ directory, isMute: false, ...options, layers });
+      const program = await Program.start({ directory, isMute: false, ...options, layers }, prefix);
       programs.push(program);
       return program;
     },
