@@ -34,7 +34,8 @@ export function negotiate(request: Buffer, reply: Buffer, { passthrough }: Capab
   const maxReadahead = request.readUInt32LE(body + 8);
   const offered = request.readUInt32LE(body + 12);
   const offeredToo = (offered & InitFlag.initExt) === 0 ? 0 : request.readUInt32LE(body + 16);
-  const also = InitFlag2.hasResend | (passthrough ? InitFlag2.passthrough : 0);
+  // Mounts of it may show other ids than we tell: the kernel checks permissions itself, as every mount of ours asks for.
+  const also = InitFlag2.hasResend | InitFlag2.allowIdMap | (passthrough ? InitFlag2.passthrough : 0);
   const at = outHeaderBytes;
   reply.fill(0, at, at + initOutBytes);
   reply.writeUInt32LE(major, at);

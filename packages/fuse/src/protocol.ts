@@ -46,7 +46,7 @@ export const InitFlag = {
   cacheSymlinks: 1 << 23,
   initExt: 1 << 30,
 } as const;
-export const InitFlag2 = { passthrough: 1 << 5, hasResend: 1 << 7 } as const;
+export const InitFlag2 = { passthrough: 1 << 5, hasResend: 1 << 7, allowIdMap: 1 << 8 } as const;
 
 /** What OPEN and OPENDIR allow the kernel. */
 export const OpenFlag = { keepCache: 1 << 1, cacheDir: 1 << 3, passthrough: 1 << 7 } as const;

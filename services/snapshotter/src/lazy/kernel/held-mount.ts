@@ -88,7 +88,7 @@ export async function makeHeldMount(
   undo.defer(() => rm(recordPath, { force: true }));
   const holder = await startHolder(fd, (started) => writeRecord(recordPath, { ...record, holder: started }));
   undo.defer(() => stopHolder(holder));
-  mountDevice(fd, target, { name: directory, isImage: true });
+  mountDevice(fd, target, { name: directory, isImage: layer !== undefined });
   undo.defer(() => detachOurs(target, directory));
   const device = mountedAt(await readMountInfo(), target)?.device;
   if (device === undefined) {

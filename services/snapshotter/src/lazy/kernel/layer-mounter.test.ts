@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
-import { readdirSync, readFileSync } from "node:fs";
+import { lstatSync, readdirSync, readFileSync } from "node:fs";
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, test } from "node:test";
@@ -87,6 +87,19 @@ for (const mode of mountModes) {
       await writeFile(join(shown.path, "etc/hosts"), "changed", { flag: "a" });
       assert.equal(readFileSync(join(shown.path, "etc/hosts"), "utf8"), "127.0.0.1 localhost\nchanged");
       assert.equal(readFileSync(join(target, "etc/hosts"), "utf8"), "127.0.0.1 localhost\n");
+    });
+
+    test("are shown with other ids, to a container that has its own", async () => {
+      await using scratch = await openScratch();
+      const layer = await layerOnDisk(scratch.path, 1, members);
+      const program = await scratch.start({ mode, layers: [layer] });
+      const target = join(scratch.path, "target");
+      await program.mount(layer, target);
+      const options = ["rbind", "ro", "uidmap=0:100000:65536", "gidmap=0:200000:65536"];
+      await using shown = await mountTemporarily([{ type: "bind", source: target, options }], scratch.path);
+      const { uid, gid } = lstatSync(join(shown.path, "etc"));
+      assert.deepEqual([uid, gid], [100_010, 200_020]);
+      assert.equal(readFileSync(join(shown.path, "etc/hosts"), "utf8"), "127.0.0.1 localhost\n");
     });
 
     test("can be read again, and by those who wait, after whoever served them was killed", async () => {
