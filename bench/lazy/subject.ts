@@ -37,7 +37,7 @@ export const startOurs: StartSubject = async ({ ahead }) => {
   const resolver = undo.use(await startResolver({ logLevel: "warn" }));
   const subject = await startSubject(async (directory, places) => {
     const config = join(directory, "config.toml");
-    await writeFile(config, ahead ? "" : "[lazy]\nprefetch = false\nbackgroundFetch = false\n");
+    await writeFile(config, ahead ? "" : "lazyPrefetch = false\nlazyBackgroundFetch = false\n");
     return {
       program: join(import.meta.dirname, "../../services/snapshotter/bin/oci-snapshotter"),
       args: [
