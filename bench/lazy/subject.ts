@@ -34,7 +34,7 @@ export type StartSubject = (eagerness: Eagerness) => Promise<LazySubject>;
 /** `oci-snapshotter` with stargz, and the resolver that tells it where layers are. */
 export const startOurs: StartSubject = async ({ ahead }) => {
   await using undo = new AsyncDisposableStack();
-  const resolver = undo.use(await startResolver({ logLevel: "warn" }));
+  const resolver = undo.use(await startResolver({ logLevel: "info" }));
   const subject = await startSubject(async (directory, places) => {
     const config = join(directory, "config.toml");
     await writeFile(config, ahead ? "" : "lazyPrefetch = false\nlazyBackgroundFetch = false\n");
