@@ -92,6 +92,7 @@ function decompressWithin(
   compressed: Buffer,
   maxBytes: number,
 ): Buffer | undefined {
+  const chunkSize = Math.min(maxBytes - slackBytes + usualRestBytes, maxPieceBytes);
   try {
     return compression === "gzip"
       ? gunzipSync(compressed, { finishFlush: constants.Z_SYNC_FLUSH, maxOutputLength: maxBytes, chunkSize })
@@ -112,8 +113,11 @@ function decompressWithin(
   }
 }
 
-/** What the decompressor fills at a time: most files fit in one. */
-const chunkSize = 64 * 1024;
+/** What the decompressor fills at a time: most files fit in one. The room for it is taken at once, however little comes. */
+const maxPieceBytes = 64 * 1024;
+
+/** Behind the content of a file there is little more in a member than the headers of what follows. */
+const usualRestBytes = 4096;
 
 /**
  * How many compressed bytes it can take at most to get `sizeBytes`: with what compressors add to data that does not get

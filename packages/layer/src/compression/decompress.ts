@@ -8,10 +8,16 @@ import type { Compression } from "./detect.ts";
  * reads take turns unless there is enough for both to work on; from here on more only takes memory.
  */
 const streamOptions = {
-  chunkSize: 2 * 1024 * 1024,
   readableHighWaterMark: 4 * 1024 * 1024,
   writableHighWaterMark: 1024 * 1024,
 };
+const maxPieceBytes = 2 * 1024 * 1024;
+
+/** What is small gets little: the room is taken at once, and many such rooms have the garbage collector run for each. */
+const minPieceBytes = 64 * 1024;
+
+/** Text is seldom packed tighter. */
+const usualRatio = 8;
 
 /**
  * Decompresses `pieces`, which have `sizeBytes` together: all the members or frames that follow one another.
@@ -26,7 +32,8 @@ export async function* decompress(
   sizeBytes: number,
 ): AsyncGenerator<Buffer> {
   const create = compression === "gzip" ? createGunzip : createZstdDecompress;
-  const decompressor = create(streamOptions);
+  const chunkSize = Math.min(Math.max(sizeBytes * usualRatio, minPieceBytes), maxPieceBytes);
+  const decompressor = create({ ...streamOptions, chunkSize });
   // An error of either comes out of the loop below.
   pipeline(Readable.from(pieces, { highWaterMark: 1 }), decompressor, () => undefined);
   try {
