@@ -16,6 +16,7 @@ describe("flags", () => {
   test("say nothing where nothing is said", () => {
     assert.deepEqual(parseFlags(description, [], {}), {
       help: false,
+      version: false,
       configFile: "/etc/test.toml",
       configFileNamed: false,
       settings: {},

@@ -7,6 +7,7 @@ const serviceLink = /^(SERVICE_HOST|SERVICE_PORT|PORT)(_|$)/;
 /** What an operator has said on the command line and in the environment. */
 export interface Flags {
   readonly help: boolean;
+  readonly version: boolean;
   readonly configFile: string;
   /** Whether the operator named the file, so that it has to be there. */
   readonly configFileNamed: boolean;
@@ -32,7 +33,7 @@ export interface FlagsDescription {
 
 /**
  * Reads `args` and `environment`: a flag takes precedence over a variable, and an empty variable counts as none.
- * `--config FILE` and `--help` are there always.
+ * `--config FILE`, `--help` and `--version` are there always.
  *
  * @throws {InvalidArgumentError} for a flag that does not exist or lacks its value, and for a variable with the prefix
  * that sets nothing.
@@ -54,6 +55,7 @@ export function parseFlags(
   const config = values["config"];
   return {
     help: values["help"] === true,
+    version: values["version"] === true,
     configFile: typeof config === "string" ? config : defaultConfigFile,
     configFileNamed: config !== undefined,
     settings,
@@ -105,6 +107,7 @@ function parse(
         ...Object.fromEntries(switches.map((flag) => [flag, bare])),
         config: text,
         help: { type: "boolean", short: "h" },
+        version: bare,
       },
     }).values;
   } catch (cause) {

@@ -14,6 +14,7 @@ Tells where images and layers are served, and finds the credentials for them, on
   --config FILE             settings; default ${defaultConfigFile}, if it is there
   --log-level LEVEL         trace, debug, info, warn, error, fatal or silent
   --help                    print this
+  --version                 print the version
 
 Variables of the environment stand in for the config file's keys: OCI_WORKER_RESOLVER_LOG_LEVEL for logLevel.
 `;

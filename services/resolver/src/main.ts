@@ -3,6 +3,7 @@ import { createLog } from "@oci-worker/daemon/log";
 import { runProgram } from "@oci-worker/daemon/run";
 import { notifyManager, passedSockets } from "@oci-worker/daemon/service-manager";
 import { untilSignal } from "@oci-worker/daemon/until-signal";
+import { version } from "@oci-worker/daemon/version";
 import { forbidCoreDumps } from "@oci-worker/libc/process";
 import { parseConfig } from "./config.ts";
 import { defaultDockerConfig, parseFlags, usage } from "./flags.ts";
@@ -12,8 +13,8 @@ await runProgram("oci-resolver", async () => {
   // Passwords and tokens are in our memory, and in that of the credential helpers that we start.
   forbidCoreDumps();
   const flags = parseFlags(process.argv.slice(2), process.env);
-  if (flags.help) {
-    process.stdout.write(usage);
+  if (flags.help || flags.version) {
+    process.stdout.write(flags.help ? usage : `oci-resolver ${version}\n`);
     return;
   }
   const file = await loadConfig(flags.configFile, flags.configFileNamed);

@@ -22,6 +22,7 @@ describe("parseFlags", () => {
   test("sets nothing that was not given", () => {
     assert.deepEqual(parseFlags([], {}), {
       help: false,
+      version: false,
       configFile: "/etc/oci-worker/snapshotter.toml",
       configFileNamed: false,
       settings: {},
@@ -53,6 +54,7 @@ describe("parseFlags", () => {
       "repair",
       "json",
       "help",
+      "version",
     ]) {
       assert(usage.includes(`--${flag}`), flag);
     }

@@ -21,6 +21,7 @@ Serves containerd's Snapshots API on a unix socket, or checks what one that has 
   --repair                   mend that; content that may be wanted is moved to recovered in the root
   --json                     tell it as JSON
   --help                     print this
+  --version                  print the version
 
 Variables of the environment stand in for the config file's keys: OCI_WORKER_SNAPSHOTTER_SYNC_ON_COMMIT for syncOnCommit.
 `;

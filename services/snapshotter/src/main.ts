@@ -4,6 +4,7 @@ import { createLog } from "@oci-worker/daemon/log";
 import { runProgram } from "@oci-worker/daemon/run";
 import { notifyManager, passedSockets } from "@oci-worker/daemon/service-manager";
 import { untilSignal } from "@oci-worker/daemon/until-signal";
+import { version } from "@oci-worker/daemon/version";
 import { openSnapshotter } from "./backends/open.ts";
 import { parseConfig } from "./config.ts";
 import { parseFlags, usage } from "./flags.ts";
@@ -13,8 +14,8 @@ import { serveSnapshotter } from "./server.ts";
 
 await runProgram("oci-snapshotter", async () => {
   const flags = parseFlags(process.argv.slice(2), process.env);
-  if (flags.help) {
-    process.stdout.write(usage);
+  if (flags.help || flags.version) {
+    process.stdout.write(flags.help ? usage : `oci-snapshotter ${version}\n`);
     return;
   }
   const file = await loadConfig(flags.configFile, flags.configFileNamed);

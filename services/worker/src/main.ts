@@ -4,6 +4,7 @@ import { createLog } from "@oci-worker/daemon/log";
 import { runProgram } from "@oci-worker/daemon/run";
 import { notifyManager, passedSockets } from "@oci-worker/daemon/service-manager";
 import { untilSignal } from "@oci-worker/daemon/until-signal";
+import { version } from "@oci-worker/daemon/version";
 import { openPeers } from "./children/children.ts";
 import { parseConfig } from "./config/config.ts";
 import { readConfigFile } from "./config/file.ts";
@@ -12,7 +13,6 @@ import { requireRuntime } from "./executor/runc.ts";
 import { listenAddresses } from "./listen-addresses.ts";
 import { serveSessions, serveWorker } from "./server.ts";
 import { SessionManager } from "./session/session-manager.ts";
-import { version } from "./version.ts";
 import { openWorker } from "./worker.ts";
 
 const defaultConfigFile = "/etc/buildkit/buildkitd.toml";

@@ -4,9 +4,9 @@ import {
   type WorkerRecord,
   WorkerRecordSchema,
 } from "@oci-worker/api/buildkit/worker";
+import { version } from "@oci-worker/daemon/version";
 import { platformToProto } from "@oci-worker/llb/platform";
 import type { Identity } from "../identity.ts";
-import { packageName, version } from "../version.ts";
 
 /** The worker as ListWorkers and Ping tell of it. */
 export function workerRecord({ id, labels, platforms }: Identity): WorkerRecord {
@@ -17,6 +17,8 @@ export function workerRecord({ id, labels, platforms }: Identity): WorkerRecord 
     BuildkitVersion: buildkitVersion,
   });
 }
+
+const packageName = "oci-worker";
 
 /** Who we say we are where BuildKit's clients ask for the daemon's version. */
 export const buildkitVersion = create(BuildkitVersionSchema, { package: packageName, version });

@@ -1,4 +1,4 @@
 import manifest from "../package.json" with { type: "json" };
 
-/** Version of this program, which is that of every package here. */
+/** The version of every program here: that of this package, which is that of all. */
 export const version = manifest.version;
