@@ -7,9 +7,8 @@ import { parseMountInfo } from "./mountinfo.ts";
 const machine = ["20 1 8:1 / / rw - ext4 /dev/sda1 rw", "21 20 8:2 /lib /var/lib rw - ext4 /dev/sda2 rw"];
 
 function inUse(...lines: string[]): Record<string, string> {
-  return Object.fromEntries(
-    directoriesInUse(parseMountInfo([...machine, ...lines].join("\n")), "/var/lib/s"),
-  );
+  const found = directoriesInUse(parseMountInfo([...machine, ...lines].join("\n")), "/var/lib/s");
+  return Object.fromEntries([...found].map(([name, mountPoints]) => [name, mountPoints.join(" ")]));
 }
 
 describe("directoriesInUse", () => {
@@ -37,6 +36,17 @@ describe("directoriesInUse", () => {
         overlay("/d", "lowerdir=/somewhere/9/fs"),
       ),
       { 1: "/a", 2: "/a", 3: "/a", 4: "/b", 5: "/b", 6: "/c", 7: "/c", 8: "/c" },
+    );
+  });
+
+  test("knows every mount that shows one", () => {
+    assert.deepEqual(
+      inUse(
+        "22 20 0:40 / /a rw - overlay overlay rw,lowerdir=/var/lib/s/1/fs,upperdir=/var/lib/s/2/fs",
+        "23 20 0:41 / /b rw - overlay overlay rw,lowerdir=/var/lib/s/1/fs,upperdir=/var/lib/s/3/fs",
+        "24 20 8:2 /lib/s/1/fs /c rw - ext4 /dev/sda2 rw",
+      ),
+      { 1: "/a /b /c", 2: "/a", 3: "/b" },
     );
   });
 

@@ -4,14 +4,17 @@ import type { MountInfo } from "./mountinfo.ts";
 const overlayDirectories = /^(?:lowerdir\+?|datadir\+|upperdir|workdir)=(.*)$/s;
 
 /**
- * Which of the directories in `directory` some mount shows, writes to or is on, by their names, with the place of that
- * mount. To delete one would break whoever uses the mount, or what is mounted there.
+ * Which of the directories in `directory` some mounts show, write to or are on, by their names, with the places of these
+ * mounts. To delete one would break whoever uses the mount, or what is mounted there.
  *
  * Known are the mounts of one mount namespace. Snapshotter and clients share it; one that a client has to itself is
- * not seen.
+ * not seen. Of an overlay with mapped ids only the upper directory is known, since the kernel tells of mounts beneath it that
+ * are gone.
+ *
+ * @param mounts as `readMountsAndServed` tells them, to know also what fuse-overlayfs serves.
  */
-export function directoriesInUse(mounts: readonly MountInfo[], directory: string): Map<string, string> {
-  const inUse = new Map<string, string>();
+export function directoriesInUse(mounts: readonly MountInfo[], directory: string): Map<string, string[]> {
+  const inUse = new Map<string, string[]>();
   const below = placeOf(mounts, directory);
   for (const { type, mountPoint, device, root, options } of mounts) {
     const paths = type === "overlay" ? options.flatMap(overlaidBy) : [];
@@ -21,10 +24,8 @@ export function directoriesInUse(mounts: readonly MountInfo[], directory: string
     }
     // Where lower directories are many, clients name them as seen from a directory above: ours, if they look like it.
     names.push(...paths.map((path) => /^(\d+)\/fs$/.exec(path)?.[1]));
-    for (const name of names) {
-      if (name !== undefined && !inUse.has(name)) {
-        inUse.set(name, mountPoint);
-      }
+    for (const name of new Set(names.filter((each) => each !== undefined))) {
+      inUse.set(name, [...(inUse.get(name) ?? []), mountPoint]);
     }
   }
   return inUse;

@@ -282,34 +282,38 @@ describe("DirectoryStore", () => {
       assert.deepEqual(await readdir(join(root, "precious")), ["file"]);
     }));
 
-  test("deletes a removed snapshot that is still mounted only after that, and says so once", () =>
-    withRoot(async (root) => {
-      const lines: Record<string, unknown>[] = [];
-      const log = pino({ level: "warn" }, { write: (line) => lines.push(JSON.parse(line)) });
-      await using store = await openAt(root, { log });
-      await commitBase(store, (content) => writeFile(join(content, "lower"), "of the base"));
-      const shown = {
-        overlay: await store.prepare("overlay", "base", {}),
-        bind: await store.prepare("bind", undefined, {}),
-      };
-      {
-        await using overlay = await mountTemporarily(shown.overlay, tmpdir());
-        await using bind = await mountTemporarily(shown.bind, tmpdir());
-        for (const key of ["overlay", "bind", "base"]) {
-          await store.remove(key);
-        }
-        await store.cleanup();
-        await store.cleanup();
-        assert.equal(await readFile(join(overlay.path, "lower"), "utf8"), "of the base");
-        await writeFile(join(overlay.path, "upper"), "");
-        await writeFile(join(bind.path, "file"), "");
-        assert.deepEqual(lines.map((line) => line["mountPoint"]).sort(), [
-          ...[bind.path, overlay.path, overlay.path].sort(),
-        ]);
-      }
-      await store.cleanup();
-      assert.deepEqual(await directoriesOf(root), []);
-    }));
+  for (const snapshotter of ["overlayfs", "fuse-overlayfs"] as const) {
+    describe(snapshotter, () => {
+      test("deletes a removed snapshot that is still mounted only after that, and says so once", () =>
+        withRoot(async (root) => {
+          const lines: Record<string, unknown>[] = [];
+          const log = pino({ level: "warn" }, { write: (line) => lines.push(JSON.parse(line)) });
+          await using store = await openAt(root, { log, snapshotter });
+          await commitBase(store, (content) => writeFile(join(content, "lower"), "of the base"));
+          const shown = {
+            overlay: await store.prepare("overlay", "base", {}),
+            bind: await store.prepare("bind", undefined, {}),
+          };
+          {
+            await using overlay = await mountTemporarily(shown.overlay, tmpdir());
+            await using bind = await mountTemporarily(shown.bind, tmpdir());
+            for (const key of ["overlay", "bind", "base"]) {
+              await store.remove(key);
+            }
+            await store.cleanup();
+            await store.cleanup();
+            assert.equal(await readFile(join(overlay.path, "lower"), "utf8"), "of the base");
+            await writeFile(join(overlay.path, "upper"), "");
+            await writeFile(join(bind.path, "file"), "");
+            assert.deepEqual(lines.map((line) => line["mountPoint"]).sort(), [
+              ...[bind.path, overlay.path, overlay.path].sort(),
+            ]);
+          }
+          await store.cleanup();
+          assert.deepEqual(await directoriesOf(root), []);
+        }));
+    });
+  }
 
   test("opens a root with the backend of its snapshots only", () =>
     withRoot(async (root) => {

@@ -1,3 +1,4 @@
+import { realpath } from "node:fs/promises";
 import { basename, dirname } from "node:path";
 import { directoriesInUse } from "@oci-worker/mounts/directories-in-use";
 import type { MountInfo } from "@oci-worker/mounts/mountinfo";
@@ -11,23 +12,35 @@ export interface OwnMounts {
 }
 
 /**
- * Which directories in `directory` have to stay for the sake of a mount that is not ours, by their names, with the place
- * of that mount: see {@link directoriesInUse}.
+ * Which directories in `directory` have to stay for the sake of mounts that are not ours, by their names, with the places
+ * of these mounts: see {@link directoriesInUse}.
  */
-export function mountsInTheWay(
+export async function mountsInTheWay(
   mounts: readonly MountInfo[],
   directory: string,
   ownMounts: Pick<OwnMounts, "holds">,
-): Map<string, string> {
+): Promise<Map<string, readonly string[]>> {
   const { ours = [], others = [] } = Object.groupBy(mounts, ({ mountPoint }) =>
     ownMounts.holds(mountPoint) ? "ours" : "others",
   );
-  const inTheWay = new Map(directoriesInUse(others, directory));
+  // Mounts are told to be where they really are, and layers of overlays as we have told clients.
+  const bothWays = new Set([directory, await realpath(directory)]);
+  const inTheWay = new Map<string, readonly string[]>();
+  const add = (name: string, mountPoints: readonly string[]) =>
+    inTheWay.set(name, [...new Set([...(inTheWay.get(name) ?? []), ...mountPoints])]);
+  for (const path of bothWays) {
+    for (const [name, mountPoints] of directoriesInUse(others, path)) {
+      add(name, mountPoints);
+    }
+  }
   for (const { device, mountPoint } of ours) {
     // A bind mount of what we have mounted tells nothing of the directory, but has the same file system.
-    const copy = others.find((each) => each.device === device);
-    if (copy !== undefined) {
-      inTheWay.set(basename(dirname(mountPoint)), copy.mountPoint);
+    const copies = others.filter((each) => each.device === device);
+    if (copies.length > 0) {
+      add(
+        basename(dirname(mountPoint)),
+        copies.map((copy) => copy.mountPoint),
+      );
     }
   }
   return inTheWay;

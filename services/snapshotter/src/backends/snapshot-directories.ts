@@ -1,12 +1,13 @@
 import { mkdirSync, renameSync } from "node:fs";
 import { chmod, mkdir, readdir } from "node:fs/promises";
 import { dirname } from "node:path";
+import { readMountsAndServed } from "@oci-worker/mounts/served-overlays";
 import type { Labels } from "@oci-worker/snapshots/labels";
 import type { Logger } from "pino";
 import type { Trees } from "../trees/trees.ts";
 import { type Backend, contentOf, type MountableKind, type NewContent } from "./backend.ts";
 import { DirectorySync, syncDirectory } from "./directory-sync.ts";
-import type { OwnMounts } from "./mounts-in-the-way.ts";
+import { mountsInTheWay, type OwnMounts } from "./mounts-in-the-way.ts";
 import { SpareDirectories } from "./spare-directories.ts";
 import { Trash } from "./trash.ts";
 
@@ -117,6 +118,13 @@ export class SnapshotDirectories implements AsyncDisposable {
       made[Symbol.dispose]();
       throw error;
     }
+  }
+
+  /** Where the content of the snapshot `id` is mounted now, by itself or beneath others, as far as this process can see. */
+  async mountPointsOf(id: number): Promise<readonly string[]> {
+    const { ownMounts = noMounts } = this.#options;
+    const inTheWay = await mountsInTheWay(await readMountsAndServed(), this.#directory, ownMounts);
+    return inTheWay.get(String(id)) ?? [];
   }
 
   /** Deletes the directory of a snapshot that was removed, some time. */

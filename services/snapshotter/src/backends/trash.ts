@@ -1,6 +1,5 @@
-import { realpath } from "node:fs/promises";
 import { basename, dirname } from "node:path";
-import { readMountInfo } from "@oci-worker/mounts/mountinfo";
+import { readMountsAndServed } from "@oci-worker/mounts/served-overlays";
 import type { Logger } from "pino";
 import { abortable } from "../abortable.ts";
 import { errorOf, type TreeFailure } from "../trees/jobs.ts";
@@ -189,18 +188,13 @@ export class Trash implements AsyncDisposable {
 
   /** Those of `paths` that no mount of others uses. What a mount shows is not ours to delete. */
   async #unmounted(paths: readonly string[]): Promise<string[]> {
-    const mounts = await readMountInfo();
-    const inUse = new Map<string, Map<string, string>>();
+    const mounts = await readMountsAndServed();
+    const inUse = new Map<string, ReadonlyMap<string, readonly string[]>>();
     for (const directory of new Set(paths.map((path) => dirname(path)))) {
-      // Mounts are told to be where they really are, and layers of overlays as we have told clients.
-      const bothWays = [directory, await realpath(directory)];
-      inUse.set(
-        directory,
-        new Map(bothWays.flatMap((path) => [...mountsInTheWay(mounts, path, this.#ownMounts)])),
-      );
+      inUse.set(directory, await mountsInTheWay(mounts, directory, this.#ownMounts));
     }
     return paths.filter((path) => {
-      const mountPoint = inUse.get(dirname(path))?.get(basename(path));
+      const mountPoint = inUse.get(dirname(path))?.get(basename(path))?.[0];
       if (mountPoint !== undefined) {
         this.#keep(path, { mountPoint, reason: "a mount uses it" }, `mounted at ${mountPoint}`);
       }

@@ -1,8 +1,8 @@
 import { realpath } from "node:fs/promises";
 import { basename, dirname } from "node:path";
 import { directoriesInUse } from "@oci-worker/mounts/directories-in-use";
-import { readMountInfo } from "@oci-worker/mounts/mountinfo";
 import { layersOf } from "@oci-worker/mounts/read-only";
+import { readMountsAndServed } from "@oci-worker/mounts/served-overlays";
 import type { Info, Snapshotter } from "@oci-worker/snapshots/snapshotter";
 
 /**
@@ -22,10 +22,10 @@ export async function mountPointOf(
   if (writable === undefined) {
     return undefined;
   }
-  const mounts = await readMountInfo();
+  const mounts = await readMountsAndServed();
   // Mounts are told to be where they really are, and layers of overlays as clients were told.
   const paths = [writable, await realpath(writable).catch(() => writable)];
   return paths
-    .map((path) => directoriesInUse(mounts, dirname(path)).get(basename(path)))
+    .map((path) => directoriesInUse(mounts, dirname(path)).get(basename(path))?.[0])
     .find((mountPoint) => mountPoint !== undefined);
 }
