@@ -21,6 +21,14 @@ export interface SnapshotterDescription {
   readonly canRebase: boolean;
   /** Why it cannot show snapshots with mapped ids; absent if it can. */
   readonly idMapObstacle?: string;
+  /** Options of every overlay mount besides the directories. */
+  readonly mountOptions: readonly string[];
+  /** Whether a commit waits until the files of the snapshot are on disk. */
+  readonly syncOnCommit: boolean;
+  /** Whether snapshots are described with the path of their content. */
+  readonly upperdirLabel: boolean;
+  /** Whose the snapshots are, by that client's name for the snapshotter; absent while nobody has made any. */
+  readonly owner?: string;
   readonly snapshots: { readonly active: number; readonly view: number; readonly committed: number };
 }
 
@@ -36,7 +44,7 @@ export async function describeSnapshotter(
 ): Promise<SnapshotterDescription | undefined> {
   try {
     const told = await createClient(SnapshotterService, transport).describe({}, signal && { signal });
-    const { backend, wanted, reason, root, version, canRebase, idMapObstacle, snapshots } = told;
+    const { backend, wanted, reason, root, version, canRebase, idMapObstacle, snapshots, owner } = told;
     return {
       backend,
       wanted,
@@ -51,6 +59,10 @@ export async function describeSnapshotter(
       processID: Number(told.processId),
       canRebase,
       ...(idMapObstacle !== "" && { idMapObstacle }),
+      mountOptions: told.mountOptions,
+      syncOnCommit: told.syncOnCommit,
+      upperdirLabel: told.upperdirLabel,
+      ...(owner !== "" && { owner }),
       snapshots: {
         active: Number(snapshots?.active ?? 0n),
         view: Number(snapshots?.view ?? 0n),

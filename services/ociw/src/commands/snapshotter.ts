@@ -38,6 +38,9 @@ function asText(description: SnapshotterDescription): string {
     ["Root", root],
     ["Version", `${version}, process ${processID}`],
     ["Snapshots", `${committed} committed, ${active} active, ${view} views`],
+    ["Client", description.owner ?? "none yet"],
+    ["Overlays", description.mountOptions.join(",") || "no options"],
+    ["On commit", description.syncOnCommit ? "waits for the disk" : "does not wait for files of snapshots"],
     ["Rebase", description.canRebase ? "yes" : "no"],
     ["Mapped ids", description.idMapObstacle === undefined ? "yes" : `no: ${description.idMapObstacle}`],
   ] as const;

@@ -54,6 +54,9 @@ export interface Backend {
    */
   readonly idMapObstacle: string | undefined;
 
+  /** Options of every overlay mount besides the directories: ours, and over them the operator's. */
+  readonly mountOptions: readonly string[];
+
   /**
    * Whether a directory from the store of spare ones, with the content of an active snapshot that belongs to us and
    * that nobody has written to, is what this snapshot needs.

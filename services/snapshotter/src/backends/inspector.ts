@@ -1,12 +1,18 @@
 import { NotFoundError } from "@oci-worker/errdefs";
 import type { Mount } from "@oci-worker/mounts/mount";
+import { gidMappingLabel, uidMappingLabel } from "@oci-worker/snapshots/id-mapping";
+import { type Labels, snapshotRefLabel } from "@oci-worker/snapshots/labels";
 import { quote } from "../metastore/key.ts";
 import type { Metastore, SnapshotCounts } from "../metastore/metastore.ts";
 import type { SnapshotRecord } from "../metastore/record.ts";
 import type { BackendName } from "./backend.ts";
 import { type Choice, preference } from "./choose.ts";
 import { hasDirectory, type SnapshotDirectories } from "./snapshot-directories.ts";
+import { remoteLabel } from "./stargz/lazy-request.ts";
 import type { LayerList, LazyExplanation, RemoteSnapshots } from "./stargz/remote-snapshots.ts";
+
+/** Labels that make a snapshot another one than it would be without. Others may name sessions, and are not told here. */
+const heededLabels = [uidMappingLabel, gidMappingLabel, snapshotRefLabel, remoteLabel];
 
 /** A backend as the choice has left it. */
 export interface Candidate {
@@ -21,6 +27,11 @@ export interface Description extends Pick<Choice, "backend" | "wanted" | "reason
   readonly candidates: readonly Candidate[];
   readonly root: string;
   readonly snapshots: SnapshotCounts;
+  readonly syncOnCommit: boolean;
+  /** Whether snapshots are described with the path of their content. */
+  readonly upperdirLabel: boolean;
+  /** Whose the snapshots are, by that client's name for us; undefined while nobody has made any. */
+  readonly owner: string | undefined;
 }
 
 /** What a snapshot is made of. */
@@ -31,6 +42,10 @@ export interface Explanation {
   /** Undefined for a view of another snapshot, which shows that one's. */
   readonly directory: string | undefined;
   readonly mounts: readonly Mount[];
+  /** Where its content is mounted now, by itself or beneath others, in the mount namespace of this process. */
+  readonly mountPoints: readonly string[];
+  /** Those of its labels that this service goes by. */
+  readonly labels: Labels;
   /** What a removal would be refused with now; undefined if it would not. */
   readonly removalObstacle: string | undefined;
   /** Which lazy layer it shows, or why the client that wanted one had to unpack it. */
@@ -41,7 +56,8 @@ export interface InspectorOptions {
   readonly root: string;
   readonly choice: Choice;
   readonly metastore: Metastore;
-  readonly directories: Pick<SnapshotDirectories, "pathOf">;
+  readonly directories: Pick<SnapshotDirectories, "pathOf" | "mountPointsOf">;
+  readonly syncOnCommit: boolean;
   readonly remote: Pick<RemoteSnapshots, "explain" | "list"> | undefined;
   readonly mounts: (key: string) => Promise<readonly Mount[]>;
 }
@@ -55,7 +71,7 @@ export class Inspector {
   }
 
   describe(): Description {
-    const { root, choice, metastore } = this.#options;
+    const { root, choice, metastore, syncOnCommit } = this.#options;
     const { backend, wanted, reason } = choice;
     // One that auto never takes is none of its candidates, unless it was named.
     const names = new Set<BackendName>([...preference, backend.name]);
@@ -64,7 +80,17 @@ export class Inspector {
       const untaken = obstacle === undefined ? "not tried" : "passed over";
       return { backend: name, state: name === backend.name ? "chosen" : untaken, obstacle };
     });
-    return { backend, wanted, reason, candidates, root, snapshots: metastore.counts() };
+    return {
+      backend,
+      wanted,
+      reason,
+      candidates,
+      root,
+      snapshots: metastore.counts(),
+      syncOnCommit,
+      upperdirLabel: backend.labelsOf(root) !== undefined,
+      owner: metastore.owner?.name,
+    };
   }
 
   /** @throws {NotFoundError} if there is no such snapshot. */
@@ -74,12 +100,15 @@ export class Inspector {
     if (record === undefined) {
       throw new NotFoundError(`Cannot explain ${quote(key)}: not found`);
     }
-    const { id, kind, parentID } = record;
+    const { id, kind, parentID, labels } = record;
+    const isSomewhere = hasDirectory(kind, parentID);
     return {
       kind,
       ancestors: this.#ancestors(record),
-      directory: hasDirectory(kind, parentID) ? directories.pathOf(id) : undefined,
+      directory: isSomewhere ? directories.pathOf(id) : undefined,
       mounts: kind === "committed" ? [] : await mounts(key),
+      mountPoints: isSomewhere ? await directories.mountPointsOf(id) : [],
+      labels: Object.fromEntries(Object.entries(labels).filter(([name]) => heededLabels.includes(name))),
       removalObstacle: metastore.removalObstacle(record),
       lazy: remote?.explain(id),
     };

@@ -8,6 +8,7 @@ import { Health } from "@oci-worker/api/grpc/health";
 import { CandidateState, SnapshotterService } from "@oci-worker/api/ociworker/snapshotter";
 import { AlreadyExistsError } from "@oci-worker/errdefs";
 import { unixChannel } from "@oci-worker/grpc/channel";
+import { mountTemporarily } from "@oci-worker/mounts/mount";
 import { unmountBeneath } from "@oci-worker/mounts/mountinfo";
 import { listLazyLayers } from "@oci-worker/snapshots/lazy-layers";
 import type { Snapshotter } from "@oci-worker/snapshots/snapshotter";
@@ -64,6 +65,10 @@ describe("SnapshotterService", () => {
       const { active, view, committed } = described.snapshots ?? {};
       assert.deepEqual([active, view, committed], [1n, 0n, 1n]);
       assert.equal(described.processId, BigInt(process.pid));
+      assert.deepEqual(
+        [described.mountOptions, described.syncOnCommit, described.upperdirLabel, described.owner],
+        [[], false, false, ""],
+      );
       assert.match(described.version, /^\d+\.\d+\.\d+/);
     }));
 
@@ -73,6 +78,12 @@ describe("SnapshotterService", () => {
       await snapshotter.commit("base", "filling", {});
       await snapshotter.prepare("filling more", "base", {});
       await snapshotter.commit("top", "filling more", {});
+      const maps = {
+        "containerd.io/snapshot/uidmapping": "0:5:9",
+        "containerd.io/snapshot/gidmapping": "0:6:9",
+      };
+      await snapshotter.prepare("mapped", "top", { ...maps, "containerd.io/gc.root": "1" });
+      assert.deepEqual((await client.explain({ key: "mapped" })).labels, maps);
       const mounts = await snapshotter.prepare("key", "top", {});
       const active = await client.explain({ key: "key" });
       assert.equal(active.kind, "active");
@@ -83,6 +94,14 @@ describe("SnapshotterService", () => {
         mounts,
       );
       assert.equal(active.removalObstacle, "");
+      assert.deepEqual(active.mountPoints, []);
+      {
+        await using scratch = await mkdtempDisposable(join(tmpdir(), "explained-"));
+        await using mounted = await mountTemporarily(mounts, scratch.path);
+        for (const key of ["key", "top", "base"]) {
+          assert.deepEqual((await client.explain({ key })).mountPoints, [mounted.path], key);
+        }
+      }
 
       const base = await client.explain({ key: "base" });
       assert.deepEqual([base.kind, base.mounts, base.ancestors], ["committed", [], []]);
@@ -98,6 +117,18 @@ describe("SnapshotterService", () => {
         (error) => error instanceof ConnectError && error.code === Code.NotFound,
       );
     }));
+
+  test("tells the options in force", () =>
+    withServed(
+      { snapshotter: "overlayfs", mountOptions: ["xino=off"], upperdirLabel: true, syncOnCommit: true },
+      async ({ client }) => {
+        const { mountOptions, syncOnCommit, upperdirLabel } = await client.describe({});
+        assert.deepEqual(
+          [mountOptions, syncOnCommit, upperdirLabel],
+          [["index=off", "xino=off"], true, true],
+        );
+      },
+    ));
 
   test("tells of lazy layers, and which snapshots show them", () =>
     withServed(

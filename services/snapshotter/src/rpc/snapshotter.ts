@@ -5,10 +5,10 @@ import {
   LayerActivity,
   type SnapshotterService,
 } from "@oci-worker/api/ociworker/snapshotter";
+import { version } from "@oci-worker/daemon/version";
 import { mountToProto } from "@oci-worker/snapshots/convert";
 import type { Candidate, Inspector } from "../backends/inspector.ts";
 import type { LayerStatus } from "../lazy/lazy-layers.ts";
-import { version } from "../version.ts";
 
 const states = {
   chosen: CandidateState.CHOSEN,
@@ -26,12 +26,14 @@ const activities = {
 export function snapshotterService(inspector: Inspector): ServiceImpl<typeof SnapshotterService> {
   return {
     async describe() {
-      const { backend, candidates, snapshots, ...description } = inspector.describe();
+      const { backend, candidates, snapshots, owner = "", ...description } = inspector.describe();
       return {
         ...description,
         backend: backend.name,
         canRebase: backend.canRebase,
         idMapObstacle: backend.idMapObstacle ?? "",
+        mountOptions: [...backend.mountOptions],
+        owner,
         candidates: candidates.map(({ state, obstacle = "", ...candidate }) => ({
           ...candidate,
           state: states[state],
@@ -49,6 +51,7 @@ export function snapshotterService(inspector: Inspector): ServiceImpl<typeof Sna
       return {
         ...explanation,
         ancestors: [...explanation.ancestors],
+        mountPoints: [...explanation.mountPoints],
         directory,
         removalObstacle,
         lazyLayerDigest: lazy !== undefined && "digest" in lazy ? lazy.digest : "",

@@ -13,6 +13,7 @@ const unmapped: Labels = {};
 export class FuseOverlayfs implements Backend {
   readonly name = "fuse-overlayfs";
   readonly canRebase = true;
+  readonly mountOptions: readonly string[] = [];
   readonly idMapObstacle: string | undefined;
   /** The directories are the same. */
   readonly #directories: Overlayfs;

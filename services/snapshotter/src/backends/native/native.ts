@@ -25,6 +25,7 @@ export interface NativeOptions {
 export class Native implements Backend {
   readonly name = "native";
   readonly canRebase = false;
+  readonly mountOptions: readonly string[] = [];
   readonly idMapObstacle: string | undefined;
   readonly #trees: Trees;
   readonly #log: Logger;

@@ -23,11 +23,11 @@ export class Overlayfs implements Backend {
   readonly name = "overlayfs";
   readonly canRebase = true;
   readonly idMapObstacle: string | undefined;
-  readonly #options: readonly string[];
+  readonly mountOptions: readonly string[];
   readonly #upperdirLabel: boolean;
 
   constructor({ options, idMapObstacle, upperdirLabel }: OverlayfsOptions) {
-    this.#options = options;
+    this.mountOptions = options;
     this.idMapObstacle = idMapObstacle;
     this.#upperdirLabel = upperdirLabel;
   }
@@ -54,7 +54,7 @@ export class Overlayfs implements Backend {
   }
 
   mounts(snapshot: Mountable): Mount[] {
-    return overlayMounts(snapshot, this.#options);
+    return overlayMounts(snapshot, this.mountOptions);
   }
 }
 

@@ -11,11 +11,13 @@ export class Stargz implements Backend {
   readonly name = "stargz";
   readonly canRebase = true;
   readonly idMapObstacle: string | undefined;
+  readonly mountOptions: readonly string[];
   readonly #overlayfs: Overlayfs;
 
   constructor(overlayfs: Overlayfs) {
     this.#overlayfs = overlayfs;
     this.idMapObstacle = overlayfs.idMapObstacle;
+    this.mountOptions = overlayfs.mountOptions;
   }
 
   isSpareEnough(content: NewContent): boolean {
