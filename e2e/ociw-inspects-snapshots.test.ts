@@ -247,7 +247,7 @@ test("ociw snapshots finds a key by what is unique of it, and says what else it 
     assert.equal(await found("a.b[c] t"), "a.b[c] too");
     assert.equal(
       await on.output("info", "\u001b[2J").then((text) => text.split("\n")[0]),
-      "Key:     \\x1b[2Jred",
+      "Key:       \\x1b[2Jred",
     );
     const ambiguous = await on.ociw("info", "a.b");
     assert.equal(ambiguous.exitCode, 1);

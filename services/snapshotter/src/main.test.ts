@@ -213,7 +213,7 @@ describe("oci-snapshotter", () => {
   const failures: readonly (readonly [name: string, args: readonly string[], toml: string, error: RegExp])[] =
     [
       ["an unknown flag", ["--rot", "/x"], "", /Unknown option '--rot'/],
-      ["an unknown key", [], 'rooot = "/x"', /unknown key "rooot", want one of root, address/],
+      ["an unknown key", [], 'rooot = "/x"', /unknown key "rooot", want root \(or another of root, address/],
       ["TOML that is none", [], "root = ", /line 1/],
       [
         "an unknown snapshotter",
