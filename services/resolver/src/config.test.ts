@@ -68,6 +68,7 @@ describe("parseFlags", () => {
     ]);
     assert.deepEqual(parseFlags(["--config", "/c"], {}), {
       help: false,
+      version: false,
       configFile: "/c",
       configFileNamed: true,
       questions: new Set(),

@@ -98,7 +98,7 @@ test("the entries of the static keychain are checked", () => {
     [[5], /static\[0\] is 5, want a table/],
     [
       [{ ...good, password: "c4n4ry" }],
-      /unknown key "password", want one of registry, username, passwordFile/,
+      /unknown key "password", want passwordFile \(or another of registry, username, passwordFile/,
     ],
     [[good, { registry: "r" }], /static\[1\] is \["registry"\], want one of passwordFile, identityTokenFile/],
     [[{ ...good, identityTokenFile: "/i" }], /static\[0\] is .*, want one of passwordFile/],
