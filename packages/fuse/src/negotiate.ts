@@ -14,8 +14,13 @@ const maxBackground = 64;
 
 const maxReadPages = 256;
 
+/**
+ * asyncDio: whoever in the kernel reads past its memory and does not want to wait, as EROFS does, need not: without it a
+ * signal cuts such a read short, and a program that has been sent one sees EIO where it did not even see EINTR before.
+ */
 const wanted =
   InitFlag.asyncRead |
+  InitFlag.asyncDio |
   InitFlag.doReaddirplus |
   InitFlag.parallelDirops |
   InitFlag.abortError |

@@ -40,6 +40,7 @@ export const Opcode = {
 export const InitFlag = {
   asyncRead: 1 << 0,
   doReaddirplus: 1 << 13,
+  asyncDio: 1 << 15,
   parallelDirops: 1 << 18,
   abortError: 1 << 21,
   maxPages: 1 << 22,

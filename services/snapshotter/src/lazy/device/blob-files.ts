@@ -7,7 +7,6 @@ import { nodeOf, rootNode, type SharedLayer } from "./shared-layer.ts";
 
 export interface BlobFilesOptions {
   readonly onMiss: (read: MissedRead) => void;
-  readonly onInterrupt: (unique: bigint) => void;
 }
 
 /** Type and mode: only the kernel opens them, for whoever may read the file system on top. */
@@ -106,7 +105,9 @@ export class BlobFiles implements FileSystem {
     return later;
   }
 
-  interrupt(unique: bigint): void {
-    this.#options.onInterrupt(unique);
-  }
+  /**
+   * Whoever waits gets the content all the same: a file system reads this, and would make EIO of EINTR, for a program that
+   * has been sent any signal. One that is killed is let go by the file system.
+   */
+  interrupt(): void {}
 }

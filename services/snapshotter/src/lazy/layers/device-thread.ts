@@ -6,10 +6,7 @@ import type { DeviceThreadData, FromDevice, ToDevice } from "./messages.ts";
 
 const { fd, fetcher, stopped } = workerData as DeviceThreadData;
 const tell = (message: FromDevice) => fetcher.postMessage(message);
-const files = new BlobFiles({
-  onMiss: (missed) => tell({ missed }),
-  onInterrupt: (interrupted) => tell({ interrupted }),
-});
+const files = new BlobFiles({ onMiss: (missed) => tell({ missed }) });
 
 serveFileSystem(fd, files, { isStopped: () => Atomics.load(stopped, 0) === 1, beforeRequest: takeNews });
 

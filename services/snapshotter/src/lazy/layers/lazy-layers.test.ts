@@ -1,13 +1,30 @@
 import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
+import { once } from "node:events";
 import { open, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { Readable } from "node:stream";
+import { text } from "node:stream/consumers";
 import { describe, test } from "node:test";
+import { promisify } from "node:util";
 import type { TarMember } from "@oci-worker/layer/tar/writer";
 import { digestOf } from "@oci-worker/oci/digest";
 import { planLayer } from "../plan/layer-plan.ts";
 import { type SampleLayer, sampleData, sampleLayer } from "../sample-layer.ts";
 import { sampleRegistry } from "../sample-registry.ts";
 import { labelsOf, type SampleLazy, sampleLazy } from "./sample-lazy.ts";
+
+const run = promisify(execFile);
+
+/** Reads past the kernel's memory, takes a signal for nothing, and says what a single read(2) has given it. */
+const interruptible = `
+  use POSIX; use Fcntl;
+  POSIX::sigaction(SIGUSR1, POSIX::SigAction->new(sub {}));
+  sysopen(my $file, $ARGV[0], O_RDONLY | 0x4000) or die $!;
+  sysseek($file, $ARGV[1], 0);
+  my $count = sysread($file, my $bytes, 4096);
+  print defined($count) ? unpack("H*", $bytes) : "$!";
+`;
 
 const patient = new AbortController().signal;
 
@@ -102,6 +119,37 @@ describe("lazy layers", () => {
     assert.ok(all.every((bytes) => bytes.equals(data.subarray(place.offset, place.offset + 4096))));
     assert.equal(new Set(registry.requests.map(({ range }) => range)).size, registry.requests.length);
     assert.ok(registry.requests.length <= 2, `${registry.requests.length} requests`);
+  });
+
+  test("give a reader that is sent a signal meanwhile what it reads", async () => {
+    await using registry = await registryWith(chunked);
+    await using lazy = await sampleLazy([registry]);
+    const { number } = await lazy.layers.open(labels, patient);
+    const asked = Promise.withResolvers<void>();
+    const answer = Promise.withResolvers<void>();
+    registry.misbehave = (_request, response) => {
+      asked.resolve();
+      void answer.promise.then(() => response.destroy());
+      return true;
+    };
+    const place = placeOf(big.content as Buffer);
+    assert.equal(place % 4096, 0);
+    const reader = execFile("perl", [
+      "-e",
+      interruptible,
+      join(lazy.mountPoint, String(number)),
+      String(place),
+    ]);
+    const closed = once(reader, "close");
+    const said = text(reader.stdout ?? Readable.from([]));
+    await asked.promise;
+    reader.kill("SIGUSR1");
+    // Whoever serves the kernel has seen by then that there was a signal.
+    await run("stat", [join(lazy.mountPoint, "none")]).catch(() => undefined);
+    registry.misbehave = () => false;
+    answer.resolve();
+    assert.equal(await said, data.subarray(place, place + 4096).toString("hex"));
+    await closed;
   });
 
   test("are opened once by two who want one at the same time, and again without a request", async () => {
