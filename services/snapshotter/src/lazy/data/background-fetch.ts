@@ -2,6 +2,7 @@ import { setTimeout as sleep, setImmediate as turn } from "node:timers/promises"
 import type { LayerFetcher } from "./layer-fetcher.ts";
 import type { Member } from "./members.ts";
 import type { Quota } from "./quota.ts";
+import type { Slots } from "./slots.ts";
 
 /** How far the fetching of a layer nobody waits for has come. */
 export type BackgroundState = "off" | "running" | "waiting" | "full" | "done";
@@ -15,6 +16,7 @@ const [firstPauseMs, lastPauseMs] = [1000, 60_000];
 export interface BackgroundOptions {
   readonly fetcher: LayerFetcher;
   readonly quota: Quota;
+  readonly slots: Slots;
   readonly signal: AbortSignal;
   readonly sendsWhole: () => boolean;
   readonly delay?: (ms: number, signal: AbortSignal) => Promise<unknown>;
@@ -68,7 +70,7 @@ export class BackgroundFetch {
 
   /** Goes through the blob once. */
   async #fetchOnce(): Promise<"done" | "full" | "failed"> {
-    const { fetcher, quota, signal } = this.#options;
+    const { fetcher, quota, slots, signal } = this.#options;
     for (let from = 0; from < fetcher.members.length && !signal.aborted; ) {
       const run = await this.#nextRun(fetcher.members, from);
       from = run.next;
@@ -78,6 +80,7 @@ export class BackgroundFetch {
       if (!quota.hasRoom(bytes)) {
         return "full";
       }
+      await slots.quiet(signal);
       await fetcher.fetchAhead(run.members, "background");
       if (run.members.some((member) => !fetcher.has(member))) {
         return "failed";

@@ -1,8 +1,16 @@
+import { setTimeout as sleep } from "node:timers/promises";
+
 /** Who wants a slot: somebody who waits for what comes, or nobody yet. */
 export type Urgency = "demand" | "background";
 
 /** Of all slots those that background work may have at a time, as long as there are others. */
 const maxBackground = 2;
+
+/**
+ * Background work lets so much time pass after somebody has waited: a program that starts reads one thing after the other,
+ * and what is decompressed between two of them keeps the second waiting. But it never waits longer than the other.
+ */
+const [quietMs, patienceMs] = [500, 5000];
 
 /** How many times in a row urgent work may pass before background work that waits. */
 const maxPasses = 8;
@@ -16,9 +24,25 @@ export class Slots {
   readonly #waiting: Record<Urgency, (() => void)[]> = { demand: [], background: [] };
   readonly #running: Record<Urgency, number> = { demand: 0, background: 0 };
   #passes = 0;
+  #lastDemandAt = Number.NEGATIVE_INFINITY;
 
   constructor(max: number) {
     this.#max = max;
+  }
+
+  /** Waits until nobody has waited for anything for a while, or that takes too long. */
+  async quiet(signal: AbortSignal): Promise<void> {
+    const giveUpAt = performance.now() + patienceMs;
+    for (;;) {
+      const now = performance.now();
+      const isWanted = this.#running.demand + this.#waiting.demand.length > 0;
+      const quietAt = (isWanted ? now : this.#lastDemandAt) + quietMs;
+      const pauseMs = Math.min(quietAt, giveUpAt) - now;
+      if (pauseMs <= 0 || signal.aborted) {
+        return;
+      }
+      await sleep(pauseMs, undefined, { signal, ref: false }).catch(() => undefined);
+    }
   }
 
   async run<T>(urgency: Urgency, work: () => Promise<T>): Promise<T> {
@@ -30,6 +54,9 @@ export class Slots {
       return await work();
     } finally {
       this.#running[urgency] -= 1;
+      if (urgency === "demand") {
+        this.#lastDemandAt = performance.now();
+      }
       this.#admit();
     }
   }

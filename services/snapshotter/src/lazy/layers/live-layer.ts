@@ -60,6 +60,7 @@ export class LiveLayer implements AsyncDisposable {
     this.#background = new BackgroundFetch({
       fetcher: this.fetcher,
       quota,
+      slots,
       signal,
       sendsWhole: () => reader.sendsWhole,
     });
