@@ -3,12 +3,13 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { openProxy } from "@oci-worker/snapshots/proxy";
 import type { Snapshotter } from "@oci-worker/snapshots/snapshotter";
+import { endLazyMounts } from "./lazy-mounts.ts";
 import { type ProcessOptions, type ProcessPeer, startProcess } from "./process.ts";
 
 const program = join(import.meta.dirname, "../../services/snapshotter/bin/oci-snapshotter");
 
 /** Every backend that journeys under a real containerd are made on: a name here is all that a new one takes. */
-export const backends = ["overlayfs", "fuse-overlayfs", "native"] as const;
+export const backends = ["overlayfs", "fuse-overlayfs", "native", "stargz"] as const;
 
 export type BackendName = (typeof backends)[number];
 
@@ -34,8 +35,8 @@ export interface SnapshotterPeer extends AsyncDisposable {
   readonly log: readonly string[];
   /** Resolves with the first line from the line `from` on that matches, of what it has logged since it was started last. */
   said(pattern: RegExp, from?: number): Promise<string>;
-  /** Ends it, by SIGTERM or as a crash would, and starts it again. */
-  restart(how: "stop" | "kill"): Promise<void>;
+  /** Ends it, by SIGTERM or as a crash would, and starts it again, with what happens `between`. */
+  restart(how: "stop" | "kill", between?: () => Promise<void>): Promise<void>;
 }
 
 export interface SnapshotterSettings {
@@ -74,11 +75,15 @@ export async function startSnapshotter(
     options.directory ?? undo.use(await mkdtempDisposable(join(tmpdir(), "snapshotter-"))).path;
   const root = join(directory, "root");
   const address = join(directory, "snapshotter.sock");
+  // What it has mounted outlives it on purpose.
+  undo.defer(() => endLazyMounts(root));
+  // Without a resolver on this socket all layers are unpacked.
+  const resolver = { OCI_WORKER_SNAPSHOTTER_RESOLVER_ADDRESS: join(directory, "resolver.sock") };
   const start = (): Promise<ProcessPeer> =>
     startProcess({
       ...snapshotterProgram({ root, address, backend, flags: ["--log-level", logLevel] }),
       ...(options.program !== undefined && { program: options.program }),
-      ...(environment && { environment }),
+      environment: { ...resolver, ...environment },
     });
   let process = await start();
   undo.defer(() => process[Symbol.asyncDispose]());
@@ -95,8 +100,9 @@ export async function startSnapshotter(
       return process.log;
     },
     said: (pattern, from) => process.said(pattern, from),
-    restart: async (how) => {
+    restart: async (how, between) => {
       await process[how]();
+      await between?.();
       process = await start();
     },
     [Symbol.asyncDispose]: () => owned.disposeAsync(),

@@ -10,6 +10,7 @@ import {
   text,
   texts,
   truth,
+  wholeNumber,
 } from "./setting.ts";
 
 describe("a setting", () => {
@@ -27,6 +28,7 @@ describe("a setting", () => {
     assert.equal(truth("sync", "true"), true);
     assert.equal(truth("sync", "false"), false);
     assert.equal(milliseconds("drain", "250", 0), 250);
+    assert.equal(wholeNumber("quota", "20000000000", 0), 20_000_000_000);
     assert.deepEqual(texts("options", "a, b"), ["a", "b"]);
     assert.deepEqual(texts("options", ["a,b"]), ["a,b"]);
   });
@@ -42,6 +44,9 @@ describe("a setting", () => {
     ["a list with nothing in a place", () => texts("key", "a,,b"), /key is "a,,b", want a list of texts/],
     ["a list of numbers", () => texts("key", [1]), /key is \[1\], want a list/],
     ["a word for a truth", () => truth("key", "yes"), /key is "yes", want true or false/],
+    ["a number below the least", () => wholeNumber("key", 0, 1), /key is 0, want a whole number from 1 on/],
+    ["a number with a unit", () => wholeNumber("key", "10GB", 0), /key is "10GB"/],
+    ["a number that is not whole", () => wholeNumber("key", 1.5, 0), /key is 1.5/],
     ["a time below the least", () => milliseconds("key", 0, 1), /key is 0, want .* from 1 to 2147483647/],
     ["a time with a unit", () => milliseconds("key", "10s", 0), /key is "10s"/],
     ["a time that no timer has", () => milliseconds("key", 2 ** 31, 0), /want .* to 2147483647/],

@@ -103,6 +103,19 @@ export function milliseconds(key: string, value: unknown, least: number): number
   return number;
 }
 
+/**
+ * A whole number, `least` or more. Digits will do, as the environment has no numbers.
+ *
+ * @throws {InvalidArgumentError} naming the key.
+ */
+export function wholeNumber(key: string, value: unknown, least: number): number {
+  const number = typeof value === "string" && /^[0-9]{1,16}$/.test(value) ? Number(value) : value;
+  if (typeof number !== "number" || !Number.isSafeInteger(number) || number < least) {
+    throw wrongSetting(key, value, `a whole number from ${least} on`);
+  }
+  return number;
+}
+
 /** One of `names`. @throws {InvalidArgumentError} naming the key. */
 export function oneOf<Name extends string>(key: string, value: unknown, names: readonly Name[]): Name {
   const name = names.find((known) => known === value);

@@ -22,6 +22,15 @@ describe("parseConfig", () => {
       mountOptions: ["xino=off"],
       upperdirLabel: true,
       drainTimeoutMs: 0,
+      lazyMode: "erofs-loop",
+      lazyCacheQuotaBytes: 1000,
+      lazyPrefetch: false,
+      lazyPrefetchTimeoutMs: 1,
+      lazyBackgroundFetch: false,
+      lazyFetchTimeoutMs: 2,
+      lazyOpenTimeoutMs: 3,
+      lazyAllowUnverified: true,
+      lazyMaxConcurrentFetches: 4,
     } as const;
     assert.deepEqual(parseConfig(config), config);
     assert.deepEqual(Object.keys(config), Object.keys(defaults));
@@ -88,6 +97,10 @@ describe("parseConfig", () => {
     { mountOptions: ["metacopy=on"] },
     { mountOptions: ["uidmap=0:0:1"] },
     { upperdirLabel: 1 },
+    { lazyMode: "overlay" },
+    { lazyCacheQuotaBytes: "10GB" },
+    { lazyOpenTimeoutMs: 0 },
+    { lazyMaxConcurrentFetches: 0 },
     { drainTimeoutMs: -1 },
     { drainTimeoutMs: 1.5 },
     { drainTimeoutMs: "10s" },

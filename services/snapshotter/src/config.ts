@@ -8,11 +8,13 @@ import {
   text,
   texts,
   truth,
+  wholeNumber,
   wrongSetting,
 } from "@oci-worker/daemon/setting";
 import { type BackendName, backendNames } from "./backends/backend.ts";
 import { preference } from "./backends/choose.ts";
 import { objectionTo } from "./backends/overlayfs/mount-options.ts";
+import { type MountMode, mountModes } from "./lazy/kernel/layer-mounter.ts";
 
 /** Every name that `--snapshotter` knows. */
 const snapshotterNames = ["auto", ...backendNames] as const;
@@ -36,7 +38,7 @@ export interface Config {
   readonly client: string | undefined;
   /** Whether other clients than that one may change snapshots: each one's garbage collector deletes the others'. */
   readonly allowSeveralClients: boolean;
-  /** Path of the resolver's unix socket, which `stargz` asks where layers are; undefined for none. */
+  /** Path of the resolver's unix socket, which `stargz` asks where layers are; undefined for none, and no lazy layers. */
   readonly resolverAddress: string | undefined;
   /** Least level of the lines that are logged. At `debug` each call is one. */
   readonly logLevel: string;
@@ -54,6 +56,24 @@ export interface Config {
   readonly upperdirLabel: boolean;
   /** How long calls in flight may go on after SIGTERM. */
   readonly drainTimeoutMs: number;
+  /** How `stargz` mounts layers: `auto` takes the first of the modes that runs here. */
+  readonly lazyMode: MountMode | "auto";
+  /** How much of lazy layers is kept on disk; what was used last is kept longest. Undefined: all that was fetched. */
+  readonly lazyCacheQuotaBytes: number | undefined;
+  /** Whether what an image says that it needs at its start is fetched before a container is. */
+  readonly lazyPrefetch: boolean;
+  /** How long the start of a container waits for that. */
+  readonly lazyPrefetchTimeoutMs: number;
+  /** Whether the rest of a layer is fetched while nobody waits. */
+  readonly lazyBackgroundFetch: boolean;
+  /** How long a read waits for registries that give nothing, before it fails with EIO. */
+  readonly lazyFetchTimeoutMs: number;
+  /** How long a prepare waits for a layer, before the client is told to unpack it. */
+  readonly lazyOpenTimeoutMs: number;
+  /** Whether layers are read lazily of which no label says the digest of their table of contents. */
+  readonly lazyAllowUnverified: boolean;
+  /** Requests to registries at a time. */
+  readonly lazyMaxConcurrentFetches: number;
 }
 
 export const defaults: Config = {
@@ -69,6 +89,15 @@ export const defaults: Config = {
   mountOptions: [],
   upperdirLabel: false,
   drainTimeoutMs: 10_000,
+  lazyMode: "auto",
+  lazyCacheQuotaBytes: undefined,
+  lazyPrefetch: true,
+  lazyPrefetchTimeoutMs: 10_000,
+  lazyBackgroundFetch: true,
+  lazyFetchTimeoutMs: 60_000,
+  lazyOpenTimeoutMs: 30_000,
+  lazyAllowUnverified: false,
+  lazyMaxConcurrentFetches: 8,
 };
 
 /**
@@ -99,6 +128,30 @@ export function parseConfig(raw: Readonly<Record<string, unknown>>): Config {
     mountOptions: mountOptions("mountOptions", raw["mountOptions"] ?? defaults.mountOptions),
     upperdirLabel: truth("upperdirLabel", raw["upperdirLabel"] ?? defaults.upperdirLabel),
     drainTimeoutMs: milliseconds("drainTimeoutMs", raw["drainTimeoutMs"] ?? defaults.drainTimeoutMs, 0),
+    ...lazySettings((key) => raw[key] ?? defaults[key]),
+  };
+}
+
+type LazyKey = Extract<keyof Config, `lazy${string}`>;
+
+function lazySettings(settingOf: (key: LazyKey) => unknown): Pick<Config, LazyKey> {
+  const truthOf = (key: LazyKey) => truth(key, settingOf(key));
+  const timeout = (key: LazyKey) => milliseconds(key, settingOf(key), 1);
+  const quota = settingOf("lazyCacheQuotaBytes");
+  return {
+    lazyMode: oneOf("lazyMode", settingOf("lazyMode"), ["auto", ...mountModes]),
+    lazyCacheQuotaBytes: quota === undefined ? undefined : wholeNumber("lazyCacheQuotaBytes", quota, 0),
+    lazyPrefetch: truthOf("lazyPrefetch"),
+    lazyPrefetchTimeoutMs: timeout("lazyPrefetchTimeoutMs"),
+    lazyBackgroundFetch: truthOf("lazyBackgroundFetch"),
+    lazyFetchTimeoutMs: timeout("lazyFetchTimeoutMs"),
+    lazyOpenTimeoutMs: timeout("lazyOpenTimeoutMs"),
+    lazyAllowUnverified: truthOf("lazyAllowUnverified"),
+    lazyMaxConcurrentFetches: wholeNumber(
+      "lazyMaxConcurrentFetches",
+      settingOf("lazyMaxConcurrentFetches"),
+      1,
+    ),
   };
 }
 

@@ -71,13 +71,17 @@ describe("the README", () => {
 describe("the environment", () => {
   const variable = (key: string) => variableFor("OCI_WORKER_SNAPSHOTTER_", key);
 
+  /** For keys without a default that are no paths. */
+  const examples: Partial<Config> = { lazyCacheQuotaBytes: 1000 };
+
   for (const key of keys) {
     test(`sets ${key} by ${variable(key)}`, () => {
-      const value = inEnvironment(defaults[key] ?? "/a/value");
+      const example = defaults[key] ?? examples[key] ?? "/a/value";
+      const value = inEnvironment(example);
       const { settings } = parseFlags([], { [variable(key)]: value });
       // A list without anything in it is said by no variable.
       assert.deepEqual(settings, value === "" ? {} : { [key]: value });
-      assert.deepEqual(parseConfig(settings)[key], defaults[key] ?? value);
+      assert.deepEqual(parseConfig(settings)[key], example);
     });
   }
 });

@@ -10,13 +10,21 @@ const traits = {
   native: { canRebase: false, holdsWholeTrees: true },
   overlayfs: { canRebase: true, holdsWholeTrees: false },
   "fuse-overlayfs": { canRebase: true, holdsWholeTrees: false },
+  stargz: { canRebase: true, holdsWholeTrees: false },
 } as const;
 
-for (const backend of ["native", "overlayfs", "fuse-overlayfs"] as const) {
+for (const backend of ["native", "overlayfs", "fuse-overlayfs", "stargz"] as const) {
   conformance(backend, traits[backend], async (root) => {
     const log = pino({ level: "silent" });
     await using undo = new AsyncDisposableStack();
-    const config = { ...defaults, root, snapshotter: backend, address: join(root, "snapshotter.sock") };
+    const config = {
+      ...defaults,
+      root,
+      snapshotter: backend,
+      address: join(root, "snapshotter.sock"),
+      // Of stargz; with nobody there all layers are unpacked.
+      resolverAddress: join(root, "resolver.sock"),
+    };
     const store = undo.use(await openSnapshotter(config, log));
     undo.use(await serveSnapshotter(config, store, log));
     const snapshotter = undo.use(openProxy(config.address, { snapshotter: backend }));

@@ -340,13 +340,12 @@ describe("DirectoryStore", () => {
       await assert.rejects(openAt(root, { snapshotter: "auto" }), FailedPreconditionError);
     }));
 
-  test("says that it does not have stargz, and makes nothing", () =>
+  test("refuses stargz without a resolver to ask", () =>
     withRoot(async (root) => {
       await assert.rejects(
         openAt(root, { snapshotter: "stargz" }),
-        (error) => error instanceof UnimplementedError && error.message.includes("stargz"),
+        (error) => error instanceof FailedPreconditionError && error.message.includes("resolverAddress"),
       );
-      await assert.rejects(stat(root), { code: "ENOENT" });
     }));
 
   test("refuses directories without metadata, which it would take for rubbish", () =>

@@ -1,9 +1,8 @@
 import { chmod, mkdir } from "node:fs/promises";
 import { join } from "node:path";
-import { FailedPreconditionError, UnimplementedError } from "@oci-worker/errdefs";
+import { FailedPreconditionError } from "@oci-worker/errdefs";
 import type { Logger } from "pino";
 import type { Config } from "../config.ts";
-import type { LayerMounts, LazyLayers } from "../lazy/lazy-layers.ts";
 import { Metastore } from "../metastore/metastore.ts";
 import { Trees } from "../trees/trees.ts";
 import { type BackendName, backendNames, type Probe } from "./backend.ts";
@@ -16,39 +15,24 @@ import { Native } from "./native/native.ts";
 import { probeOverlayfs } from "./overlayfs/probe.ts";
 import { SnapshotDirectories, snapshotsIn } from "./snapshot-directories.ts";
 import { LazyMounts } from "./stargz/lazy-mounts.ts";
+import { type LazyParts, openLazyParts } from "./stargz/open-lazy-parts.ts";
 import { RemoteSnapshots } from "./stargz/remote-snapshots.ts";
 import { Stargz } from "./stargz/stargz.ts";
-
-/** What opens layers that nobody has unpacked, and mounts them. */
-export interface LazyParts extends AsyncDisposable {
-  readonly layers: LazyLayers;
-  readonly mounts: LayerMounts;
-  /** How long a prepare waits for a layer before the client is told to unpack it. */
-  readonly openTimeoutMs: number;
-}
 
 /**
  * Opens the snapshotter on `root`, with the backend that {@link chooseBackend} settles on. The caller holds the lock
  * of the root.
  *
- * @param openLazyParts what stargz needs besides; undefined: there is none.
+ * @param openParts opens what stargz needs besides.
  * @throws {FailedPreconditionError} if the backend cannot run on this host, or the root belongs to something else.
  * @throws {DataLossError} if the metadata is damaged, or gone.
  */
 export async function openSnapshotter(
-  config: Pick<
-    Config,
-    "root" | "snapshotter" | "autoExclude" | "syncOnCommit" | "mountOptions" | "upperdirLabel"
-  >,
+  config: Config,
   log: Logger,
-  openLazyParts?: () => Promise<LazyParts>,
+  openParts: (config: Config, log: Logger) => Promise<LazyParts> = openLazyParts,
 ): Promise<DirectoryStore> {
   const { root, snapshotter: wanted, syncOnCommit } = config;
-  if (wanted === "stargz" && openLazyParts === undefined) {
-    throw new UnimplementedError(
-      "Cannot start snapshotter stargz: this version does not have it, want auto, overlayfs, fuse-overlayfs or native",
-    );
-  }
   await mkdir(root, { recursive: true, mode: 0o700 });
   // Whoever can enter it can run the set-user-ID programs of every image in it (CVE-2021-41103).
   await chmod(root, 0o700);
@@ -86,7 +70,7 @@ export async function openSnapshotter(
   await metastore.setBackend(backend.name);
   const { lastID } = metastore;
   const isLive = (id: number) => metastore.has(id);
-  const lazy = backend.name === "stargz" ? undo.use(await openLazyParts?.()) : undefined;
+  const lazy = backend.name === "stargz" ? undo.use(await openParts(config, log)) : undefined;
   const lazyMounts = lazy && (await LazyMounts.open({ ...lazy, snapshots: snapshotsIn(root), log }));
   const directories = await SnapshotDirectories.open({
     root,

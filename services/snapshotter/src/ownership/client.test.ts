@@ -10,6 +10,8 @@ describe("keySchemeOf", () => {
     ["name_space-1/3/a/b/../c", "containerd"],
     ["sha256:0b1c", "own"],
     ["result-abc", "own"],
+    [`sha256:${"0b1c".repeat(16)}`, undefined],
+    [`sha256:${"0b1c".repeat(16)} on 7`, undefined],
     ["../../etc/passwd", "own"],
     ["a/b/c", "own"],
     ["a/0/c", "own"],

@@ -15,9 +15,15 @@ export interface Client {
 /** A name space as containerd has it (its identifiers), and the sequence number of one of its snapshots. */
 const containerdKey = /^[A-Za-z0-9]+(?:[._-][A-Za-z0-9]+)*\/[1-9][0-9]*\/./;
 
-/** How the client makes keys that uses this one. */
-export function keySchemeOf(key: string): KeyScheme {
-  return containerdKey.test(key) ? "containerd" : "own";
+/** The chain id of a layer, which is what a snapshot is called that nobody has to unpack, by whomever it was asked for. */
+const chainID = /^sha256:[0-9a-f]{64}(?: on |$)/;
+
+/** How the client makes keys that uses this one; undefined if anybody may use it. */
+export function keySchemeOf(key: string): KeyScheme | undefined {
+  if (containerdKey.test(key)) {
+    return "containerd";
+  }
+  return chainID.test(key) ? undefined : "own";
 }
 
 /** The client that the root with a stored `text` belongs to; undefined if it is not for us to understand. */

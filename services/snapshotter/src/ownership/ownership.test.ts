@@ -3,11 +3,17 @@ import { mkdtempDisposable } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, test } from "node:test";
-import { FailedPreconditionError, InvalidArgumentError, NotFoundError } from "@oci-worker/errdefs";
+import {
+  AlreadyExistsError,
+  FailedPreconditionError,
+  InvalidArgumentError,
+  NotFoundError,
+} from "@oci-worker/errdefs";
 import { openProxy } from "@oci-worker/snapshots/proxy";
 import type { Snapshotter } from "@oci-worker/snapshots/snapshotter";
 import { pino } from "pino";
 import { openSnapshotter } from "../backends/open.ts";
+import { digestLabel, FakeLayers } from "../backends/stargz/fake-layers.ts";
 import { type Config, defaults } from "../config.ts";
 import { serveSnapshotter } from "../server.ts";
 import { Ownership } from "./ownership.ts";
@@ -19,19 +25,20 @@ interface Scene {
   run(
     settings: Partial<Config>,
     use: (by: (name: string) => Snapshotter, lines: readonly Line[]) => Promise<void>,
+    layers?: FakeLayers,
   ): Promise<void>;
 }
 
 async function withScene(use: (scene: Scene) => Promise<void>): Promise<void> {
   await using directory = await mkdtempDisposable(join(tmpdir(), "ownership-"));
-  const run: Scene["run"] = async (settings, useOnce) => {
+  const run: Scene["run"] = async (settings, useOnce, layers) => {
     await using undo = new AsyncDisposableStack();
     const lines: Line[] = [];
     const log = pino({ level: "info" }, { write: (line) => void lines.push(JSON.parse(line)) });
     const address = join(directory.path, "s.sock");
     const root = join(directory.path, "root");
     const config: Config = { ...defaults, address, root, snapshotter: "native", ...settings };
-    const snapshotter = undo.use(await openSnapshotter(config, log));
+    const snapshotter = undo.use(await openSnapshotter(config, log, layers?.parts()));
     const ownership = new Ownership({ ...config, record: snapshotter.ownerRecord, log });
     undo.use(await serveSnapshotter({ ...config, ownership }, snapshotter, log));
     await useOnce((name) => undo.use(openProxy(address, { snapshotter: name })), lines);
@@ -51,6 +58,25 @@ function changes(of: Snapshotter): Readonly<Record<string, () => Promise<unknown
 }
 
 describe("a root", () => {
+  test("is its client's who was told that a layer is in place, and others may call that by its name", () =>
+    withScene(async ({ run }) => {
+      const layers = new FakeLayers();
+      const chainID = `sha256:${"0b1c".repeat(16)}`;
+      const labels = { "containerd.io/snapshot.ref": chainID, [digestLabel]: "digest" };
+      await run(
+        { snapshotter: "stargz" },
+        async (by) => {
+          const client = by("ours");
+          await assert.rejects(client.prepare("k8s.io/1/extract", undefined, labels), AlreadyExistsError);
+          await assert.rejects(by("other").remove(chainID), FailedPreconditionError);
+          await client.remove(chainID);
+          await client.prepare("k8s.io/2/key", undefined, {});
+          await client.cleanup();
+        },
+        layers,
+      );
+    }));
+
   test("is its client's, and changes by another one are refused with the way to a second instance", () =>
     withScene(({ run }) =>
       run({}, async (by, lines) => {

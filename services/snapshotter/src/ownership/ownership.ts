@@ -1,4 +1,4 @@
-import { FailedPreconditionError, InvalidArgumentError } from "@oci-worker/errdefs";
+import { AlreadyExistsError, FailedPreconditionError, InvalidArgumentError } from "@oci-worker/errdefs";
 import type { Logger } from "pino";
 import { quote } from "../metastore/key.ts";
 import type { Client, KeyScheme } from "./client.ts";
@@ -88,6 +88,12 @@ export class Ownership {
       const result = await run();
       await this.#keep();
       return result;
+    } catch (error) {
+      // So is a client told that its layer is in place, which it need not unpack.
+      if (error instanceof AlreadyExistsError) {
+        await this.#keep();
+      }
+      throw error;
     } finally {
       this.#pending -= 1;
       if (this.#pending === 0 && !this.#isRecorded) {

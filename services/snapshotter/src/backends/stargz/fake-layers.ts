@@ -10,7 +10,7 @@ import type {
   LazyLayers,
   OpenedLayer,
 } from "../../lazy/lazy-layers.ts";
-import type { LazyParts } from "../open.ts";
+import type { LazyParts } from "./open-lazy-parts.ts";
 
 export const digestLabel = "containerd.io/snapshot/remote/stargz.digest";
 

@@ -1,6 +1,6 @@
 import { existsSync, readdirSync, realpathSync } from "node:fs";
 import { basename, dirname } from "node:path";
-import { NotFoundError, UnavailableError } from "@oci-worker/errdefs";
+import { NotFoundError, ServiceError, UnavailableError } from "@oci-worker/errdefs";
 import { readMountInfo } from "@oci-worker/mounts/mountinfo";
 import type { Logger } from "pino";
 import type { LayerIdentity, LayerMounts, LazyLayers, OpenedLayer } from "../../lazy/lazy-layers.ts";
@@ -130,7 +130,7 @@ export class LazyMounts implements OwnMounts {
     try {
       await layers.forget(number ?? (await layers.reopen(layer)).number);
     } catch (error) {
-      if (!(error instanceof NotFoundError)) {
+      if (!isNotFound(error)) {
         log.warn({ digest: layer.digest, err: error }, "lazy layer that nobody shows not forgotten");
       }
     }
@@ -191,7 +191,7 @@ export class LazyMounts implements OwnMounts {
     try {
       return await layers.reopen(noted);
     } catch (error) {
-      if (!(error instanceof NotFoundError)) {
+      if (!isNotFound(error)) {
         throw error;
       }
     }
@@ -224,6 +224,10 @@ export class LazyMounts implements OwnMounts {
   #targetOf(id: number): string {
     return contentOf(this.#directoryOf(id));
   }
+}
+
+function isNotFound(error: unknown): boolean {
+  return error instanceof ServiceError && error.reason === "NOT_FOUND";
 }
 
 function isSame(one: LayerIdentity | undefined, other: LayerIdentity): boolean {

@@ -247,6 +247,10 @@ async function endThread({ ended, stopped, mountPoint }: DeviceThread): Promise<
   Atomics.store(stopped, 0, 1);
   // It waits for the kernel: only a request wakes it. Somebody else has to ask, one who may wait for the answer.
   const name = join(mountPoint, `wake-${randomUUID()}`);
-  execFile("stat", [name], { timeout: 10_000, killSignal: "SIGKILL" }, () => undefined);
+  const gone = Promise.withResolvers<void>();
+  const asking = execFile("stat", [name], () => gone.resolve());
   await ended;
+  // Nobody answers it any more, and while it waits the mount is in use.
+  asking.kill("SIGKILL");
+  await gone.promise;
 }

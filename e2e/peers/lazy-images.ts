@@ -1,0 +1,154 @@
+import { once } from "node:events";
+import { type AddressInfo, createServer, connect as dial, type Server, type Socket } from "node:net";
+import { type BuildOptions, buildLayer } from "@oci-worker/estargz/build";
+import { type TarMember, writeTar } from "@oci-worker/layer/tar/writer";
+import { chainIDs } from "@oci-worker/oci/chain-id";
+import { type ContainerdPeer, proxied, startContainerd } from "./containerd.ts";
+import { assembleImage, type ImageLayerContent, layerOf, programs } from "./image.ts";
+import { pushTo } from "./pushed-image.ts";
+import { startRegistry } from "./registry.ts";
+import { startResolver } from "./resolver.ts";
+import { type SnapshotterPeer, startSnapshotter } from "./snapshotter.ts";
+import { runStargz } from "./stargz.ts";
+
+/** A layer of `members` that can be read in parts. */
+export async function lazyLayerOf(
+  members: Iterable<TarMember>,
+  options: BuildOptions = {},
+): Promise<ImageLayerContent> {
+  const archive = Buffer.concat(await Array.fromAsync(writeTar(members)));
+  const written: Buffer[] = [];
+  const { mediaType, digest, sizeBytes, annotations, diffID } = await buildLayer(
+    { pieces: [archive], sizeBytes: archive.length },
+    async (bytes) => written.push(bytes),
+    options,
+  );
+  return {
+    blob: Buffer.concat(written),
+    descriptor: { mediaType, digest, size: sizeBytes, annotations },
+    diffID,
+  };
+}
+
+/** A way to a server that can be cut and mended. */
+export interface Line extends AsyncDisposable {
+  /** Address and port of this end of it. */
+  readonly host: string;
+  /** Refuses connections, and ends those that there are. */
+  cut(): Promise<void>;
+  mend(): Promise<void>;
+}
+
+/** Lays a line to `host`, an address and port. */
+export async function layLine(host: string): Promise<Line> {
+  const [address = "", port = ""] = host.split(":");
+  const sockets = new Set<Socket>();
+  const keep = (socket: Socket) => {
+    sockets.add(socket);
+    socket.on("error", () => undefined).on("close", () => sockets.delete(socket));
+    return socket;
+  };
+  let server: Server | undefined;
+  const listen = async (on: number): Promise<number> => {
+    server = createServer((near) => {
+      const far = keep(dial(Number(port), address));
+      keep(near).pipe(far).pipe(near);
+      near.on("close", () => far.destroy());
+      far.on("close", () => near.destroy());
+    });
+    server.listen(on, "127.0.0.1");
+    await once(server, "listening");
+    return (server.address() as AddressInfo).port;
+  };
+  const cut = async () => {
+    const closing = server === undefined ? undefined : once(server, "close");
+    server?.close();
+    server = undefined;
+    for (const socket of sockets) {
+      socket.destroy();
+    }
+    await closing;
+  };
+  const own = await listen(0);
+  return {
+    host: `127.0.0.1:${own}`,
+    cut,
+    mend: async () => void (await listen(own)),
+    [Symbol.asyncDispose]: cut,
+  };
+}
+
+export interface LazyOptions {
+  /** What the upper layer of the image has; the lower one has programs. */
+  readonly members: readonly TarMember[];
+  /** Who makes the layers. */
+  readonly madeBy?: "us" | "stargz-snapshotter";
+  readonly build?: BuildOptions;
+  /** Settings of the snapshotter, as variables of its environment have them. */
+  readonly settings?: Readonly<Record<string, string>>;
+}
+
+/** A containerd on our snapshotter, and a registry with an image whose layers need not be unpacked. */
+export interface LazyContainerd {
+  readonly containerd: ContainerdPeer;
+  readonly snapshotter: SnapshotterPeer;
+  /** The way that the snapshotter has to the registry. */
+  readonly line: Line;
+  /** Name of the image; beside it there is `test/ordinary:1` with the same content, that cannot be read in parts. */
+  readonly image: string;
+  /** Names of the snapshots of its layers, the lowest first. */
+  readonly chain: readonly string[];
+  /** Pulls the image as stargz-snapshotter's client does. */
+  rpull(): Promise<void>;
+  /** Runs a command in a container of the image that is gone afterwards, and gives what it prints. */
+  run(id: string, ...command: string[]): Promise<string>;
+}
+
+/** Has `use` work with such a containerd, and ends and unmounts it all afterwards. */
+export async function withLazyContainerd(
+  { members, madeBy = "us", build = { chunkBytes: 65_536 }, settings = {} }: LazyOptions,
+  use: (on: LazyContainerd) => Promise<void>,
+): Promise<void> {
+  await using registry = await startRegistry();
+  await using line = await layLine(registry.host);
+  const layers = [await lazyLayerOf(await programs(), build), await lazyLayerOf(members, build)];
+  const assembled = assembleImage(layers);
+  await pushTo(registry, assembled, "test/lazy");
+  await pushTo(
+    registry,
+    assembleImage([await layerOf(await programs()), await layerOf(members)]),
+    "test/ordinary",
+  );
+  const name = `${line.host}/test/lazy:1`;
+  const image = madeBy === "us" ? name : await converted(name, `${line.host}/test/converted:1`);
+  await using resolver = await startResolver();
+  const environment = Object.fromEntries(
+    Object.entries({ resolver_address: resolver.address, ...settings }).map(([key, value]) => [
+      `OCI_WORKER_SNAPSHOTTER_${key.toUpperCase()}`,
+      value,
+    ]),
+  );
+  await using snapshotter = await startSnapshotter("stargz", { environment });
+  await using containerd = await startContainerd(snapshotter.address);
+  await use({
+    containerd,
+    snapshotter,
+    line,
+    image,
+    chain: chainIDs(assembled.diffIDs),
+    rpull: async () => {
+      await runStargz(containerd, "images", "rpull", "--plain-http", "--snapshotter", proxied, image);
+    },
+    run: (id, ...command) =>
+      containerd.ctrAtLast("run", "--rm", "--snapshotter", proxied, image, id, ...command),
+  });
+}
+
+/** Has stargz-snapshotter make an image of its own kind of `source`, and push it as `target`. */
+async function converted(source: string, target: string): Promise<string> {
+  await using containerd = await startContainerd();
+  await containerd.ctr("content", "fetch", "--plain-http", source);
+  await runStargz(containerd, "images", "convert", "--oci", "--estargz", source, target);
+  await runStargz(containerd, "images", "push", "--plain-http", target);
+  return target;
+}
