@@ -98,6 +98,7 @@ describe("parseConfig", () => {
     { mountOptions: ["uidmap=0:0:1"] },
     { upperdirLabel: 1 },
     { lazyMode: "overlay" },
+    { lazyMode: "fuse" },
     { lazyCacheQuotaBytes: "10GB" },
     { lazyOpenTimeoutMs: 0 },
     { lazyMaxConcurrentFetches: 0 },

@@ -14,12 +14,14 @@ import {
 import { type BackendName, backendNames } from "./backends/backend.ts";
 import { preference } from "./backends/choose.ts";
 import { objectionTo } from "./backends/overlayfs/mount-options.ts";
-import { type MountMode, mountModes } from "./lazy/kernel/layer-mounter.ts";
 
 /** Every name that `--snapshotter` knows. */
 const snapshotterNames = ["auto", ...backendNames] as const;
 
 export type SnapshotterName = (typeof snapshotterNames)[number];
+
+/** Ways to mount lazy layers. `fuse` is none of them yet: nobody serves the files of a layer mounted so. */
+const lazyModes = ["auto", "erofs", "erofs-loop"] as const;
 
 /** Everything that an operator can set, checked. Units are in the names. */
 export interface Config {
@@ -57,7 +59,7 @@ export interface Config {
   /** How long calls in flight may go on after SIGTERM. */
   readonly drainTimeoutMs: number;
   /** How `stargz` mounts layers: `auto` takes the first of the modes that runs here. */
-  readonly lazyMode: MountMode | "auto";
+  readonly lazyMode: (typeof lazyModes)[number];
   /** How much of lazy layers is kept on disk; what was used last is kept longest. Undefined: all that was fetched. */
   readonly lazyCacheQuotaBytes: number | undefined;
   /** Whether what an image says that it needs at its start is fetched before a container is. */
@@ -139,7 +141,7 @@ function lazySettings(settingOf: (key: LazyKey) => unknown): Pick<Config, LazyKe
   const timeout = (key: LazyKey) => milliseconds(key, settingOf(key), 1);
   const quota = settingOf("lazyCacheQuotaBytes");
   return {
-    lazyMode: oneOf("lazyMode", settingOf("lazyMode"), ["auto", ...mountModes]),
+    lazyMode: oneOf("lazyMode", settingOf("lazyMode"), lazyModes),
     lazyCacheQuotaBytes: quota === undefined ? undefined : wholeNumber("lazyCacheQuotaBytes", quota, 0),
     lazyPrefetch: truthOf("lazyPrefetch"),
     lazyPrefetchTimeoutMs: timeout("lazyPrefetchTimeoutMs"),
