@@ -1,4 +1,4 @@
-import { NotFoundError } from "@oci-worker/errdefs";
+import { NotFoundError, UnavailableError } from "@oci-worker/errdefs";
 import type { Digest } from "@oci-worker/oci/digest";
 import { formatReference } from "@oci-worker/oci/reference";
 import type { BlobPlace } from "@oci-worker/registry/blob-place";
@@ -15,17 +15,28 @@ export interface LayerPlaces {
   readonly places: readonly BlobPlace[];
 }
 
+/** It asks nobody else for that, so it is there or it is not. */
+const resolverTimeoutMs = 5000;
+
 /**
  * Asks the resolver where the layer is that a snapshot with `labels` is for.
  *
  * @throws {NotFoundError} if it is nowhere, with what is wrong with the labels.
+ * @throws {UnavailableError} if the resolver does not answer within five seconds.
  */
 export async function layerPlaces(
   labels: Readonly<Record<string, string>>,
   { sources, registry }: { readonly sources: SourceClient; readonly registry: RegistryClient },
   signal: AbortSignal,
 ): Promise<LayerPlaces> {
-  const answer = await sources.sourcesOf(labels, signal);
+  const silence = AbortSignal.timeout(resolverTimeoutMs);
+  const answer = await sources
+    .sourcesOf(labels, AbortSignal.any([signal, silence]))
+    .catch((error: unknown) => {
+      throw silence.aborted && !signal.aborted
+        ? new UnavailableError(`Cannot find layer: the resolver has not answered for ${resolverTimeoutMs} ms`)
+        : error;
+    });
   const [first] = answer.sources;
   if (first === undefined) {
     const reasons = answer.skipped.map(({ label, message }) => `${label}: ${message}`);
