@@ -8,6 +8,7 @@ import { chainIDs } from "@oci-worker/oci/chain-id";
 import { openProxy } from "@oci-worker/snapshots/proxy";
 import type { Snapshotter } from "@oci-worker/snapshots/snapshotter";
 import type { ImageLayerContent } from "../../e2e/peers/image.ts";
+import { endLazyMounts } from "../../e2e/peers/lazy-mounts.ts";
 import { type ProcessOptions, type ProcessPeer, startProcess } from "../../e2e/peers/process.ts";
 import { startResolver } from "../../e2e/peers/resolver.ts";
 import type { GoProgram } from "../go-program.ts";
@@ -82,6 +83,8 @@ async function startSubject(
   const address = join(directory, "s.sock");
   const root = join(directory, "root");
   undo.defer(async () => void (await unmountBeneath(directory)));
+  // What outlives it on purpose, for the next one.
+  undo.defer(() => endLazyMounts(root));
   const process = undo.use(
     await startProcess(await describe(directory, ["--root", root, "--address", address])),
   );
