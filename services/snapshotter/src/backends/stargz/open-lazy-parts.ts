@@ -39,7 +39,7 @@ export async function openLazyParts(config: Config, log: Logger): Promise<LazyPa
   }
   const settings = lazySettings(config);
   const layers = undo.use(await LazyLayers.open({ root: directory, settings, resolverAddress }, log));
-  mounts.serveWith((device) => layers.serve({ ...device, mountPoint: join(directory, "blobs") }));
+  mounts.serveWith((device) => layers.serve(device));
   const owned = undo.move();
   return { layers, mounts, openTimeoutMs, [Symbol.asyncDispose]: () => owned.disposeAsync() };
 }

@@ -13,6 +13,7 @@ export class WaitingReads {
   readonly #fetcherOf: (layer: number) => LayerFetcher | undefined;
   readonly #onFailure: (layer: number, error: Error) => void;
   readonly #waiting = new Set<bigint>();
+  #isClosed = false;
 
   /** @param fd the FUSE device. */
   constructor(
@@ -26,6 +27,9 @@ export class WaitingReads {
   }
 
   async answer({ layer, offset, size, unique }: MissedRead): Promise<void> {
+    if (this.#isClosed) {
+      return;
+    }
     this.#waiting.add(unique);
     let [reply, result] = [readReply(0), -errno.EIO as number];
     try {
@@ -47,6 +51,12 @@ export class WaitingReads {
     if (this.#waiting.delete(unique)) {
       answerRead(this.#fd, unique, readReply(0), -errno.EINTR);
     }
+  }
+
+  /** Answers nothing any more: the descriptor may be another file's soon. */
+  close(): void {
+    this.#isClosed = true;
+    this.#waiting.clear();
   }
 
   async #read(fetcher: LayerFetcher, offset: number, size: number, reply: Buffer): Promise<number> {

@@ -26,8 +26,8 @@ export class ErofsMounter implements LayerMounter {
   }
 
   serveWith(serve: ServeDevice): void {
-    const { fd, isAdopted } = this.#blobs;
-    this.#serving = serve({ kind: "blobs", fd, isAdopted });
+    const { fd, target, isAdopted } = this.#blobs;
+    this.#serving = serve({ kind: "blobs", fd, target, isAdopted });
   }
 
   async mountLayer(layer: LayerToMount, target: string): Promise<void> {

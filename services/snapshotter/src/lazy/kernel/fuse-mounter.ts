@@ -69,7 +69,14 @@ export class FuseMounter implements LayerMounter {
     if (layer === undefined) {
       return;
     }
-    await serve({ kind: "layer", fd, isAdopted, layerNumber: layer.number, metaPath: layer.metaPath });
+    await serve({
+      kind: "layer",
+      fd,
+      target,
+      isAdopted,
+      layerNumber: layer.number,
+      metaPath: layer.metaPath,
+    });
     if (hasEnded(fd)) {
       if (this.#served.get(target)?.mount === mount) {
         this.#served.delete(target);

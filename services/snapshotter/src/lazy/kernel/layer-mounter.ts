@@ -19,6 +19,8 @@ export interface LayerToMount {
 /** A FUSE device on which requests come that somebody has to answer. */
 export type ServedDevice = {
   readonly fd: number;
+  /** Where it is mounted. */
+  readonly target: string;
   /** Requests that an earlier process has not answered are still waiting. */
   readonly isAdopted: boolean;
 } & (

@@ -1,14 +1,23 @@
-// The thread that serves the FUSE device. It blocks in the kernel and never comes to its event loop.
+// A thread that serves a FUSE device. It blocks in the kernel and never comes to its event loop.
 import { receiveMessageOnPort, workerData } from "node:worker_threads";
 import { serveFileSystem } from "@oci-worker/fuse/serve";
 import { BlobFiles } from "../device/blob-files.ts";
+import { LayerFiles } from "../device/layer-files.ts";
+import type { MissedRead } from "../device/missed-read.ts";
 import type { DeviceThreadData, FromDevice, ToDevice } from "./messages.ts";
 
-const { fd, fetcher, stopped } = workerData as DeviceThreadData;
+const { device, fetcher, stopped } = workerData as DeviceThreadData;
 const tell = (message: FromDevice) => fetcher.postMessage(message);
-const files = new BlobFiles({ onMiss: (missed) => tell({ missed }) });
+const onMiss = (missed: MissedRead) => tell({ missed });
+const files =
+  device.kind === "blobs"
+    ? new BlobFiles({ onMiss })
+    : new LayerFiles(device.metaPath, { onMiss, onInterrupt: (interrupted) => tell({ interrupted }) });
 
-serveFileSystem(fd, files, { isStopped: () => Atomics.load(stopped, 0) === 1, beforeRequest: takeNews });
+serveFileSystem(device.fd, files, {
+  isStopped: () => Atomics.load(stopped, 0) === 1,
+  beforeRequest: takeNews,
+});
 
 /** Layers that have come and gone since the last request. */
 function takeNews(): void {

@@ -7,9 +7,10 @@ import { UnavailableError } from "@oci-worker/errdefs";
 import { resendUnanswered } from "@oci-worker/fuse/device";
 import type { Logger } from "pino";
 import { errorOf } from "../../trees/jobs.ts";
+import type { ServedDevice } from "../kernel/layer-mounter.ts";
 import type { LayerIdentity, LazySettings, OpenedLayer } from "./layer-set.ts";
 import type { LayerStatus } from "./layer-status.ts";
-import type { DeviceThreadData, FromLazyThread, LazyCalls, LazyThreadData, ServedBy } from "./messages.ts";
+import type { DeviceThreadData, FromLazyThread, LazyCalls, LazyThreadData } from "./messages.ts";
 
 export type { LayerIdentity, LayerStatus, LazySettings, OpenedLayer };
 
@@ -33,20 +34,12 @@ export interface LazyLayersOptions {
   readonly resolverAddress: string;
 }
 
-/** A FUSE device, and where it is mounted. */
-export interface BlobsDevice {
-  readonly fd: number;
-  /** Whether an earlier process has served it. */
-  readonly isAdopted: boolean;
-  readonly mountPoint: string;
-}
-
 /** A thread that serves a device. */
 interface DeviceThread {
   readonly ended: Promise<void>;
   readonly stopped: Int32Array<SharedArrayBuffer>;
   /** Somewhere to look a name up, which wakes it. */
-  readonly mountPoint: string;
+  readonly target: string;
 }
 
 /**
@@ -90,29 +83,37 @@ export class LazyLayers implements AsyncDisposable {
   }
 
   /**
-   * Serves a FUSE device that has the data devices of layers as files, until it is unmounted or this is disposed of.
-   *
-   * Requests that an earlier process has left unanswered are answered too.
+   * Serves a device of a mounter, as `ServeDevice` wants it, until it is unmounted or this is disposed of. Requests that an
+   * earlier process has left unanswered are answered too.
    */
-  async serve({ fd, isAdopted, mountPoint }: BlobsDevice): Promise<void> {
+  async serve(device: ServedDevice): Promise<void> {
+    try {
+      await this.#serveInThread(device);
+    } catch (error) {
+      this.#log.error({ error, target: device.target }, "lazy layers cannot be served");
+    }
+  }
+
+  async #serveInThread(device: ServedDevice): Promise<void> {
+    const { fd, isAdopted, target } = device;
     const { port1, port2 } = new MessageChannel();
-    const device: ServedBy = { fd, thread: port1, layerNumber: undefined };
+    const layerNumber = device.kind === "blobs" ? undefined : device.layerNumber;
     // Before it answers the kernel: it would say that there are no such layers.
-    await this.#call("serve", { device }, undefined, [port1]);
+    await this.#call("serve", { device: { fd, thread: port1, layerNumber } }, undefined, [port1]);
     if (this.#isClosing) {
       return;
     }
     const stopped = new Int32Array(new SharedArrayBuffer(4));
-    const workerData: DeviceThreadData = { fd, fetcher: port2, stopped };
+    const workerData: DeviceThreadData = { device, fetcher: port2, stopped };
     const thread = new Worker(new URL("./device-thread.ts", import.meta.url), {
       workerData,
       transferList: [port2],
     });
     thread.on("error", (error) =>
-      this.#log.error({ error }, "the thread that serves lazy layers has failed"),
+      this.#log.error({ error, target }, "the thread that serves lazy layers has failed"),
     );
     const ended = new Promise<void>((resolve) => thread.once("exit", () => resolve()));
-    const served: DeviceThread = { ended, stopped, mountPoint };
+    const served: DeviceThread = { ended, stopped, target };
     this.#devices.add(served);
     if (isAdopted && !resendUnanswered(fd)) {
       this.#log.warn(
@@ -121,6 +122,10 @@ export class LazyLayers implements AsyncDisposable {
     }
     await ended;
     this.#devices.delete(served);
+    await this.#call("unserve", { fd }).catch((error: unknown) => {
+      // It has ended, and answers nothing.
+      this.#log.debug({ error, target }, "lazy layers are closed");
+    });
   }
 
   /**
@@ -243,10 +248,10 @@ async function untilReady(fetcher: Worker, log: Logger): Promise<void> {
   }
 }
 
-async function endThread({ ended, stopped, mountPoint }: DeviceThread): Promise<void> {
+async function endThread({ ended, stopped, target }: DeviceThread): Promise<void> {
   Atomics.store(stopped, 0, 1);
   // It waits for the kernel: only a request wakes it. Somebody else has to ask, one who may wait for the answer.
-  const name = join(mountPoint, `wake-${randomUUID()}`);
+  const name = join(target, `wake-${randomUUID()}`);
   const gone = Promise.withResolvers<void>();
   const asking = execFile("stat", [name], () => gone.resolve());
   await ended;

@@ -25,7 +25,7 @@ const timeouts = { connectMs: 5000, headersMs: 10_000, bodyIdleMs: 10_000 };
 const channel = unixChannel(resolverAddress);
 const registry = new RegistryClient({ timeouts, maxBlobsPerHost: settings.maxConcurrentFetches });
 const tell = (message: FromLazyThread) => parentPort?.postMessage(message);
-const served = new Set<ServedBy>();
+const served = new Map<ServedBy, WaitingReads>();
 const layers = new LayerSet({
   root,
   settings,
@@ -63,6 +63,9 @@ async function run(call: LazyCall, signal: AbortSignal): Promise<LazyCalls[keyof
     case "serve":
       serve(call.device);
       return undefined;
+    case "unserve":
+      unserve(call.fd);
+      return undefined;
     case "prefetched":
       await layers.prefetched(call.number);
       return undefined;
@@ -85,7 +88,7 @@ async function run(call: LazyCall, signal: AbortSignal): Promise<LazyCalls[keyof
 }
 
 function tellDevices(layerNumber: number, message: ToDevice): void {
-  for (const device of served) {
+  for (const device of served.keys()) {
     if (device.layerNumber === undefined || device.layerNumber === layerNumber) {
       device.thread.postMessage(message);
     }
@@ -107,11 +110,20 @@ function serve(device: ServedBy): void {
       reads.interrupt(message.interrupted);
     }
   });
-  thread.on("close", () => served.delete(device));
-  served.add(device);
+  served.set(device, reads);
   for (const added of layers.shared()) {
     if (layerNumber === undefined || layerNumber === added.number) {
       thread.postMessage({ added } satisfies ToDevice);
+    }
+  }
+}
+
+function unserve(fd: number): void {
+  for (const [device, reads] of served) {
+    if (device.fd === fd) {
+      served.delete(device);
+      reads.close();
+      device.thread.close();
     }
   }
 }
@@ -121,8 +133,8 @@ async function stop(): Promise<void> {
   registry[Symbol.dispose]();
   await layers[Symbol.asyncDispose]();
   channel[Symbol.dispose]();
-  for (const { thread } of served) {
-    thread.close();
+  for (const { fd } of served.keys()) {
+    unserve(fd);
   }
   setImmediate(() => parentPort?.close());
 }

@@ -2,6 +2,7 @@ import type { MessagePort } from "node:worker_threads";
 import type { TreeFailure } from "../../trees/jobs.ts";
 import type { MissedRead } from "../device/missed-read.ts";
 import type { SharedLayer } from "../device/shared-layer.ts";
+import type { ServedDevice } from "../kernel/layer-mounter.ts";
 import type { LayerIdentity, LazySettings, OpenedLayer } from "./layer-set.ts";
 import type { LayerStatus } from "./layer-status.ts";
 
@@ -22,7 +23,7 @@ export interface ServedBy {
 
 /** What a thread that serves a FUSE device is started with. */
 export interface DeviceThreadData {
-  readonly fd: number;
+  readonly device: ServedDevice;
   /** To the thread that fetches. */
   readonly fetcher: MessagePort;
   /** One number, 1 once it shall end. */
@@ -44,6 +45,8 @@ export interface LazyCalls {
   readonly reopen: { readonly call: LayerIdentity; readonly result: OpenedLayer };
   /** Has what the device misses fetched, and tells its thread of the layers. */
   readonly serve: { readonly call: { readonly device: ServedBy }; readonly result: undefined };
+  /** Nothing is to be written to that device any more. */
+  readonly unserve: { readonly call: { readonly fd: number }; readonly result: undefined };
   readonly prefetched: { readonly call: { readonly number: number }; readonly result: undefined };
   readonly useAsDevice: { readonly call: { readonly number: number }; readonly result: boolean };
   readonly releaseDevice: { readonly call: { readonly number: number }; readonly result: undefined };

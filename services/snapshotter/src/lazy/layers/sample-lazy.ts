@@ -16,7 +16,7 @@ import type { SampleRegistry } from "../sample-registry.ts";
 import { defaultLazySettings, LazyLayers, type LazySettings } from "./lazy-layers.ts";
 
 /** Nothing is fetched that was not asked for. */
-const onDemand: LazySettings = { ...defaultLazySettings, prefetch: false, backgroundFetch: false };
+export const onDemand: LazySettings = { ...defaultLazySettings, prefetch: false, backgroundFetch: false };
 
 const run = promisify(execFile);
 
@@ -27,6 +27,8 @@ export interface SampleLazy extends AsyncDisposable {
   readonly fuseFd: number;
   readonly resolverAddress: string;
   readonly layers: LazyLayers;
+  /** Ends what serves, and leaves the rest for another process. */
+  stop(): Promise<void>;
   /** Ends what serves and begins anew, as a new process would. */
   restart(settings?: Partial<LazySettings>): Promise<void>;
   /** Waits until the layer is said to be complete. */
@@ -90,13 +92,18 @@ export async function sampleLazy(
   undo.defer(() => closeDevice(fuseFd));
   mountDevice(fuseFd, mountPoint, { name: "sample", isImage: false });
   undo.defer(() => unmount(mountPoint));
+  let served: Promise<void> = Promise.resolve();
   const open = async (changed: Partial<LazySettings>, isAdopted: boolean) => {
     const made = await LazyLayers.open({ root, settings: { ...onDemand, ...changed }, resolverAddress }, log);
-    made.serve({ fd: fuseFd, isAdopted, mountPoint }).catch((error: unknown) => log.error(error));
+    served = made.serve({ kind: "blobs", fd: fuseFd, isAdopted, target: mountPoint });
     return made;
   };
   let layers = await open(settings, false);
-  undo.defer(() => layers[Symbol.asyncDispose]());
+  undo.defer(async () => {
+    // A second time it is nothing.
+    await layers[Symbol.asyncDispose]();
+    await served;
+  });
   const owned = undo.move();
   return {
     root,
@@ -106,6 +113,7 @@ export async function sampleLazy(
     get layers() {
       return layers;
     },
+    stop: () => layers[Symbol.asyncDispose](),
     restart: async (changed = settings) => {
       await layers[Symbol.asyncDispose]();
       layers = await open(changed, true);
@@ -126,7 +134,7 @@ export async function sampleLazy(
 }
 
 /** Reads a file in another process, a place in it past the kernel's memory and without reading ahead. */
-async function readElsewhere(
+export async function readElsewhere(
   path: string,
   place?: { readonly offset: number; readonly sizeBytes: number },
 ): Promise<Buffer> {
