@@ -20,6 +20,7 @@ import { LocalExporter } from "./exporters/local.ts";
 import { type Identity, identify } from "./identity.ts";
 import { ImageStore } from "./image/image-store.ts";
 import { Unpacker } from "./image/unpack.ts";
+import { hostNetwork, Networks } from "./network/networks.ts";
 import { newId } from "./new-id.ts";
 import { operationOf } from "./ops/operations.ts";
 import { stepLogLimits } from "./ops/step-log.ts";
@@ -67,7 +68,8 @@ export async function openWorker(
     binary: runtime,
     stateDirectory: join(root, "runc"),
   });
-  const executor = new Executor({ directory: join(root, "executor"), runc, dns: config.dns, log });
+  const networks = new Networks(hostNetwork);
+  const executor = new Executor({ directory: join(root, "executor"), runc, networks, dns: config.dns, log });
   await executor.recover();
 
   const snapshotter = undo.use(

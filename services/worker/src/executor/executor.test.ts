@@ -19,6 +19,7 @@ import { InvalidArgumentError, NotFoundError } from "@oci-worker/errdefs";
 import { setTimes } from "@oci-worker/libc/file";
 import { mountPointsBeneath } from "@oci-worker/mounts/mountinfo";
 import { pino } from "pino";
+import { hostNetwork, Networks } from "../network/networks.ts";
 import { Executor, type Step } from "./executor.ts";
 import { findRuntime, Runc } from "./runc.ts";
 
@@ -45,6 +46,7 @@ async function fixture() {
   const executor = new Executor({
     directory: bundles,
     runc,
+    networks: new Networks(hostNetwork),
     dns: { nameservers: [], searchDomains: [], options: [] },
     log: pino({ level: "silent" }),
   });
@@ -80,7 +82,7 @@ function step(image: string, args: readonly string[], more: Partial<Step> = {}):
     user: "",
     hostname: "",
     extraHosts: [],
-    network: "host",
+    network: "default",
     cgroupParent: "",
     limits: [],
     ...more,
@@ -278,9 +280,10 @@ describe("an executor", () => {
       "--input-type=module-typescript",
       "--eval",
       `import { Executor } from ${JSON.stringify(import.meta.resolve("./executor.ts"))};
+       import { hostNetwork, Networks } from ${JSON.stringify(import.meta.resolve("../network/networks.ts"))};
        import { Runc } from ${JSON.stringify(import.meta.resolve("./runc.ts"))};
        const runc = new Runc({ binary: "runc", stateDirectory: ${JSON.stringify(join(on.path, "state"))} });
-       const options = { directory: ${JSON.stringify(on.bundles)}, runc, dns: { nameservers: [], searchDomains: [], options: [] } };
+       const options = { directory: ${JSON.stringify(on.bundles)}, runc, networks: new Networks(hostNetwork), dns: { nameservers: [], searchDomains: [], options: [] } };
        await new Executor(options).run(${JSON.stringify(what)}, () => process.kill(process.pid, "SIGKILL"), new AbortController().signal);`,
     ]);
     const [, signal] = await once(child, "exit");

@@ -4,6 +4,8 @@ import { InvalidArgumentError } from "@oci-worker/errdefs";
 import { type Mount, mountAll, unmount } from "@oci-worker/mounts/mount";
 import { unmountBeneath } from "@oci-worker/mounts/mountinfo";
 import type { Logger } from "pino";
+import type { NetworkMode, NetworkNamespace } from "../network/network.ts";
+import type { Networks } from "../network/networks.ts";
 import { findMountStubs } from "./mount-stubs.ts";
 import {
   type DnsSettings,
@@ -44,7 +46,7 @@ export interface Step {
   readonly user: string;
   readonly hostname: string;
   readonly extraHosts: readonly ExtraHost[];
-  readonly network: "host" | "none";
+  readonly network: NetworkMode;
   readonly cgroupParent: string;
   readonly limits: readonly ResourceLimit[];
 }
@@ -53,6 +55,7 @@ export interface ExecutorOptions {
   /** Holds the bundles, and what an earlier process may have left of them. */
   readonly directory: string;
   readonly runc: Runc;
+  readonly networks: Networks;
   readonly dns: DnsSettings;
   readonly log: Logger;
 }
@@ -100,6 +103,7 @@ export class Executor {
     const bundle = join(this.#options.directory, step.id);
     await mkdir(bundle, { mode: 0o711 });
     undo.defer(() => rm(bundle, { recursive: true, force: true }));
+    const network = undo.use(await this.#options.networks.open(step.network, step, signal));
     const rootfsPath = join(bundle, "rootfs");
     await mkdir(rootfsPath);
     await mountAll(step.rootMounts, rootfsPath);
@@ -109,7 +113,7 @@ export class Executor {
     for (const [index, mount] of step.mounts.entries()) {
       mounts.push(await this.#specMount(mount, join(bundle, `mount-${index}`), undo));
     }
-    const spec = await this.#spec(step, bundle, rootfsPath, mounts);
+    const spec = await this.#spec(step, bundle, rootfsPath, mounts, network.namespace);
     await writeFile(join(bundle, "config.json"), JSON.stringify(spec), { mode: 0o600 });
 
     const stubs = findMountStubs(
@@ -129,6 +133,7 @@ export class Executor {
     bundle: string,
     rootfsPath: string,
     mounts: readonly SpecMount[],
+    network: NetworkNamespace,
   ): Promise<RuntimeSpec> {
     using rootfs = new Rootfs(rootfsPath);
     const user = processUser(step.user, rootfs);
@@ -136,7 +141,7 @@ export class Executor {
     if (!step.readonlyRootfs) {
       rootfs.makeDirectory(cwd, user.uid, user.gid);
     }
-    const resolvConf = stepResolvConf(await hostResolvConf(), this.#options.dns, step.network);
+    const resolvConf = stepResolvConf(await hostResolvConf(), this.#options.dns, network);
     return sandboxSpec({
       id: step.id,
       rootfsPath,
@@ -146,7 +151,7 @@ export class Executor {
       cwd,
       user,
       hostname: step.hostname,
-      network: step.network,
+      network,
       resolvConfPath: await writeWhole(bundle, "resolv.conf", resolvConf),
       hostsPath: await writeWhole(bundle, "hosts", stepHosts(step.hostname, step.extraHosts)),
       mounts,

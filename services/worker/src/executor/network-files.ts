@@ -1,5 +1,6 @@
 import { readFile, rename, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import type { NetworkNamespace } from "../network/network.ts";
 import { defaultHostname } from "./oci-spec.ts";
 
 /** `[dns]` of buildkitd.toml: each list replaces the host's own. */
@@ -33,7 +34,7 @@ export async function hostResolvConf(path = "/etc/resolv.conf"): Promise<string>
  * A name server on the host's loopback is out of reach from another network name space and is left out there; a step
  * on the host's network keeps it. No server left: the public ones.
  */
-export function stepResolvConf(host: string, dns: DnsSettings, network: "host" | "none"): string {
+export function stepResolvConf(host: string, dns: DnsSettings, network: NetworkNamespace): string {
   const usable = (server: string) => network === "host" || !isLoopback(server);
   const servers = dns.nameservers.length > 0 ? [...dns.nameservers] : nameserversOf(host).filter(usable);
   const search =

@@ -52,7 +52,7 @@ const bind = (destination: string, source: string) => ({
 describe("the spec of a sandboxed step equals BuildKit's", () => {
   const cases: readonly { readonly name: string; readonly asked: Partial<SpecInput> }[] = [
     { name: "hostname-1", asked: { hostname: "testtest" } },
-    { name: "network-none-1", asked: { network: "none" } },
+    { name: "network-none-1", asked: { network: "empty" } },
     {
       name: "readonly-rootfs-1",
       asked: { readonlyRootfs: true, mounts: [bind("/mnt", `${snapshots}/4/fs`)] },

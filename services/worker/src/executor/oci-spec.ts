@@ -1,3 +1,4 @@
+import type { NetworkNamespace } from "../network/network.ts";
 import { sandboxCapabilities } from "./capabilities.ts";
 import { defaultSeccompProfile, type SeccompProfile } from "./seccomp.ts";
 
@@ -35,7 +36,7 @@ export interface SpecInput {
   readonly user: ProcessUser;
   /** Empty for {@link defaultHostname}. */
   readonly hostname: string;
-  readonly network: "host" | "none";
+  readonly network: NetworkNamespace;
   readonly resolvConfPath: string;
   readonly hostsPath: string;
   /** The step's own mounts, in any order. */
@@ -69,7 +70,7 @@ export interface RuntimeSpec {
   readonly linux: {
     readonly resources: { readonly devices: readonly { readonly allow: boolean; readonly access: string }[] };
     readonly cgroupsPath: string;
-    readonly namespaces: readonly { readonly type: string }[];
+    readonly namespaces: readonly { readonly type: string; readonly path?: string }[];
     readonly seccomp?: SeccompProfile;
     readonly maskedPaths: readonly string[];
     readonly readonlyPaths: readonly string[];
@@ -162,13 +163,21 @@ export function sandboxSpec(input: SpecInput): RuntimeSpec {
       cgroupsPath: cgroupsPath(input.cgroupParent, input.id),
       namespaces: [
         ...["pid", "ipc", "uts", "mount"].map((type) => ({ type })),
-        ...(input.network === "none" ? [{ type: "network" }] : []),
+        ...networkNamespace(input.network),
       ],
       ...(seccomp !== undefined && { seccomp }),
       maskedPaths,
       readonlyPaths,
     },
   };
+}
+
+/** The host's network is had by naming no name space; one without a path is a new one. */
+function networkNamespace(network: NetworkNamespace) {
+  if (network === "host") {
+    return [];
+  }
+  return [{ type: "network", ...(network !== "empty" && { path: network.path }) }];
 }
 
 /** Where the step's cgroup is: beneath the parent, in systemd's form if the parent is a slice. */

@@ -10,6 +10,7 @@ import type { Digest } from "@oci-worker/oci/digest";
 import type { Platform } from "@oci-worker/oci/platform";
 import type { Executor, Step, StepMount } from "../executor/executor.ts";
 import type { ContainerExit } from "../executor/runc.ts";
+import type { NetworkMode } from "../network/network.ts";
 import { newId } from "../new-id.ts";
 import type { RefStore } from "../refs/ref-store.ts";
 import { ExitError } from "../solver/failure.ts";
@@ -103,7 +104,7 @@ export class ExecOperation implements Operation {
       user: meta.user,
       hostname: meta.hostname,
       extraHosts: meta.extraHosts.map(({ Host, IP }) => ({ host: Host, ip: IP })),
-      network: network === NetMode.NONE ? "none" : "host",
+      network: networkMode(network),
       cgroupParent: meta.cgroupParent || this.#parts.defaultCgroupParent,
       limits: meta.ulimit.map(({ Name, Soft, Hard }) => ({ name: Name, soft: Soft, hard: Hard })),
     };
@@ -151,6 +152,19 @@ export class ExecOperation implements Operation {
         return ref;
       },
     };
+  }
+}
+
+function networkMode(mode: NetMode): NetworkMode {
+  switch (mode) {
+    case NetMode.UNSET:
+      return "default";
+    case NetMode.HOST:
+      return "host";
+    case NetMode.NONE:
+      return "none";
+    default:
+      throw new InvalidArgumentError(`Cannot run a step with network mode ${mode}: want 0 to 2`);
   }
 }
 

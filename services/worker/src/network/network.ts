@@ -1,0 +1,27 @@
+/** Which network a step asks for (pb.NetMode): the worker's default one, the host's own, or none at all. */
+export type NetworkMode = "default" | "host" | "none";
+
+/**
+ * The network name space that the processes of a step are in: the host's, a new and empty one that the runtime makes,
+ * or the one that is pinned at a path.
+ */
+export type NetworkNamespace = "host" | "empty" | { readonly path: string };
+
+/** The network of one step, until it is disposed of. */
+export interface StepNetwork extends AsyncDisposable {
+  readonly namespace: NetworkNamespace;
+}
+
+/** What decides, besides its mode, which network a step gets. */
+export interface NetworkRequest {
+  /** The name that the step asked for, which some networks make known; empty if it asked for none. */
+  readonly hostname: string;
+}
+
+/** Gives networks of one kind to steps. */
+export interface NetworkProvider {
+  /**
+   * @throws if there is no network to be had, and then nothing of it is left.
+   */
+  open(request: NetworkRequest, signal: AbortSignal): Promise<StepNetwork>;
+}
