@@ -119,7 +119,7 @@ async function layersOf({ snapshotter }: LazyContainerd) {
   return JSON.parse(stdout);
 }
 
-for (const mode of ["erofs", "erofs-loop"]) {
+for (const mode of ["erofs", "erofs-loop", "fuse"]) {
   describe(`containerd, lazy layers by ${mode}`, () => {
     test("pulls without unpacking, runs, and removes", () =>
       withLazyContainerd({ members, settings: { lazy_mode: mode } }, async (on) => {

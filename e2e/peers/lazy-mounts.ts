@@ -5,9 +5,9 @@ import { unmountBeneath } from "@oci-worker/mounts/mountinfo";
 /** Unmounts what a snapshotter on `root` has left for the next one, and ends those that hold it. */
 export async function endLazyMounts(root: string): Promise<void> {
   await unmountBeneath(root);
-  const entries = await readdir(join(root, "lazy"), { recursive: true }).catch(() => []);
-  for (const entry of entries.filter((each) => each.endsWith("holder.json"))) {
-    const { holder } = JSON.parse(await readFile(join(root, "lazy", entry), "utf8"));
+  const held = join(root, "lazy/held");
+  for (const name of await readdir(held).catch(() => [])) {
+    const { holder } = JSON.parse(await readFile(join(held, name), "utf8"));
     const command = await readFile(`/proc/${holder.pid}/cmdline`, "utf8").catch(() => "");
     if (command.startsWith("sleep\0")) {
       process.kill(holder.pid, "SIGKILL");

@@ -14,14 +14,15 @@ import {
 import { type BackendName, backendNames } from "./backends/backend.ts";
 import { preference } from "./backends/choose.ts";
 import { objectionTo } from "./backends/overlayfs/mount-options.ts";
+import { mountModes } from "./lazy/kernel/layer-mounter.ts";
 
 /** Every name that `--snapshotter` knows. */
 const snapshotterNames = ["auto", ...backendNames] as const;
 
 export type SnapshotterName = (typeof snapshotterNames)[number];
 
-/** Ways to mount lazy layers. `fuse` is none of them yet: nobody serves the files of a layer mounted so. */
-const lazyModes = ["auto", "erofs", "erofs-loop"] as const;
+/** Ways to mount lazy layers. */
+const lazyModes = ["auto", ...mountModes] as const;
 
 /** Everything that an operator can set, checked. Units are in the names. */
 export interface Config {

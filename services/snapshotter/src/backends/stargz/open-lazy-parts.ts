@@ -31,12 +31,6 @@ export async function openLazyParts(config: Config, log: Logger): Promise<LazyPa
   const directory = join(root, "lazy");
   await using undo = new AsyncDisposableStack();
   const mounts = undo.use(await openLayerMounter({ directory, mode }, log));
-  if (mounts.mode === "fuse") {
-    const obstacles = mounts.passedOver.map((each) => `${each.mode}: ${each.obstacle}`).join("; ");
-    throw new FailedPreconditionError(
-      `Cannot use stargz on ${root}: this version mounts layers by EROFS only: ${obstacles}`,
-    );
-  }
   const settings = lazySettings(config);
   const layers = undo.use(await LazyLayers.open({ root: directory, settings, resolverAddress }, log));
   mounts.serveWith((device) => layers.serve(device));
