@@ -66,7 +66,9 @@ export async function startWorker(options: WorkerOptions = {}): Promise<WorkerPe
     if (process.hasEnded) {
       return;
     }
-    const unfinished = (await snapshots()).filter((snapshot) => !snapshot.startsWith("committed "));
+    const unfinished = (await snapshots()).filter(
+      (snapshot) => !/^(committed |active cachemount-)/.test(snapshot),
+    );
     assert.deepEqual(unfinished, [], "a snapshot is left that nobody works on");
   };
   undo.defer(assertClean);

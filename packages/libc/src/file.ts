@@ -175,7 +175,8 @@ const openat2Syscall = bind(
  */
 export function openInRoot(root: number, path: string, flags: number, mode: number): number {
   const how = Buffer.alloc(24);
-  how.writeBigUInt64LE(BigInt(flags), 0);
+  // A program started later must not find its way out by it (CVE-2024-21626).
+  how.writeBigUInt64LE(BigInt(flags | O_CLOEXEC), 0);
   how.writeBigUInt64LE(BigInt(mode), 8);
   how.writeBigUInt64LE(BigInt(RESOLVE_IN_ROOT), 16);
   return check("openat2", openat2Syscall(SYS_openat2, root, path, how, how.length), path);

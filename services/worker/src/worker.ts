@@ -11,6 +11,7 @@ import { SourceClient } from "@oci-worker/sources/source-client";
 import type { Logger } from "pino";
 import { Builds } from "./builds/builds.ts";
 import type { Exporter } from "./builds/exporter.ts";
+import { CacheMounts } from "./cache-mounts/cache-mounts.ts";
 import type { Peers } from "./children/children.ts";
 import type { Config } from "./config/config.ts";
 import { ContentStore } from "./content/store.ts";
@@ -85,7 +86,11 @@ export async function openWorker(
   const mountDirectory = join(root, "mounts");
   await mkdir(mountDirectory, { recursive: true, mode: 0o700 });
   const refs = new RefStore({ snapshotter, mountDirectory, log });
-  await refs.recover(cache.snapshots());
+  const cacheMounts = undo.use(
+    new CacheMounts({ databasePath: join(root, "cache-mounts.db"), snapshotter, mountDirectory }),
+  );
+  const keptMounts = cacheMounts.list().map(({ snapshot }) => snapshot);
+  await refs.recover(new Set([...cache.snapshots(), ...keptMounts]));
 
   const registry = undo.use(new RegistryClient());
   const resolver = undo.use(unixChannel(peers.resolverAddress, { patienceMs: peerPatienceMs }));
@@ -101,6 +106,8 @@ export async function openWorker(
   const defaultPlatform = identity.platforms[0] ?? hostPlatform;
   const operationParts = {
     refs,
+    cacheMounts,
+    sessions: peers.sessions,
     executor,
     images,
     defaultPlatform,

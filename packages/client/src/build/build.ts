@@ -2,6 +2,7 @@ import type { ReceivedTree } from "@oci-worker/fsutil/receive";
 import type { Implementation } from "@oci-worker/grpc/router";
 import type { CredentialSource } from "../credentials/credentials.ts";
 import type { SecretSource } from "../session/secrets.ts";
+import type { AgentSockets } from "../session/ssh-agents.ts";
 import type { StatusUpdate } from "./status.ts";
 
 /** Where the result of a build goes. */
@@ -22,6 +23,8 @@ export interface BuildOptions {
   readonly credentials?: CredentialSource;
   /** Asked for the secrets of steps. */
   readonly secrets?: SecretSource;
+  /** ssh agents that steps may use, by the id that the steps call them by, such as `default`. */
+  readonly sshAgents?: AgentSockets;
   /** What steps may do beyond the usual, such as `network.host`. The daemon must allow it, too. */
   readonly entitlements?: readonly string[];
   /** Where this user's part of the token authority's secret is kept; docker's configuration directory unless given. */

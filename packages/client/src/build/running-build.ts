@@ -11,6 +11,7 @@ import { authService } from "../session/auth.ts";
 import { fileSendService } from "../session/file-send.ts";
 import { secretsService } from "../session/secrets.ts";
 import { openSession, type Session } from "../session/session.ts";
+import { sshAgentService } from "../session/ssh-agents.ts";
 import { tokenSeedsIn } from "../session/token-seeds.ts";
 import type { Build, BuildOptions, BuildResult, Output } from "./build.ts";
 import { buildErrorOf } from "./build-error.ts";
@@ -111,12 +112,20 @@ class RunningBuild {
   }
 
   #services(): Implementation[] {
-    const { output, credentials = anonymous, secrets, services = [], seedDirectory } = this.#options;
+    const {
+      output,
+      credentials = anonymous,
+      secrets,
+      sshAgents,
+      services = [],
+      seedDirectory,
+    } = this.#options;
     const seeds = tokenSeedsIn(seedDirectory ?? dockerConfigDirectory());
     return [
       authService(credentials, seeds),
       ...(output?.type === "local" ? [this.#fileSend(output.directory)] : []),
       ...(secrets === undefined ? [] : [secretsService(secrets)]),
+      ...(sshAgents === undefined ? [] : [sshAgentService(sshAgents)]),
       ...services,
     ];
   }

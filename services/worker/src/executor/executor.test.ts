@@ -20,8 +20,9 @@ import { setTimes } from "@oci-worker/libc/file";
 import { mountPointsBeneath } from "@oci-worker/mounts/mountinfo";
 import { pino } from "pino";
 import { hostNetwork, Networks } from "../network/networks.ts";
-import { Executor, type Step } from "./executor.ts";
+import { Executor } from "./executor.ts";
 import { findRuntime, Runc } from "./runc.ts";
+import type { Step } from "./step.ts";
 
 const applets = ["cat", "echo", "env", "hostname", "id", "ls", "pwd", "sh", "sleep", "test", "touch", "trap"];
 
@@ -78,6 +79,7 @@ function step(image: string, args: readonly string[], more: Partial<Step> = {}):
     mounts: [],
     args,
     env: ["PATH=/bin"],
+    secretEnv: [],
     cwd: "/",
     user: "",
     hostname: "",
@@ -176,7 +178,7 @@ describe("a step", () => {
     setTimes(join(on.image, "etc"), 1_000_000_000_000_000_001n, 1_000_000_000_000_000_002n);
     setTimes(on.image, 1_000_000_000_000_000_003n, 1_000_000_000_000_000_004n);
     const before = await readdir(on.image, { recursive: true });
-    const mounts = [{ kind: "tmpfs", destination: "/deep/er/mount", sizeBytes: 0n }] as const;
+    const mounts = [{ kind: "tmpfs", destination: "/deep/er/mount", sizeBytes: 0n, writable: true }] as const;
     const { code, stderr } = await run(
       on.executor,
       step(on.image, ["touch", "/deep/er/mount/x"], { mounts }),
@@ -189,7 +191,7 @@ describe("a step", () => {
 
   test("keeps what it wrote itself beside a mount point", async () => {
     await using on = await fixture();
-    const mounts = [{ kind: "tmpfs", destination: "/data/mount", sizeBytes: 0n }] as const;
+    const mounts = [{ kind: "tmpfs", destination: "/data/mount", sizeBytes: 0n, writable: true }] as const;
     await run(on.executor, step(on.image, ["touch", "/data/mine", "/data/mount/gone"], { mounts }));
     assert.deepEqual(await readdir(join(on.image, "data")), ["mine"]);
   });

@@ -1,55 +1,19 @@
-import { mkdir, readdir, rm, writeFile } from "node:fs/promises";
+import { mkdir, readdir, rmdir, symlink, unlink, writeFile } from "node:fs/promises";
 import { join, posix } from "node:path";
-import { InvalidArgumentError } from "@oci-worker/errdefs";
-import { type Mount, mountAll, unmount } from "@oci-worker/mounts/mount";
+import { mountAll, unmount } from "@oci-worker/mounts/mount";
 import { unmountBeneath } from "@oci-worker/mounts/mountinfo";
 import type { Logger } from "pino";
-import type { NetworkMode, NetworkNamespace } from "../network/network.ts";
+import type { NetworkNamespace } from "../network/network.ts";
 import type { Networks } from "../network/networks.ts";
+import { MemoryDirectory } from "./memory-directory.ts";
 import { findMountStubs } from "./mount-stubs.ts";
-import {
-  type DnsSettings,
-  type ExtraHost,
-  hostResolvConf,
-  stepHosts,
-  stepResolvConf,
-  writeWhole,
-} from "./network-files.ts";
-import { type ResourceLimit, type RuntimeSpec, type SpecMount, sandboxSpec } from "./oci-spec.ts";
+import { type DnsSettings, hostResolvConf, stepHosts, stepResolvConf, writeWhole } from "./network-files.ts";
+import { type RuntimeSpec, type SpecMount, sandboxSpec } from "./oci-spec.ts";
 import { processUser } from "./process-user.ts";
 import { Rootfs } from "./rootfs.ts";
 import type { ContainerExit, OutputListener, Runc } from "./runc.ts";
-
-/** What a step sees at one place of its file system besides its root. */
-export type StepMount =
-  | {
-      readonly kind: "snapshot";
-      readonly destination: string;
-      readonly mounts: readonly Mount[];
-      /** Path inside the snapshot that is shown; "/" for all of it. */
-      readonly selector: string;
-      readonly writable: boolean;
-    }
-  | { readonly kind: "tmpfs"; readonly destination: string; readonly sizeBytes: bigint };
-
-/** One command to run in a container of its own. */
-export interface Step {
-  readonly id: string;
-  readonly rootMounts: readonly Mount[];
-  readonly readonlyRootfs: boolean;
-  readonly mounts: readonly StepMount[];
-  readonly args: readonly string[];
-  readonly env: readonly string[];
-  /** Absolute; made if the image lacks it. */
-  readonly cwd: string;
-  /** As in `USER` of an image; empty for root. */
-  readonly user: string;
-  readonly hostname: string;
-  readonly extraHosts: readonly ExtraHost[];
-  readonly network: NetworkMode;
-  readonly cgroupParent: string;
-  readonly limits: readonly ResourceLimit[];
-}
+import type { Step } from "./step.ts";
+import { specMounts } from "./step-mounts.ts";
 
 export interface ExecutorOptions {
   /** Holds the bundles, and what an earlier process may have left of them. */
@@ -88,7 +52,7 @@ export class Executor {
       log.warn({ mountPoints }, "mounts of an earlier run undone");
     }
     for (const name of await readdir(directory)) {
-      await rm(join(directory, name), { recursive: true, force: true });
+      await removeBundle(join(directory, name));
     }
   }
 
@@ -102,19 +66,17 @@ export class Executor {
     await using undo = new AsyncDisposableStack();
     const bundle = join(this.#options.directory, step.id);
     await mkdir(bundle, { mode: 0o711 });
-    undo.defer(() => rm(bundle, { recursive: true, force: true }));
+    undo.defer(() => removeBundle(bundle));
     const network = undo.use(await this.#options.networks.open(step.network, step, signal));
     const rootfsPath = join(bundle, "rootfs");
     await mkdir(rootfsPath);
     await mountAll(step.rootMounts, rootfsPath);
     undo.defer(() => unmount(rootfsPath));
 
-    const mounts: SpecMount[] = [];
-    for (const [index, mount] of step.mounts.entries()) {
-      mounts.push(await this.#specMount(mount, join(bundle, `mount-${index}`), undo));
-    }
+    const memory = undo.use(new MemoryDirectory(join(bundle, "memory")));
+    const mounts = await specMounts(step.mounts, { bundle, memory, undo });
     const spec = await this.#spec(step, bundle, rootfsPath, mounts, network.namespace);
-    await writeFile(join(bundle, "config.json"), JSON.stringify(spec), { mode: 0o600 });
+    await writeConfig(spec, bundle, step.secretEnv.length > 0 ? await memory.path() : bundle);
 
     const stubs = findMountStubs(
       rootfsPath,
@@ -147,7 +109,7 @@ export class Executor {
       rootfsPath,
       readonlyRootfs: step.readonlyRootfs,
       args: step.args,
-      env: step.env,
+      env: [...step.env, ...step.secretEnv],
       cwd,
       user,
       hostname: step.hostname,
@@ -160,29 +122,25 @@ export class Executor {
       machine: process.arch,
     });
   }
+}
 
-  /** What the runtime is told of a mount. A snapshot that is no plain directory is mounted at `path` first. */
-  async #specMount(mount: StepMount, path: string, undo: AsyncDisposableStack): Promise<SpecMount> {
-    if (mount.kind === "tmpfs") {
-      const options = ["nosuid", ...(mount.sizeBytes > 0n ? [`size=${mount.sizeBytes}`] : [])];
-      return { destination: mount.destination, type: "tmpfs", source: "tmpfs", options };
-    }
-    const { destination, selector, writable } = mount;
-    const options = [writable ? "rw" : "ro", "rbind"];
-    const [only, ...others] = mount.mounts;
-    if (only?.type === "bind" && others.length === 0 && selector === "/") {
-      return { destination, type: "bind", source: only.source, options };
-    }
-    await mkdir(path);
-    await mountAll(mount.mounts, path);
-    undo.defer(() => unmount(path));
-    using root = new Rootfs(path);
-    const source = root.resolve(selector);
-    if (source === undefined) {
-      throw new InvalidArgumentError(
-        `Cannot mount ${JSON.stringify(selector)} at ${destination}: there is no such path in its snapshot`,
-      );
-    }
-    return { destination, type: "bind", source, options };
+/**
+ * Removes a bundle: files and empty directories, nothing deeper. What a mount that would not go away shows is not ours
+ * to delete; it then fails.
+ */
+async function removeBundle(bundle: string): Promise<void> {
+  for (const entry of await readdir(bundle, { withFileTypes: true })) {
+    const path = join(bundle, entry.name);
+    await (entry.isDirectory() ? rmdir(path) : unlink(path));
+  }
+  await rmdir(bundle);
+}
+
+/** Writes config.json to `directory`, and a link to it where the runtime looks for it if that is elsewhere. */
+async function writeConfig(spec: RuntimeSpec, bundle: string, directory: string): Promise<void> {
+  const path = join(directory, "config.json");
+  await writeFile(path, JSON.stringify(spec), { mode: 0o600 });
+  if (directory !== bundle) {
+    await symlink(path, join(bundle, "config.json"));
   }
 }

@@ -1,16 +1,9 @@
-import {
-  closeSync,
-  constants,
-  fchownSync,
-  fstatSync,
-  mkdirSync,
-  openSync,
-  readlinkSync,
-  readSync,
-} from "node:fs";
+import { closeSync, constants, fchownSync, fstatSync, mkdirSync, openSync, readSync } from "node:fs";
+import { mkdir, writeFile } from "node:fs/promises";
 import { posix } from "node:path";
 import { InvalidArgumentError, ResourceExhaustedError } from "@oci-worker/errdefs";
 import { openInRoot } from "@oci-worker/libc/file";
+import { mountAll } from "@oci-worker/mounts/mount";
 
 /** O_PATH of open(2): a descriptor that names a place and gives no access to what is there. */
 const O_PATH = 0o10000000;
@@ -73,14 +66,22 @@ export class Rootfs implements Disposable {
     }
   }
 
-  /** The real path of `path` on the host, or undefined if it is not there. */
-  resolve(path: string): string | undefined {
+  /**
+   * Shows what is at `path` at `target` on the host, too, which is made for it; the caller unmounts it.
+   *
+   * The mount is of what was found: whoever puts a link in its way afterwards changes nothing (CVE-2024-23651).
+   *
+   * @returns false if there is no such path.
+   */
+  async showAt(path: string, target: string): Promise<boolean> {
     const fd = this.#open(path, O_PATH);
     if (fd === undefined) {
-      return undefined;
+      return false;
     }
     try {
-      return readlinkSync(`/proc/self/fd/${fd}`);
+      await (fstatSync(fd).isDirectory() ? mkdir(target) : writeFile(target, ""));
+      await mountAll([{ type: "bind", source: `/proc/self/fd/${fd}`, options: ["rbind"] }], target);
+      return true;
     } finally {
       closeSync(fd);
     }

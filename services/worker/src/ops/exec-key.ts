@@ -1,9 +1,25 @@
-import { type ExecOp, MountType } from "@oci-worker/api/buildkit/llb";
+import { type ExecOp, type Mount, MountType } from "@oci-worker/api/buildkit/llb";
 import { type Digest, digestOf } from "@oci-worker/oci/digest";
 import type { Platform } from "@oci-worker/oci/platform";
 
 /** Changes when the same operation would from now on make something else. */
 const keyVersion = "oci-worker.exec.v1";
+
+/** What a mount is besides its place. What a secret or a cache holds is no part of it, as it is no part of the result. */
+function mountOptions({ mountType, TmpfsOpt, cacheOpt, secretOpt, SSHOpt }: Mount): unknown {
+  switch (mountType) {
+    case MountType.TMPFS:
+      return ["tmpfs", String(TmpfsOpt?.size ?? 0n)];
+    case MountType.CACHE:
+      return ["cache", cacheOpt?.ID, cacheOpt?.sharing];
+    case MountType.SECRET:
+      return ["secret", secretOpt?.ID, secretOpt?.uid, secretOpt?.gid, secretOpt?.mode];
+    case MountType.SSH:
+      return ["ssh", SSHOpt?.ID, SSHOpt?.uid, SSHOpt?.gid, SSHOpt?.mode];
+    default:
+      return mountType;
+  }
+}
 
 /**
  * What identifies the result of a command: everything that may change it, and nothing else.
@@ -34,8 +50,11 @@ export function execKey(op: ExecOp, platform: Platform, inputKeys: readonly stri
         mount.dest,
         String(mount.output),
         mount.readonly,
-        mount.mountType === MountType.TMPFS ? ["tmpfs", String(mount.TmpfsOpt?.size ?? 0n)] : mount.mountType,
+        mountOptions(mount),
       ]),
+      op.secretenv.map(({ ID, name }) => [ID, name]),
+      meta?.validExitCodes,
+      meta?.removeMountStubsRecursive,
     ]),
   );
 }

@@ -1,44 +1,26 @@
-import {
-  type ExecOp,
-  MountType,
-  NetMode,
-  type Mount as OpMount,
-  SecurityMode,
-} from "@oci-worker/api/buildkit/llb";
-import { InvalidArgumentError, UnimplementedError } from "@oci-worker/errdefs";
+import { type ExecOp, NetMode, SecurityMode } from "@oci-worker/api/buildkit/llb";
+import { InvalidArgumentError, NotFoundError, UnimplementedError } from "@oci-worker/errdefs";
 import type { Digest } from "@oci-worker/oci/digest";
 import type { Platform } from "@oci-worker/oci/platform";
-import type { Executor, Step, StepMount } from "../executor/executor.ts";
-import type { ContainerExit } from "../executor/runc.ts";
+import type { Executor } from "../executor/executor.ts";
+import type { Step } from "../executor/step.ts";
 import type { NetworkMode } from "../network/network.ts";
 import { newId } from "../new-id.ts";
-import type { RefStore } from "../refs/ref-store.ts";
-import { ExitError } from "../solver/failure.ts";
+import { findSecret } from "../session/secrets.ts";
 import type { Operation, OperationContext, Ref } from "../solver/operation.ts";
+import { exitFailure } from "./exec-failure.ts";
 import { execKey } from "./exec-key.ts";
+import { type MountParts, MountPreparation, type PreparedMount } from "./exec-mounts.ts";
 import { StepLog, type StepLogLimits } from "./step-log.ts";
 
 /** What a step finds on its path if its image does not say (BuildKit, util/system/path.go). */
 const defaultPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/** The shell's exit codes for a command that is not there, and for one that may not be run. */
-const exitNotFound = 127;
-const exitNotExecutable = 126;
-
-export interface ExecParts {
-  readonly refs: RefStore;
+export interface ExecParts extends MountParts {
   readonly executor: Executor;
   readonly logLimits: StepLogLimits;
   /** Parent of the cgroup of a step that asks for none. */
   readonly defaultCgroupParent: string;
-}
-
-/** One mount of a step, and what becomes of it afterwards. */
-interface PreparedMount {
-  readonly mount: OpMount;
-  readonly step: StepMount | undefined;
-  /** Gives the mount's output, when the step has ended well. */
-  readonly keep: () => Promise<Ref>;
 }
 
 /** Runs a command in the file systems that its inputs are. */
@@ -60,12 +42,12 @@ export class ExecOperation implements Operation {
   }
 
   async execute(inputs: readonly Ref[], context: OperationContext): Promise<readonly (Ref | undefined)[]> {
+    const { meta, mounts } = this.#op;
     await using undo = new AsyncDisposableStack();
-    const prepared: PreparedMount[] = [];
-    for (const mount of this.#op.mounts) {
-      prepared.push(await this.#prepare(mount, inputs, undo, context.signal));
-    }
-    await this.#run(prepared, context);
+    const secretEnv = await this.#secretEnv(context);
+    const preparation = new MountPreparation(this.#parts, inputs, context, undo);
+    const prepared = await preparation.prepareAll(mounts, `exec ${meta?.args.join(" ")}`);
+    await this.#run(this.#step(prepared, secretEnv), context);
     const outputs: (Ref | undefined)[] = [];
     for (const { mount, keep } of prepared) {
       if (mount.output >= 0n) {
@@ -75,17 +57,16 @@ export class ExecOperation implements Operation {
     return outputs;
   }
 
-  async #run(prepared: readonly PreparedMount[], { report, signal }: OperationContext): Promise<void> {
+  async #run(step: Step, { report, signal }: OperationContext): Promise<void> {
     using log = new StepLog(report, this.#parts.logLimits);
-    const step = this.#step(prepared);
     const exit = await this.#parts.executor.run(step, (stream, chunk) => log.write(stream, chunk), signal);
     signal.throwIfAborted();
     if (exit.code !== 0) {
-      throw failure(step.args, exit);
+      throw exitFailure(step.args, exit);
     }
   }
 
-  #step(prepared: readonly PreparedMount[]): Step {
+  #step(prepared: readonly PreparedMount[], secretEnv: readonly string[]): Step {
     const { meta, network } = this.#op;
     const root = prepared.find(({ mount }) => mount.dest === "/");
     if (meta === undefined || root?.step?.kind !== "snapshot") {
@@ -100,6 +81,7 @@ export class ExecOperation implements Operation {
         .flatMap(({ step }) => (step === undefined ? [] : [step])),
       args: meta.args,
       env: meta.env.some((variable) => variable.startsWith("PATH=")) ? meta.env : [defaultPath, ...meta.env],
+      secretEnv,
       cwd: meta.cwd,
       user: meta.user,
       hostname: meta.hostname,
@@ -110,48 +92,20 @@ export class ExecOperation implements Operation {
     };
   }
 
-  /** Gets a mount ready; `undo` drops what nobody keeps. */
-  async #prepare(
-    mount: OpMount,
-    inputs: readonly Ref[],
-    undo: AsyncDisposableStack,
-    signal: AbortSignal,
-  ): Promise<PreparedMount> {
-    const { refs } = this.#parts;
-    const base = mount.input < 0n ? { snapshot: undefined } : inputs[Number(mount.input)];
-    if (base === undefined) {
-      throw new InvalidArgumentError(`Cannot mount ${mount.dest}: the step has no input ${mount.input}`);
+  /** The variables of the environment that hold secrets of the clients. */
+  async #secretEnv({ sessionIDs, signal }: OperationContext): Promise<string[]> {
+    const variables: string[] = [];
+    for (const { ID, name, optional } of this.#op.secretenv) {
+      try {
+        const secret = await findSecret(this.#parts.sessions, sessionIDs(), ID, signal);
+        variables.push(`${name}=${variableText(secret, ID)}`);
+      } catch (error) {
+        if (!(optional && error instanceof NotFoundError)) {
+          throw error;
+        }
+      }
     }
-    const { dest: destination } = mount;
-    if (mount.mountType === MountType.TMPFS) {
-      const step: StepMount = { kind: "tmpfs", destination, sizeBytes: mount.TmpfsOpt?.size ?? 0n };
-      return { mount, step, keep: () => Promise.resolve(base) };
-    }
-    const selector = mount.selector || "/";
-    if (mount.readonly) {
-      const { mounts } = undo.use(await refs.view(base, signal));
-      const step: StepMount = { kind: "snapshot", destination, mounts, selector, writable: false };
-      return { mount, step, keep: () => Promise.resolve(base) };
-    }
-    const mutable = await refs.prepare(base, signal);
-    let kept = false;
-    undo.defer(() => (kept ? Promise.resolve() : mutable.drop()));
-    const step: StepMount = {
-      kind: "snapshot",
-      destination,
-      mounts: mutable.mounts,
-      selector,
-      writable: true,
-    };
-    return {
-      mount,
-      step,
-      keep: async () => {
-        const ref = await mutable.commit();
-        kept = true;
-        return ref;
-      },
-    };
+    return variables;
   }
 }
 
@@ -168,25 +122,14 @@ function networkMode(mode: NetMode): NetworkMode {
   }
 }
 
-/** The failure of a command, in the words that upstream's users and tests look for. */
-function failure(args: readonly string[], { code, complaint }: ContainerExit): ExitError {
-  const command = JSON.stringify(args.join(" "));
-  if (complaint === "") {
-    return new ExitError(`process ${command} did not complete successfully: exit code: ${code}`, code);
+/** @throws {InvalidArgumentError} for what cannot stand in an environment; the secret itself is not told. */
+function variableText(secret: Uint8Array, id: string): string {
+  if (secret.includes(0)) {
+    throw new InvalidArgumentError(
+      `Cannot put secret ${JSON.stringify(id)} into the environment: it has a zero byte, want text`,
+    );
   }
-  const shellCode = exitCodeOf(complaint) ?? code;
-  return new ExitError(
-    `process ${command} did not complete successfully: ${complaint}: exit code: ${shellCode}`,
-    shellCode,
-  );
-}
-
-/** The code a shell would have ended with, where the runtime could not start the command at all. */
-function exitCodeOf(complaint: string): number | undefined {
-  if (/executable file not found|no such file or directory/.test(complaint)) {
-    return exitNotFound;
-  }
-  return /permission denied|exec format error/.test(complaint) ? exitNotExecutable : undefined;
+  return Buffer.from(secret).toString();
 }
 
 function refuseUnsupported(op: ExecOp): void {
@@ -195,17 +138,7 @@ function refuseUnsupported(op: ExecOp): void {
       "Cannot run a step with security.insecure: this worker runs sandboxed steps only",
     );
   }
-  if (op.secretenv.length > 0) {
-    throw new UnimplementedError("Cannot run a step with secrets in its environment: this worker gives none");
-  }
   if (op.cdiDevices.length > 0) {
     throw new UnimplementedError("Cannot run a step with CDI devices: this worker gives none");
-  }
-  for (const { mountType, dest } of op.mounts) {
-    if (mountType !== MountType.BIND && mountType !== MountType.TMPFS) {
-      throw new UnimplementedError(
-        `Cannot mount ${dest} of type ${mountType}: this worker has bind (0) and tmpfs (4)`,
-      );
-    }
   }
 }

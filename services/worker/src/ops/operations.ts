@@ -5,6 +5,7 @@ import { normalizePlatform, type Platform } from "@oci-worker/oci/platform";
 import type { ImageStore } from "../image/image-store.ts";
 import type { Operation } from "../solver/operation.ts";
 import { ExecOperation, type ExecParts } from "./exec.ts";
+import { cacheId, isCache } from "./exec-mounts.ts";
 import { ImageSourceOperation, imageScheme } from "./image-source.ts";
 
 export interface OperationParts extends ExecParts {
@@ -19,7 +20,8 @@ export interface OperationParts extends ExecParts {
  * @throws {UnimplementedError} naming a kind that this worker does not have. Clients that look at the capabilities in
  *   Ping never send one.
  */
-export function operationOf({ op: { op, platform } }: Vertex, parts: OperationParts): Operation {
+export function operationOf(vertex: Vertex, parts: OperationParts): Operation {
+  const { op, platform } = vertex.op;
   const target =
     platform === undefined ? parts.defaultPlatform : normalizePlatform(platformFromProto(platform));
   switch (op.case) {
@@ -31,6 +33,12 @@ export function operationOf({ op: { op, platform } }: Vertex, parts: OperationPa
         `Cannot use source ${JSON.stringify(op.value.identifier.slice(0, 200))}: this worker has ${imageScheme} only`,
       );
     case "exec":
+      if (vertex.metadata.ignoreCache) {
+        // Who wants nothing from the cache wants nothing of what earlier builds have left there either.
+        for (const id of op.value.mounts.filter(isCache).map(cacheId)) {
+          parts.cacheMounts.forget(id);
+        }
+      }
       return new ExecOperation(op.value, target, parts);
     case "file":
     case "build":

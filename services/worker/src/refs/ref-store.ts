@@ -44,13 +44,13 @@ export class RefStore {
    * Removes what a process that was killed has left: mounts, snapshots that were worked on, and results that it had no
    * time to note.
    *
-   * @param kept the snapshots that results are known to refer to.
+   * @param kept the snapshots that results are known to refer to, and those that are cache mounts.
    */
   async recover(kept: ReadonlySet<string>): Promise<void> {
     await mkdir(this.#mountDirectory, { recursive: true, mode: 0o700 });
     await clearMountPoints(this.#mountDirectory);
-    const leftovers = (info: Info) =>
-      info.kind !== "committed" || (info.name.startsWith(resultPrefix) && !kept.has(info.name));
+    const leftovers = ({ kind, name }: Info) =>
+      !kept.has(name) && (kind !== "committed" || name.startsWith(resultPrefix));
     const names: string[] = [];
     for await (const info of this.#snapshotter.walk([])) {
       if (leftovers(info)) {

@@ -1,0 +1,274 @@
+import assert from "node:assert/strict";
+import { execFile as execFileWithCallback } from "node:child_process";
+import { mkdtempDisposable, readdir, readFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { describe, test } from "node:test";
+import { promisify } from "node:util";
+import type { Build, BuildOptions } from "@oci-worker/client/build";
+import { BuildError } from "@oci-worker/client/build-error";
+import { definitionOf, image, type RunOptions, run, type Tree } from "@oci-worker/llb/build";
+import type { Reference } from "@oci-worker/oci/reference";
+import { assembleImage, createImage, layerOf, programs } from "./peers/image.ts";
+import { linkedProgram } from "./peers/linked-program.ts";
+import { startProcess } from "./peers/process.ts";
+import { pushTo } from "./peers/pushed-image.ts";
+import { startRegistry } from "./peers/registry.ts";
+import { startWorker, type WorkerPeer } from "./peers/worker.ts";
+
+const execFile = promisify(execFileWithCallback);
+
+/** A worker, and a registry with a small image in it. */
+async function fixture(args: readonly string[] = []) {
+  await using undo = new AsyncDisposableStack();
+  const registry = undo.use(await startRegistry());
+  const reference = await pushTo(registry, await createImage());
+  const worker = undo.use(await startWorker({ args }));
+  const owned = undo.move();
+  return { registry, reference, worker, [Symbol.asyncDispose]: () => owned.disposeAsync() };
+}
+
+function step(reference: Reference, script: string, more: Partial<RunOptions> = {}): Tree {
+  return run({ root: image(reference), args: ["sh", "-c", script], env: ["PATH=/bin"], ...more }).root;
+}
+
+/** What a build has written, when it has ended. */
+async function outputOf(build: Build) {
+  const output = { stdout: "", stderr: "" };
+  for await (const { logs } of build.status) {
+    for (const { data, stream } of logs) {
+      output[stream] += Buffer.from(data).toString();
+    }
+  }
+  return output;
+}
+
+/** Builds `tree` to its end. */
+async function solve({ client }: WorkerPeer, tree: Tree, options: BuildOptions = {}) {
+  const build = client.solve(definitionOf(tree), options);
+  const [output] = await Promise.all([outputOf(build), build.result]);
+  return output;
+}
+
+const secrets = (values: Readonly<Record<string, string>>): BuildOptions => ({
+  secrets: (id) => Promise.resolve(values[id] === undefined ? undefined : Buffer.from(values[id])),
+});
+
+describe("a cache mount", () => {
+  const cache = (sharing: "shared" | "private" | "locked", more: object = {}) =>
+    ({ type: "cache", dest: "/cache", id: "deps", sharing, ...more }) as const;
+
+  test("keeps what steps put there, also over a restart, and is no part of their result", async () => {
+    await using on = await fixture();
+    await using state = await mkdtempDisposable(join(tmpdir(), "worker-"));
+    const mounts = [cache("shared")];
+    {
+      await using worker = await startWorker({ directory: state.path });
+      await solve(worker, step(on.reference, "echo kept > /cache/file", { mounts }));
+    }
+    await using worker = await startWorker({ directory: state.path });
+    await using output = await mkdtempDisposable(join(tmpdir(), "output-"));
+    const { stdout } = await solve(worker, step(on.reference, "cat /cache/file", { mounts }), {
+      output: { type: "local", directory: output.path },
+    });
+    assert.equal(stdout, "kept\n");
+    assert(!(await readdir(output.path)).includes("cache"), "the mount point is part of the result");
+  });
+
+  test("begins with what it is told to, and is another one for another beginning", async () => {
+    await using on = await fixture();
+    const from = step(on.reference, "echo base > /start");
+    const mounts = [cache("locked", { from })];
+    const { stdout } = await solve(
+      on.worker,
+      step(on.reference, "cat /cache/start; echo x > /cache/added", { mounts }),
+    );
+    assert.equal(stdout, "base\n");
+    assert.equal(
+      (await solve(on.worker, step(on.reference, "ls /cache/added", { mounts }))).stdout,
+      "/cache/added\n",
+    );
+    assert.equal(
+      (await solve(on.worker, step(on.reference, "ls /cache", { mounts: [cache("locked")] }))).stdout,
+      "",
+    );
+  });
+
+  test("is shared by steps that run at once, unless it is private; who locks it waits", async () => {
+    await using on = await fixture();
+    // Each of the two ends only when it sees the other in the cache.
+    const meet = (mine: string, other: string) =>
+      step(on.reference, `touch /cache/${mine}; until test -e /cache/${other}; do sleep 0.02; done`, {
+        mounts: [cache("shared")],
+      });
+    await Promise.all([solve(on.worker, meet("a", "b")), solve(on.worker, meet("b", "a"))]);
+
+    // Fails if another step is in the same cache meanwhile.
+    const alone = (sharing: "private" | "locked", name: string) =>
+      step(
+        on.reference,
+        `set -C; > /cache/busy || exit 9; sleep 0.3; rm /cache/busy; echo ${name} >> /cache/names`,
+        { mounts: [cache(sharing, { id: sharing })] },
+      );
+    for (const sharing of ["private", "locked"] as const) {
+      const names = ["1", "2", "3"].map((number) => `${sharing}-${number}`);
+      await Promise.all(names.map((name) => solve(on.worker, alone(sharing, name))));
+    }
+    const seen = step(on.reference, "cat /cache/names", { mounts: [cache("locked", { id: "locked" })] });
+    const { stdout } = await solve(on.worker, seen);
+    assert.deepEqual(stdout.trim().split("\n").sort(), ["locked-1", "locked-2", "locked-3"]);
+  });
+
+  test("is the same at two places of one step, and shows a part of itself", async () => {
+    await using on = await fixture();
+    const part = run({
+      root: image(on.reference),
+      args: ["sh", "-c", "mkdir /one/sub; echo both > /one/sub/file; cat /two/sub/file"],
+      env: ["PATH=/bin"],
+      mounts: [cache("locked", { dest: "/one" }), cache("locked", { dest: "/two" })],
+    }).root;
+    assert.equal((await solve(on.worker, part)).stdout, "both\n");
+  });
+
+  test("is empty again for who wants nothing from the cache", async () => {
+    await using on = await fixture();
+    const mounts = [cache("shared")];
+    await solve(on.worker, step(on.reference, "echo old > /cache/file", { mounts }));
+    const { stdout } = await solve(on.worker, step(on.reference, "ls /cache", { mounts, ignoreCache: true }));
+    assert.equal(stdout, "");
+  });
+});
+
+describe("a secret", () => {
+  const secret = (more: object = {}) =>
+    ({ type: "secret", id: "token", dest: "/run/secrets/token", ...more }) as const;
+
+  test("is a file in memory, of the owner and mode that the step wants, and no part of anything", async () => {
+    await using on = await fixture();
+    const script =
+      "cat /run/secrets/token; stat -c '%u:%g %a' /run/secrets/token; stat -fc %T /run/secrets/token; echo x > /run/secrets/token";
+    const mounts = [secret({ uid: 7, gid: 8, mode: 0o440 })];
+    await using output = await mkdtempDisposable(join(tmpdir(), "output-"));
+    const { stdout, stderr } = await solve(on.worker, step(on.reference, `${script}; true`, { mounts }), {
+      ...secrets({ token: "c4n4ry\n" }),
+      output: { type: "local", directory: output.path },
+    });
+    assert.equal(stdout, "c4n4ry\n7:8 440\ntmpfs\n");
+    assert.match(stderr, /Read-only file system/);
+    assert(!(await readdir(output.path)).includes("run"), "the mount point is part of the result");
+    assert.doesNotMatch(on.worker.process.log.join("\n"), /c4n4ry/);
+  });
+
+  test("is a variable of the environment, and in no file meanwhile", async () => {
+    await using on = await fixture();
+    const secretEnv = [{ name: "TOKEN", id: "token" }];
+    const tree = step(on.reference, 'echo "got $TOKEN"; sleep 3000', { secretEnv });
+    const controller = new AbortController();
+    const build = on.worker.client.solve(definitionOf(tree), {
+      ...secrets({ token: "c4n4ry" }),
+      signal: controller.signal,
+    });
+    const canceled = assert.rejects(build.result);
+    let stdout = "";
+    for await (const { logs } of build.status) {
+      stdout += logs.map(({ data }) => Buffer.from(data).toString()).join("");
+      if (stdout.endsWith("\n") && !controller.signal.aborted) {
+        const files = `${on.worker.root}/runc ${on.worker.root}/*.db*`;
+        const { stdout: found } = await execFile("sh", ["-c", `grep -rls c4n4ry ${files} || true`]);
+        assert.equal(found, "");
+        const bundles = await readdir(join(on.worker.root, "executor"));
+        const config = join(on.worker.root, "executor", bundles[0] ?? "", "config.json");
+        const { stdout: type } = await execFile("stat", ["-Lfc", "%T", config]);
+        assert.equal(type, "tmpfs\n");
+        controller.abort();
+      }
+    }
+    await canceled;
+    assert.equal(stdout, "got c4n4ry\n");
+  });
+
+  test("that the client has not is told by name, or left out if the step can do without", async () => {
+    await using on = await fixture();
+    for (const [index, options] of [secrets({}), {}].entries()) {
+      await assert.rejects(
+        solve(on.worker, step(on.reference, "true", { mounts: [secret()] }), options),
+        (error) => {
+          assert(error instanceof BuildError, String(error));
+          assert.match(error.message, /secret token: not found/);
+          return true;
+        },
+      );
+      const script = `ls /run/secrets/token || echo absent ${index}`;
+      const { stdout } = await solve(
+        on.worker,
+        step(on.reference, script, { mounts: [secret({ optional: true })] }),
+        options,
+      );
+      assert.equal(stdout, `absent ${index}\n`);
+    }
+    const secretEnv = [{ name: "TOKEN", id: "token", optional: true }];
+    const { stdout } = await solve(on.worker, step(on.reference, "env", { secretEnv }));
+    assert.doesNotMatch(stdout, /TOKEN/);
+  });
+});
+
+/** A real agent with a fresh key. */
+async function startAgent() {
+  await using undo = new AsyncDisposableStack();
+  const directory = undo.use(await mkdtempDisposable(join(tmpdir(), "agent-"))).path;
+  const [path, key] = [join(directory, "agent.sock"), join(directory, "key")];
+  await execFile("ssh-keygen", ["-q", "-t", "ed25519", "-N", "", "-C", "test", "-f", key]);
+  const process = undo.use(
+    await startProcess({ program: "ssh-agent", args: ["-D", "-a", path], ready: /SSH_AUTH_SOCK=/ }),
+  );
+  const environment = { SSH_AUTH_SOCK: path };
+  await execFile("ssh-add", ["-q", key], { env: environment });
+  const { stdout: listing } = await execFile("ssh-add", ["-l"], { env: environment });
+  const publicKey = await readFile(`${key}.pub`);
+  const owned = undo.move();
+  return { process, path, listing, publicKey, [Symbol.asyncDispose]: () => owned.disposeAsync() };
+}
+
+describe("an ssh agent", () => {
+  test("of the client signs for a step that has no key, over a socket of the owner and mode that it wants", async () => {
+    await using on = await fixture();
+    await using agent = await startAgent();
+    const mounts = [{ type: "ssh", id: "default", dest: "/run/agent.sock", uid: 5 }] as const;
+    const script =
+      "stat -c '%F %u %a' /run/agent.sock; for i in 1 2; do ssh-add -l; done; ssh-add -T /key.pub";
+    const env = ["PATH=/bin:/usr/bin", "SSH_AUTH_SOCK=/run/agent.sock"];
+    const program = assembleImage([
+      await layerOf(await programs()),
+      await layerOf([
+        ...(await linkedProgram("/usr/bin/ssh-add", "openssh-client")),
+        { type: "file", name: "key.pub", content: agent.publicKey },
+        { type: "file", name: "etc/passwd", content: Buffer.from("root:x:0:0::/:/bin/sh\n") },
+      ]),
+    ]);
+    const reference = await pushTo(on.registry, program, "test/ssh");
+    const { stdout, stderr } = await solve(on.worker, step(reference, script, { env, mounts }), {
+      sshAgents: { default: agent.path },
+    });
+    assert.equal(stderr, "");
+    assert.equal(stdout, `socket 5 600\n${agent.listing}${agent.listing}`);
+  });
+
+  test("that the client has not is told, or left out if the step can do without", async () => {
+    await using on = await fixture();
+    const mount = { type: "ssh", id: "deploy", dest: "/agent.sock" } as const;
+    const failing = (options: BuildOptions, message: RegExp) =>
+      assert.rejects(solve(on.worker, step(on.reference, "true", { mounts: [mount] }), options), (error) => {
+        assert(error instanceof BuildError, String(error));
+        assert.match(error.message, message);
+        return true;
+      });
+    await failing({}, /no SSH key "deploy" forwarded from the client/);
+    await failing({ sshAgents: { default: "/nowhere" } }, /unset ssh forward key deploy/);
+    const mounts = [{ ...mount, optional: true }];
+    const { stdout } = await solve(
+      on.worker,
+      step(on.reference, "ls /agent.sock || echo absent", { mounts }),
+    );
+    assert.equal(stdout, "absent\n");
+  });
+});

@@ -1,0 +1,71 @@
+import type { Duplex } from "node:stream";
+import type { Mount } from "@oci-worker/mounts/mount";
+import type { NetworkMode } from "../network/network.ts";
+import type { ExtraHost } from "./network-files.ts";
+import type { ResourceLimit } from "./oci-spec.ts";
+
+/** What a step sees at one place of its file system besides its root. */
+export type StepMount = SnapshotMount | TmpfsMount | SecretFile | AgentSocket;
+
+export interface SnapshotMount {
+  readonly kind: "snapshot";
+  readonly destination: string;
+  readonly mounts: readonly Mount[];
+  /** Path inside the snapshot that is shown; "/" for all of it. */
+  readonly selector: string;
+  readonly writable: boolean;
+}
+
+export interface TmpfsMount {
+  readonly kind: "tmpfs";
+  readonly destination: string;
+  /** 0 for the kernel's default, half of the memory. */
+  readonly sizeBytes: bigint;
+  readonly writable: boolean;
+}
+
+/** Who a file that is made for a step belongs to, and what may be done with it. */
+export interface FileOwner {
+  readonly uid: number;
+  readonly gid: number;
+  /** Permission bits. */
+  readonly mode: number;
+}
+
+/** A file that is in memory only and gone with the step. */
+export interface SecretFile {
+  readonly kind: "secret";
+  readonly destination: string;
+  readonly content: Uint8Array;
+  readonly owner: FileOwner;
+}
+
+/** A unix socket behind which somebody else answers. */
+export interface AgentSocket {
+  readonly kind: "agent";
+  readonly destination: string;
+  readonly owner: FileOwner;
+  /** Given each connection that a process of the step makes. */
+  readonly connect: (connection: Duplex) => void;
+}
+
+/** One command to run in a container of its own. */
+export interface Step {
+  readonly id: string;
+  readonly rootMounts: readonly Mount[];
+  readonly readonlyRootfs: boolean;
+  readonly mounts: readonly StepMount[];
+  readonly args: readonly string[];
+  readonly env: readonly string[];
+  /** `NAME=value` that is written to no disk. */
+  readonly secretEnv: readonly string[];
+  /** Absolute; made if the image lacks it. */
+  readonly cwd: string;
+  /** As in `USER` of an image; empty for root. */
+  readonly user: string;
+  readonly hostname: string;
+  readonly extraHosts: readonly ExtraHost[];
+  readonly network: NetworkMode;
+  readonly cgroupParent: string;
+  readonly limits: readonly ResourceLimit[];
+}
