@@ -32,10 +32,12 @@ export async function listenAddresses(
       `Cannot use socket ${control[0]?.boundTo} of the service manager: no address stands for it, want --addr fd://`,
     );
   }
-  const gid = group === "" ? undefined : await groupId(group);
+  const gid = group === undefined ? undefined : await groupId(group);
   return {
     control: addresses.flatMap((address): readonly ListenAddress[] =>
-      address === "fd://" ? control : [{ path: address, mode: 0o660, ...(gid !== undefined && { gid }) }],
+      address === "fd://"
+        ? control
+        : [{ path: address.replace(/^unix:\/\//, ""), mode: 0o660, ...(gid !== undefined && { gid }) }],
     ),
     sessions: sessions.length > 0 ? sessions : [{ path: sessionSocketPath, mode: 0o600 }],
   };

@@ -6,30 +6,40 @@ import { notifyManager, passedSockets } from "@oci-worker/daemon/service-manager
 import { untilSignal } from "@oci-worker/daemon/until-signal";
 import { version } from "@oci-worker/daemon/version";
 import { openPeers } from "./children/children.ts";
-import { parseConfig } from "./config/config.ts";
+import { resolveConfig } from "./config/config.ts";
+import { readEnvironment } from "./config/environment.ts";
 import { readConfigFile } from "./config/file.ts";
-import { parseCommandLine, usage } from "./config/flags.ts";
+import { parseCommandLine } from "./config/flags.ts";
+import { usage } from "./config/help.ts";
+import { defaultConfigFile } from "./config/paths.ts";
+import { printConfig } from "./config/print-config.ts";
 import { requireRuntime } from "./executor/runc.ts";
 import { listenAddresses } from "./listen-addresses.ts";
 import { serveSessions, serveWorker } from "./server.ts";
 import { SessionManager } from "./session/session-manager.ts";
 import { openWorker } from "./worker.ts";
 
-const defaultConfigFile = "/etc/buildkit/buildkitd.toml";
-
 await runProgram("oci-worker", async () => {
   const commandLine = parseCommandLine(process.argv.slice(2));
   if (commandLine.help || commandLine.version) {
-    process.stdout.write(commandLine.help ? usage() : `oci-worker ${version}\n`);
+    process.stdout.write(commandLine.help ? usage(process.stdout.columns) : `oci-worker ${version}\n`);
     return;
   }
   const { configFile = defaultConfigFile } = commandLine;
   const table = await loadConfig(configFile, commandLine.configFile !== undefined);
   const file = readConfigFile(table, configFile);
-  const config = parseConfig(file.values, commandLine.values);
+  const resolved = resolveConfig(file.layer, readEnvironment(process.env), commandLine.layer);
+  if (commandLine.printConfig) {
+    process.stdout.write(printConfig(resolved, file.registry, configFile));
+    return;
+  }
+  const { config } = resolved;
   const log = createLog("worker", config.logLevel);
-  for (const key of file.unused) {
-    log.warn({ file: configFile, key }, "config key is not used by this worker");
+  for (const { key, meant } of file.unused) {
+    log.warn({ file: configFile, key, meant }, "config key is not used by this worker");
+  }
+  for (const what of [...file.warnings, ...commandLine.warnings]) {
+    log.warn({ what }, "setting has another name now");
   }
   const runtime = await requireRuntime(config.enabled, config.runtimeBinary);
   const stopped = untilSignal(log);

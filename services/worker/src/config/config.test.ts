@@ -2,43 +2,60 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { InvalidArgumentError } from "@oci-worker/errdefs";
 import { parse } from "smol-toml";
-import { parseConfig } from "./config.ts";
+import { resolveConfig } from "./config.ts";
+import { readEnvironment } from "./environment.ts";
 import { readConfigFile } from "./file.ts";
-import { parseCommandLine, usage } from "./flags.ts";
-import { settings } from "./settings.ts";
+import { parseCommandLine } from "./flags.ts";
+import { usage } from "./help.ts";
+import { printConfig } from "./print-config.ts";
+import { allSettings, groups, type SettingName } from "./settings.ts";
 
-/** The config of a file and a command line. */
+/** The config of a file, an environment and a command line. */
+function resolved(toml: string, args: readonly string[] = [], environment: NodeJS.ProcessEnv = {}) {
+  return resolveConfig(
+    readConfigFile(parse(toml), "test.toml").layer,
+    readEnvironment(environment),
+    parseCommandLine(args).layer,
+  );
+}
+
 function configOf(toml: string, ...args: string[]) {
-  return parseConfig(readConfigFile(parse(toml), "test.toml").values, parseCommandLine(args).values);
+  return resolved(toml, args).config;
 }
 
 describe("the config", () => {
   test("without file and flags is the documented default", () => {
     const config = configOf("");
-    assert.deepEqual(config.addresses, ["/run/oci-worker/worker.sock"]);
+    assert.deepEqual(config.addresses, ["unix:///run/oci-worker/worker.sock"]);
     assert.equal(config.root, "/var/lib/oci-worker/worker");
     assert.equal(config.snapshotter, "auto");
     assert.equal(config.enabled, "auto");
     assert.equal(config.sessionSocketPath, "/var/lib/oci-worker/worker/session.sock");
   });
 
-  test("takes the flag over the file and the file over the default", () => {
+  test("takes the flag over the environment, that over the file, and the file over the default", () => {
     const toml =
-      'root = "/file"\n[worker.oci]\nsnapshotter = "native"\n[grpc]\naddress = ["unix:///file.sock"]';
-    const config = configOf(toml, "--root", "/flag");
+      'root = "/file"\n[worker.oci]\nsnapshotter = "native"\n[log]\nlevel = "warn"\n[grpc]\naddress = ["unix:///file.sock"]';
+    const environment = { BUILDKITD_LOG_LEVEL: "error" };
+    const { config, origins } = resolved(toml, ["--root", "/flag"], environment);
     assert.equal(config.root, "/flag");
     assert.equal(config.snapshotter, "native");
-    assert.deepEqual(config.addresses, ["/file.sock"]);
+    assert.equal(config.logLevel, "error");
+    assert.equal(resolved(toml, ["--log-level=warning"], environment).config.logLevel, "warn");
+    assert.deepEqual(config.addresses, ["unix:///file.sock"]);
+    const originOf = (name: SettingName) => origins.get(name);
+    assert.equal(originOf("root"), "--root");
+    assert.equal(originOf("snapshotter"), "worker.oci.snapshotter of test.toml");
+    assert.equal(originOf("logLevel"), "BUILDKITD_LOG_LEVEL");
+    assert.equal(originOf("group"), "default");
   });
 
   test("merges labels, those of the command line winning", () => {
-    const config = configOf(
-      '[worker.oci.labels]\na = "file"\nb = "file"',
-      "--oci-worker-labels=b=flag",
-      "--oci-worker-labels",
-      "c=x=y",
-    );
+    const toml = '[worker.oci.labels]\na = "file"\nb = "file"';
+    const args = ["--oci-worker-labels=b=flag", "--oci-worker-labels", "c=x=y"];
+    const { config, origins } = resolved(toml, args);
     assert.deepEqual(config.labels, { a: "file", b: "flag", c: "x=y" });
+    assert.equal(origins.get("labels"), "worker.oci.labels of test.toml and --oci-worker-labels");
   });
 
   test("reads flags in every spelling of buildkitd's", () => {
@@ -47,94 +64,86 @@ describe("the config", () => {
     assert.equal(configOf("debug = true", "--debug=false").logLevel, "info");
     assert.equal(configOf("", "--oci-worker", "true").enabled, true);
     assert.equal(configOf("[worker.oci]\nenabled = false").enabled, false);
-    assert.deepEqual(configOf("", "--addr", "unix:///a", "--addr=/b").addresses, ["/a", "/b"]);
-    configOf("", "--containerd-worker=false");
+    assert.deepEqual(configOf("", "--addr", "unix:///a", "--addr=/b", "--addr=/a").addresses, [
+      "unix:///a",
+      "unix:///b",
+    ]);
   });
 
-  const wrong: readonly {
-    readonly name: string;
-    readonly toml?: string;
-    readonly args?: string[];
-    readonly message: RegExp;
-  }[] = [
-    {
-      name: "an unknown flag",
-      args: ["--oci-worker-snapshoter", "native"],
-      message: /--oci-worker-snapshoter/,
-    },
-    { name: "a flag without its value", args: ["--root"], message: /--root.*no value/ },
-    { name: "an argument that is no flag", args: ["start"], message: /"start"/ },
-    {
-      name: "an unknown snapshotter",
-      args: ["--oci-worker-snapshotter", "x"],
-      message: /unknown snapshotter name: "x"/,
-    },
-    {
-      name: "an unknown entitlement",
-      args: ["--allow-insecure-entitlement", "x"],
-      message: /invalid entitlement "x"/,
-    },
-    { name: "an unknown network", args: ["--oci-worker-net", "x"], message: /invalid network mode: "x"/ },
-    {
-      name: "an unknown platform",
-      args: ["--oci-worker-platform", "a/b/c/d"],
-      message: /invalid platforms: /,
-    },
-    { name: "a label without a value", args: ["--oci-worker-labels", "x"], message: /invalid value "x"/ },
-    {
-      name: "an address without scheme",
-      args: ["--addr", "x.sock"],
-      message: /address x\.sock does not contain proto, you meant unix:\/\/x\.sock \?/,
-    },
-    {
-      name: "an address of another kind",
-      args: ["--addr", "tcp://0.0.0.0:1"],
-      message: /tcp:\/\/0\.0\.0\.0:1: want unix/,
-    },
-    { name: "an empty list of addresses", toml: "[grpc]\naddress = []", message: /--addr cannot be empty/ },
-    {
-      name: "a socket path that is too long",
-      args: ["--addr", `/${"x".repeat(120)}`],
-      message: /at most 107 bytes/,
-    },
-    {
-      name: "a proxy path with a scheme",
-      args: ["--oci-worker-proxy-snapshotter-path", "unix:///s"],
-      message: /Do not include 'unix:\/\/' prefix/,
-    },
-    { name: "a relative root", args: ["--root", "x"], message: /want an absolute path/ },
-    { name: "the containerd worker", args: ["--containerd-worker=true"], message: /containerd worker/ },
-    {
-      name: "a value of the wrong type",
-      toml: "root = 5",
-      message: /test\.toml: root is of the wrong type, want a text/,
-    },
-    { name: "a registry that is no table", toml: "registry = 5", message: /registry is no table/ },
-  ];
-  for (const { name, toml = "", args = [], message } of wrong) {
-    test(`refuses ${name}`, () => {
-      assert.throws(
-        () => configOf(toml, ...args),
-        (error) => {
-          assert(error instanceof InvalidArgumentError);
-          assert.match(error.message, message);
-          return true;
-        },
-      );
-    });
-  }
-
-  test("names the keys of a file that nothing reads, and leaves the registries to the resolver", () => {
+  test("takes what scripts for buildkitd say of its other worker, and only looks whether it is off", () => {
+    const args = ["--containerd-worker=false", "--containerd-worker-gc", "--containerd-worker-net", "host"];
+    configOf("", ...args, "--containerd-cni-pool-size=3");
     const toml =
-      '[worker.oci]\nsnapshoter = "x"\ngc = true\n[worker.oci.labels]\na = "b"\n[registry."r"]\nhttp = true\nhtp = true\n[x.y]\nz = 1';
+      '[worker.containerd]\nenabled = false\naddress = "/x"\n[[worker.containerd.gcpolicy]]\nall = true';
+    assert.deepEqual(readConfigFile(parse(toml), "test.toml").unused, []);
+    assert.throws(() => configOf("", "--containerd-worker"), InvalidArgumentError);
+  });
+
+  test("takes an empty text for what is not set", () => {
+    const config = configOf('[worker.oci]\nproxySnapshotterPath = ""', "--group=", "--oci-worker-net=");
+    assert.equal(config.proxySnapshotterPath, undefined);
+    assert.equal(config.group, undefined);
+    assert.equal(config.networkMode, "auto");
+  });
+});
+
+describe("keys of a file that nothing reads", () => {
+  test("are named with what may have been meant, and the registries are left to the resolver", () => {
+    const toml =
+      '[worker.oci]\nsnapshoter = "x"\n[worker.oci.labels]\na = "b"\n[registry."r"]\nhttp = true\nhtp = true\n[x.y]\nz = 1\nnameserver = []';
     const { unused, registry } = readConfigFile(parse(toml), "test.toml");
-    assert.deepEqual(unused, ["worker.oci.snapshoter", "worker.oci.gc", "x.y.z", 'registry."r".htp']);
+    assert.deepEqual(unused, [
+      { key: "worker.oci.snapshoter", meant: "worker.oci.snapshotter" },
+      { key: "x.y.z", meant: undefined },
+      { key: "x.y.nameserver", meant: undefined },
+      { key: 'registry."r".htp', meant: "http" },
+    ]);
     assert.equal(JSON.stringify(registry), '{"r":{"http":true}}');
   });
 
-  test("is explained by --help, every flag of it", () => {
-    for (const { flag } of Object.values(settings)) {
-      assert(flag === undefined || usage().includes(`--${flag}`), `--${flag} is not there`);
+  test("are guessed in another table, too", () => {
+    const { unused } = readConfigFile(parse('snapshotter = "native"'), "test.toml");
+    assert.deepEqual(unused, [{ key: "snapshotter", meant: "worker.oci.snapshotter" }]);
+  });
+});
+
+describe("--help", () => {
+  test("explains every flag, in lines that fit", () => {
+    for (const columns of [20, 80, 100, 300]) {
+      const text = usage(columns);
+      for (const [name, { flag }] of allSettings) {
+        assert(flag === undefined || text.includes(`  --${flag}`), `--${flag} of ${name} is not there`);
+      }
+      const longest = Math.max(...text.split("\n").map((line) => line.length));
+      assert(longest <= Math.min(100, Math.max(columns, 72)), `a line has ${longest} columns of ${columns}`);
     }
+  });
+
+  test("has every setting under one heading", () => {
+    const grouped = groups.flatMap((group) => Object.keys(group.settings));
+    assert.deepEqual(grouped.toSorted(), allSettings.map(([name]) => name).toSorted());
+  });
+});
+
+describe("--print-config", () => {
+  const toml =
+    '[worker.oci]\nlabels = { a = "b \\"c\\"", "d.e" = "é" }\nplatforms = ["linux/arm64"]\n[registry."a.example:5000"]\nmirrors = ["m"]';
+
+  test("shows values and where they come from", () => {
+    const text = printConfig(resolved(toml, ["--debug", "--group=5"]), {}, "test.toml");
+    assert.match(text, /^platforms = \["linux\/arm64"\] +# worker\.oci\.platforms of the file$/m);
+    assert.match(text, /^level = "debug" +# --debug$/m);
+    assert.match(text, /^# --group = "5" +# --group$/m);
+    assert.match(text, /^# binary is not set: the first of buildkit-runc and runc +# default$/m);
+  });
+
+  test("is a file that says the same", () => {
+    const first = readConfigFile(parse(toml), "test.toml");
+    const before = resolveConfig(first.layer);
+    const printed = printConfig(before, first.registry, "test.toml");
+    const second = readConfigFile(parse(printed), "printed.toml");
+    assert.deepEqual(second.unused, []);
+    assert.deepEqual(second.registry, first.registry);
+    assert.deepEqual(resolveConfig(second.layer).config, before.config);
   });
 });

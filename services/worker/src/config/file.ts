@@ -1,68 +1,82 @@
 import { InvalidArgumentError } from "@oci-worker/errdefs";
+import { nearest } from "@oci-worker/nearest";
 import type { TomlTable, TomlValue } from "smol-toml";
-import { type Setting, type SettingKind, type SettingName, type Settings, settings } from "./settings.ts";
+import { isTable } from "./kind.ts";
+import { readRegistries, registryKey } from "./registries.ts";
+import { readToml, underFormerName } from "./say.ts";
+import type { Setting } from "./setting.ts";
+import { allSettings, type Layer, type Saying, type SettingName } from "./settings.ts";
 
 /** What a buildkitd.toml says, as far as it concerns this worker. */
 export interface ConfigFile {
-  readonly values: Partial<Settings>;
+  readonly layer: Layer;
   /** The table `[registry]`, which is the resolver's to understand. */
   readonly registry: TomlTable;
-  /** Paths of keys that nothing here reads. Upstream ignores such keys in silence; we name them. */
-  readonly unused: readonly string[];
+  /** Keys that nothing here reads: upstream ignores them in silence, we name them. */
+  readonly unused: readonly UnusedKey[];
+  /** What else the operator should know. */
+  readonly warnings: readonly string[];
 }
 
-const registryKey = "registry";
+export interface UnusedKey {
+  readonly key: string;
+  /** The key that may have been meant. */
+  readonly meant: string | undefined;
+}
 
-/** What a registry's table may say (buildkitd.toml.md, "registry"); the resolver refuses anything else. */
-const registryKeys = ["mirrors", "http", "insecure", "ca", "keypair", "tlsconfigdir"];
+interface KeyTarget {
+  readonly name: SettingName;
+  readonly setting: Setting;
+  /** What the key is called now. */
+  readonly now: string | undefined;
+}
+
+/** In the order of precedence: a setting's present name comes before its former ones. */
+const byKey = new Map<string, KeyTarget>(allSettings.flatMap(([name, setting]) => keysOf(name, setting)));
+
+function keysOf(name: SettingName, setting: Setting): [string, KeyTarget][] {
+  const { key, flag, former = [] } = setting;
+  const present: [string, KeyTarget][] = key === undefined ? [] : [[key, { name, setting, now: undefined }]];
+  const now = key ?? `--${flag}`;
+  return [
+    ...present,
+    ...former.flatMap(({ key: old, kind }): [string, KeyTarget][] =>
+      old === undefined ? [] : [[old, { name, setting: underFormerName(setting, kind), now }]],
+    ),
+  ];
+}
+
+/** Settings of buildkitd's other worker, which this program is not: whether it is on is all that matters. */
+const otherWorker = "worker.containerd.";
 
 /**
  * Reads `table`, a parsed buildkitd.toml.
  *
  * @param path of the file, for errors.
- * @throws {InvalidArgumentError} naming a key whose value has the wrong type.
+ * @throws {InvalidArgumentError} naming a key with a wrong value, and what is wanted.
  */
 export function readConfigFile(table: TomlTable, path: string): ConfigFile {
-  const values: Partial<Record<SettingName, Settings[SettingName]>> = {};
-  const used = new Set<string>();
-  for (const [name, setting] of Object.entries(settings) as [SettingName, Setting][]) {
-    if (setting.toml === undefined) {
+  const layer = new Map<SettingName, Saying>();
+  const warnings: string[] = [];
+  for (const [key, { name, setting, now }] of byKey) {
+    const value = valueAt(table, key.split("."));
+    if (value === undefined) {
       continue;
     }
-    used.add(setting.toml);
-    const value = valueAt(table, setting.toml.split("."));
-    if (value !== undefined) {
-      values[name] = convert(setting, value, `${path}: ${setting.toml}`);
+    const origin = `${key} of ${path}`;
+    const read = readToml(setting, value, origin);
+    if (now !== undefined) {
+      warnings.push(
+        layer.has(name) ? `${key} is left out, since ${now} is there` : `${key} is now called ${now}`,
+      );
+    }
+    warnings.push(...(setting.kind.warningsOf?.(value) ?? []).map((warning) => `${key}: ${warning}`));
+    if (!layer.has(name)) {
+      layer.set(name, { value: read, origin });
     }
   }
   const { registry, unused } = readRegistries(table[registryKey] ?? {}, path);
-  return {
-    values: values as Partial<Settings>,
-    registry,
-    unused: [...[...leafPaths(table, [])].filter((leaf) => !used.has(leaf)), ...unused],
-  };
-}
-
-/** The tables of the registries without the keys that the resolver does not know, and the paths of those. */
-function readRegistries(registries: TomlValue, path: string): Pick<ConfigFile, "registry" | "unused"> {
-  if (!isTable(registries)) {
-    throw new InvalidArgumentError(`Cannot read config ${path}: ${registryKey} is no table`);
-  }
-  const registry: TomlTable = {};
-  const unused: string[] = [];
-  for (const [host, settings] of Object.entries(registries)) {
-    if (!isTable(settings)) {
-      throw new InvalidArgumentError(`Cannot read config ${path}: ${registryKey}."${host}" is no table`);
-    }
-    const entries = Object.entries(settings);
-    registry[host] = Object.fromEntries(entries.filter(([key]) => registryKeys.includes(key)));
-    unused.push(
-      ...entries
-        .filter(([key]) => !registryKeys.includes(key))
-        .map(([key]) => `${registryKey}."${host}".${key}`),
-    );
-  }
-  return { registry, unused };
+  return { layer, registry, unused: [...unusedKeys(table, [], path), ...unused], warnings };
 }
 
 function valueAt(table: TomlTable, [key = "", ...rest]: readonly string[]): TomlValue | undefined {
@@ -73,62 +87,44 @@ function valueAt(table: TomlTable, [key = "", ...rest]: readonly string[]): Toml
   return isTable(value) ? valueAt(value, rest) : undefined;
 }
 
-function convert(
-  { kind }: { readonly kind: SettingKind },
-  value: TomlValue,
-  where: string,
-): Settings[SettingName] {
-  switch (kind) {
-    case "text":
-      // buildkitd has a few of them as a boolean in the file and as text on the command line.
-      if (typeof value === "string" || typeof value === "boolean") {
-        return String(value);
-      }
-      break;
-    case "texts":
-      if (Array.isArray(value) && value.every((each) => typeof each === "string")) {
-        return value;
-      }
-      break;
-    case "truth":
-      if (typeof value === "boolean") {
-        return value;
-      }
-      break;
-    case "pairs":
-      if (isTable(value) && Object.values(value).every((each) => typeof each === "string")) {
-        return value as Readonly<Record<string, string>>;
-      }
-      break;
-  }
-  throw new InvalidArgumentError(`Cannot read config ${where} is of the wrong type, want ${wanted[kind]}`);
-}
-
-const wanted: Readonly<Record<SettingKind, string>> = {
-  text: "a text",
-  texts: "a list of texts",
-  truth: "true or false",
-  pairs: "a table of texts",
-};
-
-/** Paths of all values that are no tables; a table of names and values counts as one value. */
-function* leafPaths(table: TomlTable, above: readonly string[]): Generator<string> {
+/** The keys of `table` that no setting reads. @throws {InvalidArgumentError} for a value where a table is wanted. */
+function* unusedKeys(table: TomlTable, above: readonly string[], path: string): Generator<UnusedKey> {
   for (const [key, value] of Object.entries(table)) {
-    const path = [...above, key];
-    const name = path.join(".");
-    const isPairs = Object.values(settings).some(
-      (setting) => setting.toml === name && setting.kind === "pairs",
-    );
-    if (isTable(value) && !isPairs) {
-      if (name !== registryKey) {
-        yield* leafPaths(value, path);
+    const name = [...above, key].join(".");
+    const target = byKey.get(name);
+    if (target !== undefined) {
+      const { unusedKeys: unusedOf, knownKeys = [] } = target.setting.kind;
+      for (const inner of unusedOf?.(value) ?? []) {
+        yield { key: `${name}.${inner}`, meant: nearest(inner, knownKeys) };
       }
+    } else if (name === registryKey || name.startsWith(otherWorker)) {
+      // Read elsewhere, or not meant for us.
+    } else if (isTable(value)) {
+      yield* unusedKeys(value, [...above, key], path);
+    } else if ([...byKey.keys()].some((known) => known.startsWith(`${name}.`))) {
+      throw new InvalidArgumentError(`Cannot use ${name} of ${path}: it is no table, want [${name}]`);
     } else {
-      yield name;
+      yield { key: name, meant: nearestKey(name) };
     }
   }
 }
 
-function isTable(value: TomlValue): value is TomlTable {
-  return typeof value === "object" && !Array.isArray(value) && !(value instanceof Date);
+/** The key most like `name`: one of the same table if there is one, else one with the same last part. */
+function nearestKey(name: string): string | undefined {
+  const [table, last] = splitKey(name);
+  const known = [...byKey.keys()];
+  const besides = known.filter((key) => splitKey(key)[0] === table);
+  const meant = nearest(
+    last,
+    besides.map((key) => splitKey(key)[1]),
+  );
+  if (meant !== undefined) {
+    return table === "" ? meant : `${table}.${meant}`;
+  }
+  return known.find((key) => splitKey(key)[1] === last) ?? nearest(name, known);
+}
+
+function splitKey(key: string): [table: string, last: string] {
+  const dot = key.lastIndexOf(".");
+  return [key.slice(0, Math.max(0, dot)), key.slice(dot + 1)];
 }

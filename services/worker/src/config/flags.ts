@@ -1,78 +1,111 @@
 import { InvalidArgumentError } from "@oci-worker/errdefs";
-import { type Setting, type SettingName, type Settings, settings } from "./settings.ts";
+import { nearest } from "@oci-worker/nearest";
+import type { Kind } from "./kind.ts";
+import { readText, underFormerName } from "./say.ts";
+import type { Setting } from "./setting.ts";
+import { allSettings, type Layer, type Saying, type SettingName } from "./settings.ts";
 
 /** What a command line says. */
 export interface CommandLine {
   readonly help: boolean;
   readonly version: boolean;
+  /** Whether the settings are to be shown instead of a worker to be run. */
+  readonly printConfig: boolean;
   /** Undefined: the default file, if it is there. */
   readonly configFile: string | undefined;
-  readonly values: Partial<Settings>;
+  readonly layer: Layer;
+  /** What the operator should know. */
+  readonly warnings: readonly string[];
 }
 
-const byFlag = new Map<string, readonly [SettingName, Setting]>(
-  Object.entries(settings).flatMap(([name, setting]) =>
-    setting.flag === undefined ? [] : [[setting.flag, [name as SettingName, setting]]],
-  ),
-);
+interface FlagTarget {
+  readonly name: SettingName;
+  readonly setting: Setting;
+  /** What the flag is called now. */
+  readonly now: string | undefined;
+}
+
+const byFlag = new Map<string, FlagTarget>(allSettings.flatMap(([name, setting]) => flagsOf(name, setting)));
+
+function flagsOf(name: SettingName, setting: Setting): [string, FlagTarget][] {
+  const { flag, key, former = [] } = setting;
+  return [
+    ...(flag === undefined ? [] : ([[flag, { name, setting, now: undefined }]] as [string, FlagTarget][])),
+    ...former.flatMap(({ flag: old, kind }): [string, FlagTarget][] =>
+      old === undefined
+        ? []
+        : [
+            [
+              old,
+              {
+                name,
+                setting: underFormerName(setting, kind),
+                now: flag === undefined ? `${key} of the file` : `--${flag}`,
+              },
+            ],
+          ],
+    ),
+  ];
+}
+
+/** Flags that are no settings. */
+const questions = ["config", "help", "print-config", "version"];
+
+/**
+ * Flags of buildkitd for its other worker. Scripts that start buildkitd carry them along, mostly to turn it off; whether
+ * that is so is a setting (`--containerd-worker`), the rest would only say how it is to run.
+ */
+const ignoredFlag = /^containerd-(worker|cni)-[a-z-]+$/;
+const ignoredSwitch = /^containerd-worker-(gc|rootless|selinux)$/;
 
 /**
  * Reads a command line in the way of buildkitd: `--name value`, `--name=value`, one dash or two, and `--name` alone for
  * what is yes or no.
  *
- * @throws {InvalidArgumentError} naming the argument that is wrong.
+ * @throws {InvalidArgumentError} naming the argument that is wrong, and what is wanted.
  */
 export function parseCommandLine(args: readonly string[]): CommandLine {
-  const values: Partial<Record<SettingName, Settings[SettingName]>> = {};
-  let [help, version]: [boolean, boolean] = [false, false];
+  const layer = new Map<SettingName, Saying>();
+  const warnings = new Set<string>();
+  const asked = new Set<string>();
   let configFile: string | undefined;
   const rest = [...args];
   for (let arg = rest.shift(); arg !== undefined; arg = rest.shift()) {
     const { flag, inline } = splitFlag(arg);
     const operand = () => inline ?? required(flag, rest.shift());
-    if (flag === "help" || flag === "h") {
-      help = true;
-    } else if (flag === "version" || flag === "v") {
-      version = true;
+    const target = byFlag.get(flag);
+    if (target !== undefined) {
+      const { name, setting, now } = target;
+      if (now !== undefined) {
+        warnings.add(`--${flag} is now called ${now}`);
+      }
+      const said = setting.kind.operand === undefined ? (inline ?? "true") : operand();
+      layer.set(name, appended(setting.kind, layer.get(name), readText(setting, said, `--${flag}`), flag));
     } else if (flag === "config") {
       configFile = operand();
+    } else if (ignoredFlag.test(flag)) {
+      if (!ignoredSwitch.test(flag)) {
+        operand();
+      }
     } else {
-      const [name, setting] = settingOf(flag);
-      values[name] = nextValue(
-        setting,
-        flag,
-        values[name],
-        setting.kind === "truth" ? (inline ?? "true") : operand(),
-      );
+      asked.add(questionOf(flag));
     }
   }
-  return { help, version, configFile, values: values as Partial<Settings> };
+  return {
+    help: asked.has("help"),
+    version: asked.has("version"),
+    printConfig: asked.has("print-config"),
+    configFile,
+    layer,
+    warnings: [...warnings],
+  };
 }
 
-/** The text of --help. */
-export function usage(): string {
-  const options = [...byFlag.values()].map(([, { flag = "", kind, help }]) => {
-    const operand = kind === "truth" ? "" : kind === "pairs" ? " NAME=VALUE" : " VALUE";
-    const repeated = kind === "texts" || kind === "pairs" ? ", may be repeated" : "";
-    return [`--${flag}${operand}`, `${help}${repeated}`];
-  });
-  const rows = [
-    ["--config FILE", "buildkitd.toml; default: /etc/buildkit/buildkitd.toml if it is there"],
-    ...options,
-    ["--help", "show this text"],
-    ["--version", "show the version"],
-  ];
-  const width = Math.max(...rows.map(([option = ""]) => option.length));
-  return [
-    "Usage: oci-worker [OPTION]...",
-    "",
-    "BuildKit's OCI worker: serves the Control API that buildctl and docker buildx speak.",
-    "Started without --oci-worker-proxy-snapshotter-path or --resolver-address, it runs a snapshotter or a resolver",
-    "of its own, with sockets in its root, for as long as it runs itself.",
-    "",
-    ...rows.map(([option = "", help = ""]) => `  ${option.padEnd(width)}  ${help}`),
-    "",
-  ].join("\n");
+/** What a flag says together with its earlier occurrences. */
+function appended(kind: Kind<unknown>, earlier: Saying | undefined, value: unknown, flag: string): Saying {
+  const origin = `--${flag}`;
+  const all = earlier === undefined ? value : (kind.append?.(earlier.value, value) ?? value);
+  return { value: all, origin };
 }
 
 function splitFlag(arg: string): { readonly flag: string; readonly inline: string | undefined } {
@@ -83,12 +116,15 @@ function splitFlag(arg: string): { readonly flag: string; readonly inline: strin
   return { flag, inline };
 }
 
-function settingOf(flag: string): readonly [SettingName, Setting] {
-  const found = byFlag.get(flag);
-  if (found === undefined) {
-    throw new InvalidArgumentError(`Cannot use flag --${flag}: there is none of that name, see --help`);
+/** @throws {InvalidArgumentError} with the flag that may have been meant. */
+function questionOf(flag: string): string {
+  const name = { h: "help", v: "version" }[flag] ?? flag;
+  if (questions.includes(name)) {
+    return name;
   }
-  return found;
+  const meant = nearest(flag, [...byFlag.keys(), ...questions]);
+  const hint = meant === undefined ? "" : `want --${meant}? `;
+  throw new InvalidArgumentError(`Cannot use flag --${flag}: there is none of that name, ${hint}see --help`);
 }
 
 function required(flag: string, value: string | undefined): string {
@@ -96,36 +132,4 @@ function required(flag: string, value: string | undefined): string {
     throw new InvalidArgumentError(`Cannot use flag --${flag}: it has no value, want --${flag} VALUE`);
   }
   return value;
-}
-
-/** The value of a setting after one more occurrence of its flag. */
-function nextValue({ kind }: Setting, flag: string, earlier: unknown, text: string): Settings[SettingName] {
-  switch (kind) {
-    case "text":
-      return text;
-    case "texts":
-      return [...((earlier as readonly string[] | undefined) ?? []), text];
-    case "truth":
-      return parseTruth(flag, text);
-    case "pairs": {
-      const [, name = "", value] = /^([^=]+)=(.*)$/s.exec(text) ?? [];
-      if (value === undefined) {
-        throw new InvalidArgumentError(
-          `Cannot use flag --${flag}: invalid value ${JSON.stringify(text)}, want NAME=VALUE`,
-        );
-      }
-      return { ...(earlier as Readonly<Record<string, string>> | undefined), [name]: value };
-    }
-  }
-}
-
-/** Go's spellings (strconv.ParseBool). */
-export function parseTruth(flag: string, text: string): boolean {
-  if (/^(1|t|T|TRUE|true|True)$/.test(text)) {
-    return true;
-  }
-  if (/^(0|f|F|FALSE|false|False)$/.test(text)) {
-    return false;
-  }
-  throw new InvalidArgumentError(`Cannot use --${flag}: it is ${JSON.stringify(text)}, want true or false`);
 }

@@ -1,0 +1,2 @@
+/** Read if it is there and no other one is named. */
+export const defaultConfigFile = "/etc/buildkit/buildkitd.toml";
