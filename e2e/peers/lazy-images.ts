@@ -79,8 +79,10 @@ export async function layLine(host: string): Promise<Line> {
 }
 
 export interface LazyOptions {
-  /** What the upper layer of the image has; the lower one has programs. */
+  /** What the upper layer of the image has; the lowest one has programs. */
   readonly members: readonly TarMember[];
+  /** What those between them have. */
+  readonly between?: readonly (readonly TarMember[])[];
   /** Who makes the layers. */
   readonly madeBy?: "us" | "stargz-snapshotter";
   readonly build?: BuildOptions;
@@ -106,17 +108,21 @@ export interface LazyContainerd {
 
 /** Has `use` work with such a containerd, and ends and unmounts it all afterwards. */
 export async function withLazyContainerd(
-  { members, madeBy = "us", build = { chunkBytes: 65_536 }, settings = {} }: LazyOptions,
+  { members, between = [], madeBy = "us", build = { chunkBytes: 65_536 }, settings = {} }: LazyOptions,
   use: (on: LazyContainerd) => Promise<void>,
 ): Promise<void> {
   await using registry = await startRegistry();
   await using line = await layLine(registry.host);
-  const layers = [await lazyLayerOf(await programs(), build), await lazyLayerOf(members, build)];
+  const contents = [await programs(), ...between, members];
+  const layers: ImageLayerContent[] = [];
+  for (const content of contents) {
+    layers.push(await lazyLayerOf(content, build));
+  }
   const assembled = assembleImage(layers);
   await pushTo(registry, assembled, "test/lazy");
   await pushTo(
     registry,
-    assembleImage([await layerOf(await programs()), await layerOf(members)]),
+    assembleImage(await Promise.all(contents.map((content) => layerOf(content)))),
     "test/ordinary",
   );
   const name = `${line.host}/test/lazy:1`;

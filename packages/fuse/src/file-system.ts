@@ -23,7 +23,10 @@ export interface FileSystem {
    */
   readonly cache: { readonly seconds: number; readonly absent: boolean };
 
-  /** The node of the name in bytes `from` to `to` of `request` in the directory `parent`, or 0. */
+  /**
+   * The node of the name in bytes `from` to `to` of `request` in the directory `parent`, or 0 for none. ENOENT says so as well,
+   * and is never remembered.
+   */
   lookup(parent: number, request: Buffer, from: number, to: number): number;
 
   /** Writes struct fuse_attr of `node` at `at` of `reply`, which is all zeros. False if there is no such node. */

@@ -126,6 +126,9 @@ export class RequestHandler {
   #lookup(length: number): number {
     // Behind the name there is a NUL.
     const node = this.#fileSystem.lookup(this.#node, this.request, body, length - 1);
+    if (node < 0) {
+      return this.fail(-node);
+    }
     if (node === 0 && !this.#fileSystem.cache.absent) {
       return this.fail(errno.ENOENT);
     }

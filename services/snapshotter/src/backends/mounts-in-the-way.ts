@@ -33,9 +33,9 @@ export async function mountsInTheWay(
       add(name, mountPoints);
     }
   }
-  for (const { device, mountPoint } of ours) {
-    // A bind mount of what we have mounted tells nothing of the directory, but has the same file system.
-    const copies = others.filter((each) => each.device === device);
+  for (const { device, mountPoint, root } of ours) {
+    // A bind mount of what we have mounted tells nothing of the directory, but shows the same part of the same file system.
+    const copies = others.filter((each) => each.device === device && isIn(root, each.root));
     if (copies.length > 0) {
       add(
         basename(dirname(mountPoint)),
@@ -44,4 +44,9 @@ export async function mountsInTheWay(
     }
   }
   return inTheWay;
+}
+
+/** Whether `path` is the directory `root` of a file system or something in it. */
+function isIn(root: string, path: string): boolean {
+  return root === "/" || path === root || path.startsWith(`${root}/`);
 }

@@ -14,6 +14,8 @@ export interface OpenedLayer extends LayerIdentity {
   readonly number: number;
   /** The file with its metadata, an EROFS image. */
   readonly metaPath: string;
+  /** Of that file. */
+  readonly metaDigest: string;
   /** The file with what has been read of its content, full of holes until it is complete. */
   readonly dataPath: string;
   /** Size of the device that holds its content, in blocks of 4096 bytes. */

@@ -125,6 +125,15 @@ export class FakeLayers implements LazyLayers, LayerMounts {
       throw new NotFoundError(`Cannot open layer ${digest}: it is not on disk`);
     }
     const tocDigest = `toc of ${digest}`;
-    return { digest, tocDigest, number, metaPath: "", dataPath: "", dataBlocks: 0, isComplete: false };
+    return {
+      digest,
+      tocDigest,
+      number,
+      metaPath: "",
+      metaDigest: "",
+      dataPath: "",
+      dataBlocks: 0,
+      isComplete: false,
+    };
   }
 }

@@ -1,87 +1,84 @@
-import { hasEnded } from "@oci-worker/fuse/device";
-import { detachOurs, forgetHeldMount, type HeldMount, makeHeldMount } from "./held-mount.ts";
+import { mountedAt, readMountInfo } from "@oci-worker/mounts/mountinfo";
+import { codeOf } from "./error-code.ts";
+import { forgetHeldMount, type HeldMount } from "./held-mount.ts";
 import type { LayerMounter, LayerToMount, PassedOver, ServeDevice } from "./layer-mounter.ts";
-import { lookAtElsewhere } from "./look-up.ts";
+import { mountTree } from "./mount-tree.ts";
+import type { TreeRecords } from "./tree-records.ts";
 import { unmountUnused } from "./unmount-unused.ts";
 
 /**
- * Mounts each layer as a file system of its own that is served: for where the kernel has no EROFS, or will not mount it
- * for us, as in a user namespace. Every first look at a file is a request.
+ * Mounts the directories of one FUSE mount that has the files of all layers: for where the kernel has no EROFS, or will not
+ * mount it for us, as in a user namespace. Every first look at a file is a request.
  */
 export class FuseMounter implements LayerMounter {
   readonly mode = "fuse";
   readonly passedOver;
   readonly adopted;
-  readonly #directory: string;
-  readonly #mounts: readonly HeldMount[];
-  /** By target: until it is no longer served, and forgotten if it has ended. */
-  readonly #served = new Map<string, { readonly mount: HeldMount; readonly ended: Promise<void> }>();
-  #serve: ServeDevice | undefined;
+  readonly #trees: HeldMount;
+  readonly #records: TreeRecords;
+  #serving: Promise<void> = Promise.resolve();
 
-  constructor(directory: string, mounts: readonly HeldMount[], passedOver: readonly PassedOver[]) {
-    // One that cannot be taken over is out of sight by now.
-    this.adopted = mounts.length > 0;
-    this.#directory = directory;
-    this.#mounts = mounts;
+  /** @param records of what is mounted out of `trees`. */
+  static async open(
+    trees: HeldMount,
+    records: TreeRecords,
+    passedOver: readonly PassedOver[],
+  ): Promise<FuseMounter> {
+    const mounts = await readMountInfo();
+    const device = mountedAt(mounts, trees.target)?.device;
+    for (const target of records.targets) {
+      // What is not there, or not ours, a killed process has not come to, or it has gone with an earlier mount.
+      if (mountedAt(mounts, target)?.device !== device) {
+        records.remove(target);
+      }
+    }
+    return new FuseMounter(trees, records, passedOver);
+  }
+
+  private constructor(trees: HeldMount, records: TreeRecords, passedOver: readonly PassedOver[]) {
     this.passedOver = passedOver;
+    this.adopted = trees.isAdopted;
+    this.#trees = trees;
+    this.#records = records;
   }
 
   serveWith(serve: ServeDevice): void {
-    this.#serve = serve;
-    for (const mount of this.#mounts) {
-      this.#serveMount(mount, serve);
-    }
+    const { fd, target, isAdopted } = this.#trees;
+    this.#serving = serve({ kind: "trees", fd, target, isAdopted, recordsPath: this.#records.path });
   }
 
-  async mountLayer({ number, metaPath }: LayerToMount, target: string): Promise<void> {
-    if (this.#serve === undefined) {
-      throw new Error("nobody serves yet what is to be mounted");
-    }
-    const mount = await makeHeldMount(this.#directory, target, { number, metaPath });
-    this.#serveMount(mount, this.#serve);
+  async mountLayer(
+    { number: layerNumber, metaPath, metaDigest }: LayerToMount,
+    target: string,
+  ): Promise<void> {
+    const number = this.#records.add({ layerNumber, metaPath, metaDigest, target });
     try {
-      // From now on the kernel knows the directory, and this process may look at it too.
-      await lookAtElsewhere(target);
+      await mountTree(`${this.#trees.target}/${number}`, target);
     } catch (error) {
-      await detachOurs(target, this.#directory);
+      this.#records.remove(target);
       throw error;
     }
   }
 
   async unmountLayer(target: string): Promise<void> {
     unmountUnused(target);
-    const served = this.#served.get(target);
-    if (served !== undefined && hasEnded(served.mount.fd)) {
-      await served.ended;
-    }
+    this.#records.remove(target);
   }
 
-  /** Everything stays, for the next process to serve: what nobody wants any more has been unmounted. */
-  async [Symbol.asyncDispose](): Promise<void> {}
-
-  #serveMount(mount: HeldMount, serve: ServeDevice): void {
-    this.#served.set(mount.target, { mount, ended: this.#untilEnded(mount, serve) });
-  }
-
-  /** Serves `mount` until it is gone, and then lets go of it; or until this process is to end. */
-  async #untilEnded(mount: HeldMount, serve: ServeDevice): Promise<void> {
-    const { target, layer, fd, isAdopted } = mount;
-    if (layer === undefined) {
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#records.targets.length > 0) {
+      // For the next process to serve.
       return;
     }
-    await serve({
-      kind: "layer",
-      fd,
-      target,
-      isAdopted,
-      layerNumber: layer.number,
-      metaPath: layer.metaPath,
-    });
-    if (hasEnded(fd)) {
-      if (this.#served.get(target)?.mount === mount) {
-        this.#served.delete(target);
+    try {
+      unmountUnused(this.#trees.target);
+    } catch (error) {
+      if (codeOf(error) === "EBUSY") {
+        return;
       }
-      await forgetHeldMount(mount);
+      throw error;
     }
+    await this.#serving;
+    await forgetHeldMount(this.#trees);
   }
 }

@@ -6,13 +6,12 @@ import { MNT_DETACH, UMOUNT_NOFOLLOW, umount2 } from "@oci-worker/libc/mount";
 import { mountedAt, readMountInfo } from "@oci-worker/mounts/mountinfo";
 import { raiseReadAhead } from "@oci-worker/mounts/read-ahead";
 import { codeOf } from "./error-code.ts";
-import { type HeldRecord, readRecord, type ServedLayer, writeRecord } from "./held-record.ts";
+import { type HeldKind, type HeldRecord, readRecord, writeRecord } from "./held-record.ts";
 
 /** A FUSE mount that outlives the process which serves it. */
 export interface HeldMount {
   readonly target: string;
-  /** What its files are: those of a layer, or the data devices of layers. */
-  readonly layer: ServedLayer | undefined;
+  readonly kind: HeldKind;
   /** Of its device: whoever serves it reads requests there. */
   readonly fd: number;
   /** It was there already: what an earlier process has not answered waits for an answer. */
@@ -56,13 +55,13 @@ export async function adoptHeldMounts(directory: string): Promise<HeldMount[]> {
 
 async function adopt(
   recordPath: string,
-  { target, layer, holder, device }: HeldRecord,
+  { target, kind, holder, device }: HeldRecord,
 ): Promise<HeldMount | undefined> {
   const mounted = mountedAt(await readMountInfo(), target);
   const isThere = device !== undefined && mounted?.type === "fuse" && mounted.device === device;
   const fd = isThere ? takeFromHolder(holder) : undefined;
   if (fd === undefined || !hasEnded(fd)) {
-    return fd === undefined ? undefined : { target, layer, fd, isAdopted: true, holder, recordPath };
+    return fd === undefined ? undefined : { target, kind, fd, isAdopted: true, holder, recordPath };
   }
   closeDevice(fd);
   return undefined;
@@ -73,22 +72,19 @@ async function adopt(
  *
  * @throws {FailedPreconditionError} if the kernel lets us not.
  */
-export async function makeHeldMount(
-  directory: string,
-  target: string,
-  layer: ServedLayer | undefined,
-): Promise<HeldMount> {
+export async function makeHeldMount(directory: string, target: string, kind: HeldKind): Promise<HeldMount> {
   await mkdir(target, { recursive: true });
   const recordPath = `${recordsIn(directory)}/${randomUUID()}`;
   await using undo = new AsyncDisposableStack();
   const fd = openDevice();
   undo.defer(() => closeDevice(fd));
   // Written before there is anything to find again, and completed when there is.
-  const record = { target, ...(layer && { layer }) };
   undo.defer(() => rm(recordPath, { force: true }));
-  const holder = await startHolder(fd, (started) => writeRecord(recordPath, { ...record, holder: started }));
+  const holder = await startHolder(fd, async (started) =>
+    writeRecord(recordPath, { target, kind, holder: started }),
+  );
   undo.defer(() => stopHolder(holder));
-  mountDevice(fd, target, { name: directory, isImage: layer !== undefined });
+  mountDevice(fd, target, { name: directory, isImage: kind === "trees" });
   undo.defer(() => detachOurs(target, directory));
   const device = mountedAt(await readMountInfo(), target)?.device;
   if (device === undefined) {
@@ -96,9 +92,9 @@ export async function makeHeldMount(
   }
   // A help to speed that a user namespace does not allow.
   await raiseReadAhead(device, readAheadKiB).catch(() => undefined);
-  await writeRecord(recordPath, { ...record, holder, device });
+  writeRecord(recordPath, { target, kind, holder, device });
   undo.move();
-  return { target, layer, fd, isAdopted: false, holder, recordPath };
+  return { target, kind, fd, isAdopted: false, holder, recordPath };
 }
 
 /** Lets go of a mount that is no longer there. */
@@ -115,7 +111,7 @@ export async function dropHeldMount(directory: string, mount: HeldMount): Promis
 }
 
 /** Takes what we have mounted on `target` out of sight, also if nobody answers for it, or others still use it. */
-export async function detachOurs(target: string, directory: string): Promise<void> {
+async function detachOurs(target: string, directory: string): Promise<void> {
   const mounted = mountedAt(await readMountInfo(), target);
   if (mounted?.type !== "fuse" || mounted.source !== directory) {
     return;

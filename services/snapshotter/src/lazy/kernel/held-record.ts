@@ -1,17 +1,15 @@
-import { open, readFile, rename } from "node:fs/promises";
+import { readFile } from "node:fs/promises";
 import type { Holder } from "@oci-worker/fuse/holder";
 import { codeOf } from "./error-code.ts";
+import { writeWhole } from "./write-whole.ts";
 
-/** A layer whose files are served one by one. */
-export interface ServedLayer {
-  readonly number: number;
-  readonly metaPath: string;
-}
+/** What a FUSE mount has: the data devices of layers as files, or the files of layers. */
+export type HeldKind = "blobs" | "trees";
 
 /** What a process leaves behind of a FUSE mount, for those that come after it. */
 export interface HeldRecord {
   readonly target: string;
-  readonly layer?: ServedLayer;
+  readonly kind: HeldKind;
   readonly holder: Holder;
   /** Of the mount, as "0:53"; not there before it is made. */
   readonly device?: string;
@@ -29,10 +27,6 @@ export async function readRecord(path: string): Promise<HeldRecord | undefined> 
   }
 }
 
-/** As a whole or not at all. It need not survive the machine, which mounts do not either. */
-export async function writeRecord(path: string, record: HeldRecord): Promise<void> {
-  const temporaryPath = `${path}.new`;
-  await using file = await open(temporaryPath, "w", 0o600);
-  await file.writeFile(JSON.stringify(record));
-  await rename(temporaryPath, path);
+export function writeRecord(path: string, record: HeldRecord): void {
+  writeWhole(path, JSON.stringify(record));
 }

@@ -144,6 +144,24 @@ for (const mode of mountModes) {
       assertShows(target, layer.plan.root, layer.data);
     });
 
+    test("are a directory each, when one is mounted twice: so an overlay takes both", async () => {
+      await using scratch = await openScratch();
+      const layer = await layerOnDisk(scratch.path, 1, members);
+      const program = await scratch.start({ mode, layers: [layer] });
+      const targets = [join(scratch.path, "one"), join(scratch.path, "other")];
+      for (const target of targets) {
+        await program.mount(layer, target);
+      }
+      await using shown = await mountTemporarily(
+        [{ type: "overlay", source: "overlay", options: [`lowerdir=${targets.join(":")}`] }],
+        scratch.path,
+      );
+      assert.equal(readFileSync(join(shown.path, "bin/ping"), "utf8"), "ping");
+      const [one = "", other = ""] = targets;
+      await program.unmount(one);
+      assertShows(other, layer.plan.root, layer.data);
+    });
+
     test("are mounted thirty at once", async () => {
       await using scratch = await openScratch();
       const layers = await Promise.all(
@@ -224,6 +242,24 @@ describe("openLayerMounter", () => {
     assert.deepEqual(best.opened, { mode: "erofs", passedOver: [], adopted: false });
   });
 
+  test("stays with FUSE as long as what an earlier process has mounted by it is there", async () => {
+    await using scratch = await openScratch();
+    const layer = await layerOnDisk(scratch.path, 1, members);
+    const first = await scratch.start({ mode: "fuse", layers: [layer] });
+    const target = join(scratch.path, "target");
+    await first.mount(layer, target);
+    await first.kill();
+    const second = await scratch.start({ mode: "auto", layers: [layer] });
+    const obstacle = "layers are mounted by fuse since an earlier start";
+    const passedOver = ["erofs", "erofs-loop"].map((mode) => ({ mode, obstacle }));
+    assert.deepEqual(second.opened, { mode: "fuse", passedOver, adopted: true });
+    assertShows(target, layer.plan.root, layer.data);
+    await second.unmount(target);
+    await second.kill();
+    const third = await scratch.start({ mode: "auto", layers: [layer] });
+    assert.equal(third.opened.mode, "erofs");
+  });
+
   test("drops what another way has left, and says so", async () => {
     await using scratch = await openScratch();
     const layer = await layerOnDisk(scratch.path, 1, members);
@@ -237,8 +273,11 @@ describe("openLayerMounter", () => {
     }
     const last = await scratch.start({ mode: "fuse", layers: [layer] });
     assert.equal(last.opened.adopted, false);
-    const kinds = (await readMountInfo()).filter(({ source }) => source === scratch.directory);
-    assert.deepEqual(kinds, []);
+    const left = (await readMountInfo()).filter(({ source }) => source === scratch.directory);
+    assert.deepEqual(
+      left.map(({ mountPoint }) => mountPoint),
+      [join(scratch.directory, "trees")],
+    );
   });
 
   test("serves file by file in a user namespace, and tells what is in the way of the others", async () => {

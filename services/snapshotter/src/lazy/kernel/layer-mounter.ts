@@ -8,6 +8,8 @@ export interface LayerToMount {
   readonly number: number;
   /** The EROFS image with its metadata. */
   readonly metaPath: string;
+  /** Of that file: whoever serves out of it checks it. */
+  readonly metaDigest: string;
   /** What the image has as its data device, as far as it is there. */
   readonly dataPath: string;
   /** Size of that in blocks of 4 KiB; 0 if no file has content. */
@@ -29,10 +31,10 @@ export type ServedDevice = {
       readonly kind: "blobs";
     }
   | {
-      /** The files of one layer. */
-      readonly kind: "layer";
-      readonly layerNumber: number;
-      readonly metaPath: string;
+      /** One directory with the files of each layer in another one, named by the number of a record. */
+      readonly kind: "trees";
+      /** Where the records are: see `tree-records.ts`. */
+      readonly recordsPath: string;
     }
 );
 

@@ -4,10 +4,12 @@ import type { Logger } from "pino";
 import { ErofsMounter } from "./erofs-mounter.ts";
 import { FuseMounter } from "./fuse-mounter.ts";
 import { adoptHeldMounts, dropHeldMount, type HeldMount, makeHeldMount } from "./held-mount.ts";
+import type { HeldKind } from "./held-record.ts";
 import { type LayerMounter, type MountMode, mountModes, type PassedOver } from "./layer-mounter.ts";
 import type { ErofsWay } from "./mount-erofs.ts";
 import { probeErofs, probeFuse } from "./probe.ts";
 import { openProbeScene } from "./probe-scene.ts";
+import { TreeRecords } from "./tree-records.ts";
 
 export interface LayerMounterOptions {
   /** For what belongs to lazy layers, and to nobody else. */
@@ -27,8 +29,9 @@ export async function openLayerMounter(
 ): Promise<LayerMounter> {
   await mkdir(directory, { recursive: true, mode: 0o700 });
   const adopted = await adoptHeldMounts(directory);
-  const passedOver: PassedOver[] = [];
-  for (const candidate of mode === "auto" ? mountModes : [mode]) {
+  const passedOver: PassedOver[] = mode === "auto" ? passedOverFor(adopted, directory) : [];
+  const isOpen = (each: MountMode) => !passedOver.some((other) => other.mode === each);
+  for (const candidate of mode === "auto" ? mountModes.filter(isOpen) : [mode]) {
     const opened = await openMode(candidate, directory, adopted, passedOver);
     if (!("obstacle" in opened)) {
       log.info({ mode: candidate, directory, adopted: opened.adopted }, "way to show layers chosen");
@@ -40,6 +43,19 @@ export async function openLayerMounter(
   }
   const reasons = passedOver.map((refusal) => `${refusal.mode}: ${refusal.obstacle}`).join("; ");
   throw new FailedPreconditionError(`Cannot show layers in ${directory}: ${reasons}`);
+}
+
+/** No better way is worth cutting off those who read what an earlier process has mounted. */
+function passedOverFor(adopted: readonly HeldMount[], directory: string): PassedOver[] {
+  const isInUse =
+    adopted.some(({ kind }) => kind === "trees") && new TreeRecords(shownIn(directory)).targets.length > 0;
+  const obstacle = "layers are mounted by fuse since an earlier start";
+  return isInUse
+    ? [
+        { mode: "erofs", obstacle },
+        { mode: "erofs-loop", obstacle },
+      ]
+    : [];
 }
 
 async function openMode(
@@ -67,10 +83,7 @@ async function openErofs(
   adopted: readonly HeldMount[],
   passedOver: readonly PassedOver[],
 ): Promise<LayerMounter> {
-  const [blobs, layers] = parted(adopted);
-  await dropAll(directory, [...blobs.slice(1), ...layers]);
-  const mount = blobs[0] ?? (await makeHeldMount(directory, `${directory}/blobs`, undefined));
-  return new ErofsMounter(way, mount, passedOver);
+  return new ErofsMounter(way, await heldMount(directory, "blobs", adopted), passedOver);
 }
 
 async function openFuse(
@@ -78,22 +91,24 @@ async function openFuse(
   adopted: readonly HeldMount[],
   passedOver: readonly PassedOver[],
 ): Promise<LayerMounter> {
-  const [blobs, layers] = parted(adopted);
-  await dropAll(directory, blobs);
-  return new FuseMounter(directory, layers, passedOver);
+  const records = new TreeRecords(shownIn(directory));
+  return await FuseMounter.open(await heldMount(directory, "trees", adopted), records, passedOver);
 }
 
-/** What one way to show layers has left is of no use to another. */
-async function dropAll(directory: string, mounts: readonly HeldMount[]): Promise<void> {
-  for (const mount of mounts) {
-    await dropHeldMount(directory, mount);
+/** Where in a directory of lazy layers the records of its trees are. */
+function shownIn(directory: string): string {
+  return `${directory}/shown`;
+}
+
+/** The mount of that kind. What another way to show layers has left is of no use to this one. */
+async function heldMount(
+  directory: string,
+  kind: HeldKind,
+  adopted: readonly HeldMount[],
+): Promise<HeldMount> {
+  const [mount, ...surplus] = adopted.filter((each) => each.kind === kind);
+  for (const each of [...surplus, ...adopted.filter((other) => other.kind !== kind)]) {
+    await dropHeldMount(directory, each);
   }
-}
-
-/** Mounts with data devices of layers, and mounts of layers. */
-function parted(mounts: readonly HeldMount[]): [blobs: HeldMount[], layers: HeldMount[]] {
-  return [
-    mounts.filter(({ layer }) => layer === undefined),
-    mounts.filter(({ layer }) => layer !== undefined),
-  ];
+  return mount ?? (await makeHeldMount(directory, `${directory}/${kind}`, kind));
 }

@@ -5,12 +5,14 @@ import type { FileSystem } from "@oci-worker/fuse/file-system";
 /** What the thread is told. */
 export interface ProbeServerData {
   readonly fd: number;
-  /** The image whose files to serve; undefined for the data device of one. */
+  /** The image whose files to serve, as the tree {@link probeTree}; undefined for the data device of one. */
   readonly metaPath?: string;
 }
 
 /** Name of the file, and of that in the image whose content it has. */
 export const probeFile = "1";
+
+export const probeTree = 1;
 
 export const probeContent: Buffer = Buffer.from("as it should be\n");
 

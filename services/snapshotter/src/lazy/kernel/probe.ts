@@ -1,9 +1,11 @@
 import { execFile } from "node:child_process";
+import { mkdir } from "node:fs/promises";
 import { promisify } from "node:util";
 import { closeDevice, mountDevice, openDevice } from "@oci-worker/fuse/device";
 import { unmount } from "@oci-worker/mounts/mount";
 import { type ErofsWay, mountErofs } from "./mount-erofs.ts";
-import { probeContent, probeFile } from "./probe-file-system.ts";
+import { mountTree } from "./mount-tree.ts";
+import { probeContent, probeFile, probeTree } from "./probe-file-system.ts";
 import { type ProbeScene, serveProbe } from "./probe-scene.ts";
 
 const run = promisify(execFile);
@@ -34,16 +36,20 @@ export async function probeErofs(
 
 /** Finds out why the files of an image cannot be served one by one, by doing so; undefined if they can. */
 export async function probeFuse({ metaPath, target, path }: ProbeScene): Promise<string | undefined> {
+  const trees = `${path}/trees`;
   await using undo = new AsyncDisposableStack();
   try {
     const fd = openDevice();
     undo.defer(() => closeDevice(fd));
-    mountDevice(fd, target, { name: path, isImage: true });
+    await mkdir(trees);
+    mountDevice(fd, trees, { name: path, isImage: true });
     const ended = serveProbe({ fd, metaPath });
     undo.defer(async () => {
-      await unmount(target);
+      await unmount(trees);
       await ended;
     });
+    await mountTree(`${trees}/${probeTree}`, target);
+    undo.defer(() => unmount(target));
     await readFileOf(target);
     return undefined;
   } catch (error) {

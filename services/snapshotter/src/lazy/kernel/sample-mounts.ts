@@ -9,6 +9,7 @@ import { createInterface } from "node:readline";
 import { writeImage } from "@oci-worker/erofs/image";
 import type { TarMember } from "@oci-worker/layer/tar/writer";
 import { unmountBeneath } from "@oci-worker/mounts/mountinfo";
+import { digestOf } from "@oci-worker/oci/digest";
 import { type LayerPlan, planLayer } from "../plan/layer-plan.ts";
 import { sampleData, sampleLayer } from "../sample-layer.ts";
 import { adoptHeldMounts, dropHeldMount } from "./held-mount.ts";
@@ -34,9 +35,20 @@ export async function layerOnDisk(
   writeImage(plan.root, { dataBlocks: plan.dataBlocks, uuid: randomBytes(16) }, (piece) => {
     pieces.push(Buffer.from(piece));
   });
-  await writeFile(metaPath, Buffer.concat(pieces));
+  const image = Buffer.concat(pieces);
+  await writeFile(metaPath, image);
   await writeFile(dataPath, data);
-  return { number, metaPath, dataPath, dataBlocks: plan.dataBlocks, isComplete: false, plan, data };
+  const metaDigest = digestOf(image);
+  return {
+    number,
+    metaPath,
+    metaDigest,
+    dataPath,
+    dataBlocks: plan.dataBlocks,
+    isComplete: false,
+    plan,
+    data,
+  };
 }
 
 /** What the program has opened. */
@@ -138,8 +150,15 @@ class Program {
   }
 }
 
-function plain({ number, metaPath, dataPath, dataBlocks, isComplete }: LayerToMount): LayerToMount {
-  return { number, metaPath, dataPath, dataBlocks, isComplete };
+function plain({
+  number,
+  metaPath,
+  metaDigest,
+  dataPath,
+  dataBlocks,
+  isComplete,
+}: LayerToMount): LayerToMount {
+  return { number, metaPath, metaDigest, dataPath, dataBlocks, isComplete };
 }
 
 /** A directory for layers and mounts, and for the programs that serve them. Disposing ends and unmounts all. */

@@ -54,6 +54,7 @@ export interface OpenedLayer extends LayerIdentity {
   readonly number: number;
   /** Of the EROFS image. */
   readonly metaPath: string;
+  readonly metaDigest: string;
   /** Of what is its data device once {@link isComplete} is true. */
   readonly dataPath: string;
   readonly dataBlocks: number;
@@ -371,6 +372,7 @@ export class LayerSet implements AsyncDisposable {
       digest: info.digest,
       tocDigest: info.tocDigest,
       metaPath: this.#store.metaPath(stored),
+      metaDigest: info.metaDigest,
       dataPath: `${directory}/data`,
       dataBlocks: content.dataBlocks,
       isComplete,

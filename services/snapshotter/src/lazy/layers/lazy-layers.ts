@@ -97,9 +97,8 @@ export class LazyLayers implements AsyncDisposable {
   async #serveInThread(device: ServedDevice): Promise<void> {
     const { fd, isAdopted, target } = device;
     const { port1, port2 } = new MessageChannel();
-    const layerNumber = device.kind === "blobs" ? undefined : device.layerNumber;
     // Before it answers the kernel: it would say that there are no such layers.
-    await this.#call("serve", { device: { fd, thread: port1, layerNumber } }, undefined, [port1]);
+    await this.#call("serve", { device: { fd, thread: port1 } }, undefined, [port1]);
     if (this.#isClosing) {
       return;
     }

@@ -31,8 +31,8 @@ const layers = new LayerSet({
   settings,
   sources: new SourceClient(channel),
   registry,
-  onAdded: (added) => tellDevices(added.number, { added }),
-  onRemoved: (removed) => tellDevices(removed, { removed }),
+  onAdded: (added) => tellDevices({ added }),
+  onRemoved: (removed) => tellDevices({ removed }),
   log: (message, fields) => tell({ kind: "log", message, fields }),
 });
 const calls = new Map<number, AbortController>();
@@ -87,16 +87,14 @@ async function run(call: LazyCall, signal: AbortSignal): Promise<LazyCalls[keyof
   }
 }
 
-function tellDevices(layerNumber: number, message: ToDevice): void {
-  for (const device of served.keys()) {
-    if (device.layerNumber === undefined || device.layerNumber === layerNumber) {
-      device.thread.postMessage(message);
-    }
+function tellDevices(message: ToDevice): void {
+  for (const { thread } of served.keys()) {
+    thread.postMessage(message);
   }
 }
 
 function serve(device: ServedBy): void {
-  const { fd, thread, layerNumber } = device;
+  const { fd, thread } = device;
   const reads = new WaitingReads(
     fd,
     (number) => layers.fetcherOf(number),
@@ -112,9 +110,7 @@ function serve(device: ServedBy): void {
   });
   served.set(device, reads);
   for (const added of layers.shared()) {
-    if (layerNumber === undefined || layerNumber === added.number) {
-      thread.postMessage({ added } satisfies ToDevice);
-    }
+    thread.postMessage({ added } satisfies ToDevice);
   }
 }
 

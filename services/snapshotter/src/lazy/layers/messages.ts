@@ -17,8 +17,6 @@ export interface LazyThreadData {
 export interface ServedBy {
   readonly fd: number;
   readonly thread: MessagePort;
-  /** The only layer that it is about; undefined: all. */
-  readonly layerNumber: number | undefined;
 }
 
 /** What a thread that serves a FUSE device is started with. */
