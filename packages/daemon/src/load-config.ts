@@ -7,7 +7,7 @@ import { parse, TomlError, type TomlTable } from "smol-toml";
  *
  * @param required whether the operator named this file; a default one may be absent and counts as empty then.
  * @throws {NotFoundError} if a required file is absent.
- * @throws {InvalidArgumentError} if it is no TOML, with the line.
+ * @throws {InvalidArgumentError} if it is no TOML, with line and column.
  */
 export async function loadConfig(path: string, required: boolean): Promise<TomlTable> {
   let text: string;
@@ -26,9 +26,12 @@ export async function loadConfig(path: string, required: boolean): Promise<TomlT
     return parse(text);
   } catch (cause) {
     if (cause instanceof TomlError) {
-      throw new InvalidArgumentError(`Cannot read config ${path}: line ${cause.line}: ${cause.message}`, {
-        cause,
-      });
+      // The library's message goes on with a picture of the line; "failed to parse config" is what upstream says.
+      const [what = ""] = cause.message.split("\n");
+      throw new InvalidArgumentError(
+        `Cannot read config ${path}: failed to parse config: line ${cause.line}, column ${cause.column}: ${what}`,
+        { cause },
+      );
     }
     throw cause;
   }

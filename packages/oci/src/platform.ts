@@ -57,7 +57,7 @@ export function parsePlatform(text: string): Platform {
     return { ...alone, os: hostPlatform.os };
   }
   throw new InvalidArgumentError(
-    `Cannot use ${JSON.stringify(text)} as a platform: it is neither an operating system nor an architecture that is known`,
+    `Cannot use ${JSON.stringify(text)} as a platform: it is neither an operating system nor an architecture that is known, want such as linux/amd64`,
   );
 }
 

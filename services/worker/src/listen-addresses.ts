@@ -51,7 +51,9 @@ async function groupId(group: string): Promise<number> {
   const lines = (await readFile("/etc/group", "utf8")).split("\n");
   const [, , gid] = lines.map((line) => line.split(":")).find(([name]) => name === group) ?? [];
   if (gid === undefined) {
-    throw new NotFoundError(`Cannot let group ${JSON.stringify(group)} connect: there is no such group`);
+    throw new NotFoundError(
+      `Cannot let group ${JSON.stringify(group)} connect: there is no such group, want a name in /etc/group or a number`,
+    );
   }
   return Number(gid);
 }

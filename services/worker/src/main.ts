@@ -5,7 +5,7 @@ import { runProgram } from "@oci-worker/daemon/run";
 import { notifyManager, passedSockets } from "@oci-worker/daemon/service-manager";
 import { untilSignal } from "@oci-worker/daemon/until-signal";
 import { version } from "@oci-worker/daemon/version";
-import { openPeers } from "./children/children.ts";
+import { openPeers, requireNamedSnapshotter } from "./children/children.ts";
 import { resolveConfig } from "./config/config.ts";
 import { readEnvironment } from "./config/environment.ts";
 import { readConfigFile } from "./config/file.ts";
@@ -42,6 +42,7 @@ await runProgram("oci-worker", async () => {
     log.warn({ what }, "setting has another name now");
   }
   const runtime = await requireRuntime(config.enabled, config.runtimeBinary);
+  await requireNamedSnapshotter(config);
   const stopped = untilSignal(log);
   const addresses = await listenAddresses(config, passedSockets(process.env));
 

@@ -1,3 +1,5 @@
+import { mkdir } from "node:fs/promises";
+import { dirname } from "node:path";
 import { Control } from "@oci-worker/api/buildkit/control";
 import { LLBBridge } from "@oci-worker/api/buildkit/llb-bridge";
 import { Content } from "@oci-worker/api/containerd/content";
@@ -25,6 +27,12 @@ export async function serveWorker(
   sessions: SessionManager,
   log: Logger,
 ): Promise<AsyncDisposable> {
+  for (const address of addresses) {
+    if ("path" in address) {
+      // As buildkitd has it. Who may connect is for the socket's own mode to say.
+      await mkdir(dirname(address.path), { recursive: true, mode: 0o755 });
+    }
+  }
   const services = [Control, LLBBridge, Content];
   const health = new HealthService(services.map(({ typeName }) => typeName));
   const server = await serve({

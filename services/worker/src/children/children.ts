@@ -26,7 +26,7 @@ export interface Peers extends AsyncDisposable {
  * Finds the services that the operator has named, and starts those that are not: both at the same time.
  *
  * @param registry the table `[registry]` of our config file, which the resolver is given.
- * @throws {NotFoundError} if a socket that was named is not there, or a program that is to be started.
+ * @throws {NotFoundError} if a program that is to be started is not there.
  * @throws {UnavailableError} if a child does not come to serve.
  */
 export async function openPeers(config: Config, registry: TomlTable, log: Logger): Promise<Peers> {
@@ -47,11 +47,28 @@ export async function openPeers(config: Config, registry: TomlTable, log: Logger
   };
 }
 
+/**
+ * Makes sure that a snapshotter that the operator has named is there, before anything is made that would be left behind.
+ *
+ * @throws {NotFoundError} in the words of upstream, whose users forget that this path has no scheme.
+ */
+export async function requireNamedSnapshotter({
+  proxySnapshotterPath: path,
+}: Pick<Config, "proxySnapshotterPath">): Promise<void> {
+  try {
+    await (path === undefined ? undefined : stat(path));
+  } catch (cause) {
+    throw new NotFoundError(
+      `snapshotter doesn't exist on ${JSON.stringify(path)} (Do not include 'unix://' prefix)`,
+      { cause },
+    );
+  }
+}
+
 /** The snapshotter that the operator has named, or else one of our own with its root and socket in ours. */
 async function snapshotterPeer(config: Config, log: Logger): Promise<Peer> {
   const { proxySnapshotterPath } = config;
   if (proxySnapshotterPath !== undefined) {
-    await requireSocket(proxySnapshotterPath);
     return named(proxySnapshotterPath);
   }
   const address = join(config.root, "snapshotter.sock");
@@ -79,20 +96,6 @@ async function resolverPeer(config: Config, registry: TomlTable, log: Logger): P
     ...["--config", configFile],
     ...["--log-level", config.logLevel],
   ]);
-}
-
-/** @throws {NotFoundError} in the words of upstream, whose users forget that this path has no scheme. */
-async function requireSocket(path: string): Promise<void> {
-  try {
-    await stat(path);
-  } catch (cause) {
-    throw new NotFoundError(
-      `snapshotter doesn't exist on ${JSON.stringify(path)} (Do not include 'unix://' prefix)`,
-      {
-        cause,
-      },
-    );
-  }
 }
 
 function named(address: string): Peer {

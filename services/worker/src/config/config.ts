@@ -57,11 +57,6 @@ function completed(settings: Settings): Config {
   if (settings.addresses.length === 0) {
     throw new InvalidArgumentError("--addr cannot be empty");
   }
-  if (settings.containerdWorker === true) {
-    throw new InvalidArgumentError(
-      "Cannot enable the containerd worker: this program is the OCI worker only, want --containerd-worker=false",
-    );
-  }
   return {
     ...settings,
     addresses: [...new Set(settings.addresses)],

@@ -1,5 +1,5 @@
 import { isAbsolute } from "node:path";
-import { WrongValueError, wrongValue } from "../kind.ts";
+import { shown, WrongValueError, wrongValue } from "../kind.ts";
 import { listOf, oneOf, socketPath, text, textual } from "../kinds.ts";
 import { setting } from "../setting.ts";
 
@@ -12,7 +12,8 @@ const address = textual("ADDRESS", (value) => {
     return `unix://${socketPath(value)}`;
   }
   if (!value.includes("://")) {
-    throw new WrongValueError(`address ${value} does not contain proto, you meant unix://${value} ?`);
+    const plain = shown(value).slice(1, -1);
+    throw new WrongValueError(`address ${plain} does not contain proto, you meant unix://${plain} ?`);
   }
   throw wrongValue(value, "unix://PATH or fd://");
 });
