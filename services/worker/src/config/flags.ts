@@ -123,7 +123,7 @@ function questionOf(flag: string): string {
     return name;
   }
   const meant = nearest(flag, [...byFlag.keys(), ...questions]);
-  const hint = meant === undefined ? "" : `want --${meant}? `;
+  const hint = meant === undefined ? "" : `want --${meant}, `;
   throw new InvalidArgumentError(`Cannot use flag --${flag}: there is none of that name, ${hint}see --help`);
 }
 

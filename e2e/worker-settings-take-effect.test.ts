@@ -1,0 +1,178 @@
+import assert from "node:assert/strict";
+import { access, chmod, glob, mkdtempDisposable, readFile, rmdir, stat, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { describe, test } from "node:test";
+import { BuildKitClient } from "@oci-worker/client";
+import { BuildError } from "@oci-worker/client/build-error";
+import { credentialsFor } from "@oci-worker/client/credentials";
+import { Secret } from "@oci-worker/credentials/secret";
+import { definitionOf, image, type RunOptions, run } from "@oci-worker/llb/build";
+import { createImage } from "./peers/image.ts";
+import { pushTo, user } from "./peers/pushed-image.ts";
+import { startRegistry } from "./peers/registry.ts";
+import { startResolver } from "./peers/resolver.ts";
+import { startWorker, type WorkerOptions, type WorkerPeer } from "./peers/worker.ts";
+
+const labelPrefix = "org.mobyproject.buildkit.worker.";
+
+/** A worker whose config file says `toml`. */
+async function configured(toml: string, options: WorkerOptions = {}): Promise<WorkerPeer> {
+  await using undo = new AsyncDisposableStack();
+  const directory = undo.use(await mkdtempDisposable(join(tmpdir(), "worker-config-")));
+  const file = join(directory.path, "buildkitd.toml");
+  await writeFile(file, toml);
+  const worker = undo.use(
+    await startWorker({ ...options, args: ["--config", file, ...(options.args ?? [])] }),
+  );
+  const owned = undo.move();
+  return { ...worker, [Symbol.asyncDispose]: () => owned.disposeAsync() };
+}
+
+/** Runs `script` in a small image, and gives what it prints. */
+async function outputOf(
+  { client }: Pick<WorkerPeer, "client">,
+  script: string,
+  options: Partial<RunOptions> & { readonly entitlements?: readonly string[] } = {},
+): Promise<string> {
+  await using registry = await startRegistry();
+  const reference = await pushTo(registry, await createImage());
+  const { entitlements = [], ...more } = options;
+  const { root } = run({ root: image(reference), args: ["sh", "-c", script], env: ["PATH=/bin"], ...more });
+  const build = client.solve(definitionOf(root), { entitlements });
+  let output = "";
+  for await (const { logs } of build.status) {
+    output += logs.map(({ data }) => Buffer.from(data).toString()).join("");
+  }
+  await build.result;
+  return output;
+}
+
+async function labelOf({ client }: WorkerPeer, name: string): Promise<string | undefined> {
+  const [worker] = await client.workers();
+  return worker?.labels[labelPrefix + name];
+}
+
+/** The runtime leaves what is above the cgroups that it has removed: in each hierarchy of version 1, or the one of 2. */
+async function removeCgroups(name: string): Promise<void> {
+  for (const path of [`${name}/buildkit`, name]) {
+    for await (const directory of glob(`/sys/fs/cgroup/{*/,}${path}`)) {
+      await rmdir(directory);
+    }
+  }
+}
+
+describe("a worker", () => {
+  test("logs as much as it is told to", async () => {
+    const ended = /"rpc":"moby.buildkit.v1.Control\/ListWorkers"/;
+    const calledLog = async (toml: string, args: readonly string[]) => {
+      await using worker = await configured(toml, { args });
+      await worker.client.workers();
+      await worker.process.stop();
+      return worker.process.log.filter((line) => ended.test(line)).length;
+    };
+    // The peer says --debug, over which nothing on the command line is stronger but itself.
+    assert.equal(await calledLog("", []), 1);
+    assert.equal(await calledLog("debug = true", ["--debug=false"]), 0);
+    assert.equal(await calledLog('[log]\nlevel = "debug"', ["--debug=false"]), 1);
+  });
+
+  test("listens on every address that it is given, for the group that it is given", async () => {
+    await using directory = await mkdtempDisposable(join(tmpdir(), "worker-"));
+    const second = join(directory.path, "new/second.sock");
+    await using worker = await startWorker({ args: ["--addr", second, "--group", "daemon"] });
+    await using client = new BuildKitClient(`unix://${second}`);
+    assert.deepEqual(await client.workers(), await worker.client.workers());
+    const { gid, mode } = await stat(second);
+    const groups = await readFile("/etc/group", "utf8");
+    assert.equal(gid, Number(/^daemon:[^:]*:(\d+):/m.exec(groups)?.[1]));
+    assert.equal(mode & 0o777, 0o660);
+  });
+
+  test("grants builds what it is told that it may", async () => {
+    const options = { network: "host", entitlements: ["network.host"] } as const;
+    {
+      await using worker = await startWorker();
+      await assert.rejects(outputOf(worker, "true", options), (error) => {
+        assert(error instanceof BuildError);
+        assert.match(error.message, /network\.host is not allowed/);
+        return true;
+      });
+    }
+    await using worker = await configured('insecure-entitlements = ["network.host"]');
+    assert.equal(await outputOf(worker, "echo granted", options), "granted\n");
+  });
+
+  test("says that it builds for the platforms that it is given", async () => {
+    await using worker = await configured('[worker.oci]\nplatforms = ["linux/arm64", "linux/arm/v7"]');
+    const [record] = await worker.client.workers();
+    assert.deepEqual(
+      record?.platforms.map(({ architecture, variant }) => [architecture, variant]),
+      [
+        ["arm64", undefined],
+        ["arm", "v7"],
+      ],
+    );
+  });
+
+  test("runs steps with the runtime that it is given", async () => {
+    await using directory = await mkdtempDisposable(join(tmpdir(), "runtime-"));
+    const [runtime, trace] = [join(directory.path, "traced-runc"), join(directory.path, "trace")];
+    await writeFile(runtime, `#!/bin/sh\necho "$@" >>${trace}\nexec runc "$@"\n`);
+    await chmod(runtime, 0o755);
+    await using worker = await startWorker({ args: ["--oci-worker-binary", runtime] });
+    assert.equal(await outputOf(worker, "echo ran"), "ran\n");
+    assert.match(await readFile(trace, "utf8"), / run --bundle /);
+  });
+
+  test("runs steps beneath the cgroup that it is given", async () => {
+    const parent = `worker-e2e-${process.pid}`;
+    await using worker = await configured(`[worker.oci]\ndefaultCgroupParent = "${parent}"`);
+    await using undo = new AsyncDisposableStack();
+    undo.defer(() => removeCgroups(parent));
+    assert.match(
+      await outputOf(worker, "cat /proc/self/mountinfo /proc/self/cgroup"),
+      new RegExp(`${parent}/`),
+    );
+  });
+
+  test("says which network steps have", async () => {
+    await using worker = await configured('[worker.oci]\nnetworkMode = "host"');
+    assert.equal(await labelOf(worker, "network"), "host");
+  });
+
+  test("keeps snapshots as it is told to", async () => {
+    await using worker = await configured('[worker.oci]\nsnapshotter = "native"');
+    assert.equal(await labelOf(worker, "snapshotter"), "native");
+    assert.equal(await outputOf(worker, "echo kept"), "kept\n");
+    await access(join(worker.root, "snapshotter/snapshots"));
+  });
+
+  test("has steps look up names as it is told to", async () => {
+    const toml =
+      '[dns]\nnameservers = ["192.0.2.53"]\nsearchDomains = ["a.example", "b.example"]\noptions = ["ndots:3"]';
+    await using worker = await configured(toml);
+    const lines = (await outputOf(worker, "cat /etc/resolv.conf")).split("\n");
+    assert(lines.includes("nameserver 192.0.2.53"));
+    assert(lines.includes("search a.example b.example"));
+    assert(lines.includes("options ndots:3"));
+  });
+
+  test("uses a resolver that runs already, which asks it for credentials where it is told to", async () => {
+    await using directory = await mkdtempDisposable(join(tmpdir(), "worker-"));
+    const sessionAddress = join(directory.path, "credentials.sock");
+    await using registry = await startRegistry({ access: { kind: "password", ...user } });
+    const reference = await pushTo(registry, await createImage());
+    await using resolver = await startResolver({ sessionAddress });
+    const args = ["--resolver-address", resolver.address, "--session-address", sessionAddress];
+    await using worker = await startWorker({ args });
+    assert(!worker.process.log.some((line) => line.includes('"name":"resolver"')), "it has one of its own");
+    const { root } = run({ root: image(reference), args: ["true"], env: ["PATH=/bin"] });
+    const credentials = credentialsFor(registry.host, {
+      kind: "password",
+      username: user.username,
+      password: new Secret(user.password),
+    });
+    await worker.client.solve(definitionOf(root), { credentials }).result;
+  });
+});

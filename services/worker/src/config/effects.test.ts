@@ -1,0 +1,54 @@
+import assert from "node:assert/strict";
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { test } from "node:test";
+import { allSettings, type SettingName } from "./settings.ts";
+
+const repository = join(import.meta.dirname, "../../../..");
+
+const startsAndStops = "e2e/worker-starts-and-stops.test.ts";
+const takeEffect = "e2e/worker-settings-take-effect.test.ts";
+
+/** For each setting the test that shows its effect, by file and title: reading a setting is not yet heeding it. */
+const effects: Readonly<Record<SettingName, readonly [file: string, title: string]>> = {
+  root: [startsAndStops, "says who it is, the same after a restart, and that it is well"],
+  debug: [takeEffect, "logs as much as it is told to"],
+  logLevel: [takeEffect, "logs as much as it is told to"],
+  addresses: [takeEffect, "listens on every address that it is given, for the group that it is given"],
+  group: [takeEffect, "listens on every address that it is given, for the group that it is given"],
+  entitlements: [takeEffect, "grants builds what it is told that it may"],
+  enabled: [startsAndStops, "says that there is no runtime"],
+  labels: [startsAndStops, "says who it is, the same after a restart, and that it is well"],
+  platforms: [takeEffect, "says that it builds for the platforms that it is given"],
+  runtimeBinary: [takeEffect, "runs steps with the runtime that it is given"],
+  defaultCgroupParent: [takeEffect, "runs steps beneath the cgroup that it is given"],
+  networkMode: [takeEffect, "says which network steps have"],
+  snapshotter: [takeEffect, "keeps snapshots as it is told to"],
+  proxySnapshotterPath: [startsAndStops, "uses a snapshotter that runs already, and leaves it running"],
+  nameservers: [takeEffect, "has steps look up names as it is told to"],
+  searchDomains: [takeEffect, "has steps look up names as it is told to"],
+  dnsOptions: [takeEffect, "has steps look up names as it is told to"],
+  resolverAddress: [
+    takeEffect,
+    "uses a resolver that runs already, which asks it for credentials where it is told to",
+  ],
+  sessionSocketPath: [
+    takeEffect,
+    "uses a resolver that runs already, which asks it for credentials where it is told to",
+  ],
+  containerdWorker: [
+    "services/worker/src/config/config.test.ts",
+    "takes what scripts for buildkitd say of its other worker, and only looks whether it is off",
+  ],
+};
+
+test("every setting has a test of its effect", async () => {
+  for (const [name] of allSettings) {
+    const [file, title] = effects[name];
+    const text = await readFile(join(repository, file), "utf8");
+    assert(
+      text.includes(title),
+      `${file}, which shows the effect of ${name}, has no test ${JSON.stringify(title)}`,
+    );
+  }
+});

@@ -1,0 +1,143 @@
+import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
+import { mkdtempDisposable, readdir, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { describe, test } from "node:test";
+import { promisify } from "node:util";
+import { allSettings, type SettingName, settings } from "./settings.ts";
+
+const program = join(import.meta.dirname, "../../bin/oci-worker");
+
+/** Values that a setting refuses: of its flag and its variable as they are said, of its key as TOML. */
+interface Wrong {
+  readonly flag: readonly string[];
+  readonly key: readonly string[];
+}
+
+/** For a flag that takes whatever text it is given. */
+const anyText: readonly string[] = [];
+
+const wrongValues: Readonly<Record<SettingName, Wrong>> = {
+  root: { flag: ["x", "./x\n/y"], key: ["5", '"x"', "[]"] },
+  debug: { flag: ["maybe", ""], key: ['"true"', "1"] },
+  logLevel: { flag: ["loud", "INFO"], key: ['"loud"', "4", "true"] },
+  addresses: {
+    flag: ["x.sock", "tcpp://127.0.0.1:1", "a\nb", "unix://x.sock", `/${"x".repeat(120)}`, ""],
+    key: ["[]", '"unix:///x"', "[5]", '["x.sock"]'],
+  },
+  group: { flag: ["no-such-group-here"], key: [] },
+  entitlements: { flag: ["x", "network.none"], key: ['"network.host"', '["x"]', "[1]"] },
+  enabled: { flag: ["yes", "enabled"], key: ['"yes"', "1"] },
+  labels: { flag: ["x", "=x"], key: ['"a=b"', "{ a = 1 }", "[]"] },
+  platforms: { flag: ["a/b/c/d", "toaster", "linux/"], key: ['["toaster"]', '"linux/amd64"', "[1]"] },
+  runtimeBinary: { flag: ["no-such-runtime-here", "/no/such/runtime"], key: ["5", '"no-such-runtime-here"'] },
+  defaultCgroupParent: { flag: anyText, key: ["5", "[]"] },
+  networkMode: { flag: ["x", "bride"], key: ['"x"', "5"] },
+  snapshotter: { flag: ["x", "overlay"], key: ['"x"', "5"] },
+  proxySnapshotterPath: {
+    flag: ["unix:///s", "s.sock", "/no/such.sock"],
+    key: ['"s.sock"', '"/no/such.sock"', "5"],
+  },
+  nameservers: { flag: anyText, key: ['"1.1.1.1"', "[1]"] },
+  searchDomains: { flag: anyText, key: ['"a"', "[1]"] },
+  dnsOptions: { flag: anyText, key: ['"a"', "[1]"] },
+  resolverAddress: { flag: ["x", "tcp://x"], key: [] },
+  sessionSocketPath: { flag: ["x", `/${"x".repeat(120)}`], key: [] },
+  containerdWorker: { flag: ["true", "yes"], key: ["true", '"yes"'] },
+};
+
+/** Words of a command line, and of a file, that are wrong by themselves. */
+const wrongArguments: readonly (readonly string[])[] = [
+  ["--oci-worker-snapshoter=x"],
+  ["--root"],
+  ["start"],
+  ["--"],
+  ["--config=/no/such/file.toml"],
+];
+const wrongFiles: readonly string[] = [
+  "root = ",
+  "[worker.oci\n",
+  "registry = 5",
+  '[registry]\n"r" = 5',
+  "worker = 5",
+  "[worker]\noci = 5",
+  "grpc = []",
+];
+
+/** Runs the program in a directory that is empty but for its config file, and checks how it refuses to start. */
+async function refusal(
+  args: readonly string[],
+  environment: NodeJS.ProcessEnv = {},
+  toml = "",
+): Promise<string> {
+  await using directory = await mkdtempDisposable(join(tmpdir(), "refusal-"));
+  const file = join(directory.path, "test.toml");
+  await writeFile(file, toml);
+  const own = ["--root", "root", "--addr", "addr"].map((word) =>
+    word.startsWith("--") ? word : join(directory.path, word),
+  );
+  const asked = ["root", "addr"].some((flag) => args.some((arg) => arg.startsWith(`--${flag}`))) ? [] : own;
+  const inFile = /^(root|grpc\.address) =/.test(toml) ? [] : asked;
+  const running = promisify(execFile)(program, ["--config", file, ...inFile, ...args], {
+    cwd: directory.path,
+    env: { ...process.env, ...environment },
+  });
+  const error = await running.then(
+    () => assert.fail("it has started and ended well"),
+    (thrown: { readonly code: number; readonly stderr: string }) => thrown,
+  );
+  assert.equal(error.code, 1, error.stderr);
+  assert.match(error.stderr, /^oci-worker: [^\n]+\n$/, "one line says what is wrong");
+  assert.deepEqual(await readdir(directory.path), ["test.toml"], "nothing is made");
+  return error.stderr;
+}
+
+describe("the program starts nothing for", { concurrency: 2 }, () => {
+  for (const [name, { flag, key, variable }] of allSettings) {
+    const wrong = wrongValues[name];
+    for (const value of flag === undefined ? [] : wrong.flag) {
+      test(`--${flag}=${JSON.stringify(value.slice(0, 40))}`, async () => {
+        const message = await refusal([`--${flag}=${value}`]);
+        assert.match(message, /want|you meant|Do not include|cannot be/);
+        assert(
+          value === "" || message.includes(JSON.stringify(value).slice(1, -1)),
+          `${message} names ${value}`,
+        );
+      });
+    }
+    for (const value of key === undefined ? [] : wrong.key) {
+      test(`${key} = ${value}`, async () => {
+        const message = await refusal([], {}, `${key} = ${value}\n`);
+        assert.match(message, /want|you meant|Do not include|cannot be/);
+      });
+    }
+    if (variable !== undefined) {
+      test(`$${variable}`, async () => {
+        assert.match(await refusal([], { [variable]: wrong.flag[0] }), new RegExp(variable));
+      });
+    }
+  }
+
+  for (const args of wrongArguments) {
+    test(`the command line ${args.join(" ")}`, async () => {
+      const message = await refusal(args);
+      assert(message.includes(args[0]?.replace(/--config=|=x$/, "") ?? ""), message);
+    });
+  }
+
+  for (const toml of wrongFiles) {
+    test(`a file that says ${JSON.stringify(toml)}`, async () => {
+      assert.match(await refusal([], {}, toml), /test\.toml/);
+    });
+  }
+});
+
+test("every setting has a wrong value here, unless it takes any text", () => {
+  for (const [name, { flag, key, kind }] of allSettings) {
+    const wrong = wrongValues[name];
+    assert(key === undefined || wrong.key.length > 0, `${name} has no wrong value of its key`);
+    const takesAny = kind === settings.defaultCgroupParent.kind;
+    assert(flag === undefined || takesAny || wrong.flag.length > 0, `${name} has no wrong value of its flag`);
+  }
+});
