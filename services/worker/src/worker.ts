@@ -11,6 +11,7 @@ import { SourceClient } from "@oci-worker/sources/source-client";
 import type { Logger } from "pino";
 import { Builds } from "./builds/builds.ts";
 import type { Exporter } from "./builds/exporter.ts";
+import { openCache } from "./cache/open.ts";
 import { CacheMounts } from "./cache-mounts/cache-mounts.ts";
 import type { Peers } from "./children/children.ts";
 import type { Config } from "./config/config.ts";
@@ -27,7 +28,6 @@ import { operationOf } from "./ops/operations.ts";
 import { stepLogLimits } from "./ops/step-log.ts";
 import { RefStore } from "./refs/ref-store.ts";
 import type { SessionManager } from "./session/session-manager.ts";
-import { ResultCache } from "./solver/result-cache.ts";
 import { Scheduler } from "./solver/scheduler.ts";
 
 /** Everything that the RPCs of a worker call. Disposing ends it when its builds have. */
@@ -82,15 +82,14 @@ export async function openWorker(
   );
   await requireUse(snapshotter, peers.snapshotterAddress);
   const content = await ContentStore.open(join(root, "content"));
-  const cache = undo.use(new ResultCache(join(root, "cache.db"), snapshotter));
+  const { database, records, results, leftovers } = undo.use(
+    await openCache(join(root, "cache.db"), snapshotter, log),
+  );
   const mountDirectory = join(root, "mounts");
   await mkdir(mountDirectory, { recursive: true, mode: 0o700 });
-  const refs = new RefStore({ snapshotter, mountDirectory, log });
-  const cacheMounts = undo.use(
-    new CacheMounts({ databasePath: join(root, "cache-mounts.db"), snapshotter, mountDirectory }),
-  );
-  const keptMounts = cacheMounts.list().map(({ snapshot }) => snapshot);
-  await refs.recover(new Set([...cache.snapshots(), ...keptMounts]));
+  const refs = new RefStore({ snapshotter, records, mountDirectory, log });
+  await refs.recover(leftovers);
+  const cacheMounts = new CacheMounts({ database, records, snapshotter, mountDirectory });
 
   const registry = undo.use(new RegistryClient());
   const resolver = undo.use(unixChannel(peers.resolverAddress, { patienceMs: peerPatienceMs }));
@@ -98,7 +97,8 @@ export async function openWorker(
     sources: new SourceClient(resolver),
     registry,
     content,
-    unpacker: new Unpacker({ snapshotter, content, mountDirectory }),
+    records,
+    unpacker: new Unpacker({ snapshotter, records, content, mountDirectory }),
     sessions: peers.sessions,
     log,
   });
@@ -114,7 +114,7 @@ export async function openWorker(
     logLimits: stepLogLimits(process.env),
     defaultCgroupParent: config.defaultCgroupParent,
   };
-  const scheduler = new Scheduler((vertex) => operationOf(vertex, operationParts), cache);
+  const scheduler = new Scheduler((vertex) => operationOf(vertex, operationParts), results);
   const { sessions } = peers;
   const builds = undo.use(new Builds({ scheduler, sessions, entitlements: config.entitlements }));
   const owned = undo.move();

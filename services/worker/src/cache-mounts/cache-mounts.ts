@@ -1,8 +1,11 @@
+import type { DatabaseSync } from "node:sqlite";
 import { NotFoundError } from "@oci-worker/errdefs";
 import { type Mount, mountTemporarily } from "@oci-worker/mounts/mount";
 import type { Snapshotter } from "@oci-worker/snapshots/snapshotter";
+import type { Lease } from "../cache/lease.ts";
+import type { CacheRecords } from "../cache/records.ts";
 import { newId } from "../new-id.ts";
-import { type CacheMountRecord, CacheMountTable } from "./cache-mount-table.ts";
+import { CacheMountTable } from "./cache-mount-table.ts";
 
 /** Who may use a cache mount while a step does: everybody, nobody, or whoever waits for its end. */
 export type Sharing = "shared" | "private" | "locked";
@@ -23,7 +26,9 @@ export interface CacheMountUse extends AsyncDisposable {
 }
 
 export interface CacheMountsOptions {
-  readonly databasePath: string;
+  /** That of the cache, with its records. */
+  readonly database: DatabaseSync;
+  readonly records: CacheRecords;
   readonly snapshotter: Snapshotter;
   /** Where those that are no plain directory are mounted while they are used. */
   readonly mountDirectory: string;
@@ -51,8 +56,9 @@ const snapshotPrefix = "cachemount-";
  * Which one a step gets goes by id and base; the sharing says what happens when that is in use (BuildKit's docs, RUN
  * --mount=type=cache).
  */
-export class CacheMounts implements Disposable {
+export class CacheMounts {
   readonly #table: CacheMountTable;
+  readonly #records: CacheRecords;
   readonly #snapshotter: Snapshotter;
   readonly #mountDirectory: string;
   /** By snapshot. */
@@ -60,34 +66,11 @@ export class CacheMounts implements Disposable {
   /** Those who wait for one in use, the one who waits longest first. */
   readonly #waiting: (() => void)[] = [];
 
-  constructor({ databasePath, snapshotter, mountDirectory }: CacheMountsOptions) {
-    this.#table = new CacheMountTable(databasePath);
+  constructor({ database, records, snapshotter, mountDirectory }: CacheMountsOptions) {
+    this.#table = new CacheMountTable(database);
+    this.#records = records;
     this.#snapshotter = snapshotter;
     this.#mountDirectory = mountDirectory;
-  }
-
-  [Symbol.dispose](): void {
-    this.#table[Symbol.dispose]();
-  }
-
-  /** Every cache mount there is, the oldest first, and whether a step uses it now. */
-  list(): (CacheMountRecord & { readonly inUse: boolean })[] {
-    return this.#table.all().map((record) => ({ ...record, inUse: this.#held.has(record.snapshot) }));
-  }
-
-  /**
-   * Removes one with all that it holds.
-   *
-   * @returns false if a step uses it, or it is none.
-   */
-  async remove(snapshot: string): Promise<boolean> {
-    const isKnown = this.#table.all().some((record) => record.snapshot === snapshot);
-    if (!isKnown || this.#held.has(snapshot)) {
-      return false;
-    }
-    this.#table.remove(snapshot);
-    await this.#removeSnapshot(snapshot);
-    return true;
   }
 
   /**
@@ -116,20 +99,20 @@ export class CacheMounts implements Disposable {
       if (request.sharing === "shared" && shared !== undefined) {
         return await this.#join(...shared);
       }
-      const free = this.#table.withKey(key).find(({ snapshot }) => !this.#held.has(snapshot));
+      const free = this.#table.withKey(key).find((snapshot) => !this.#held.has(snapshot));
       const mustWait = request.sharing === "locked" || busy.some(([, { users }]) => users === 0);
       if (free === undefined && busy.length > 0 && mustWait) {
         await this.#released(signal);
         continue;
       }
-      const use = await this.#hold(free?.snapshot, key, request);
+      const use = await this.#hold(free, key, request);
       if (use !== undefined) {
         return use;
       }
     }
   }
 
-  /** @returns undefined if `known` has gone from the snapshotter, and with it its record. */
+  /** @returns undefined if `known` has gone. */
   async #hold(
     known: string | undefined,
     key: string,
@@ -144,7 +127,7 @@ export class CacheMounts implements Disposable {
       return await this.#join(snapshot, held);
     } catch (error) {
       if (known !== undefined && error instanceof NotFoundError) {
-        this.#table.remove(known);
+        this.#records.forget(known);
         return undefined;
       }
       throw error;
@@ -156,7 +139,6 @@ export class CacheMounts implements Disposable {
     held.users += 1;
     try {
       const { mounts } = await held.opened;
-      this.#table.touch(snapshot);
       return { mounts, [Symbol.asyncDispose]: () => this.#leave(snapshot, held) };
     } catch (error) {
       await this.#leave(snapshot, held);
@@ -185,26 +167,59 @@ export class CacheMounts implements Disposable {
     snapshot: string,
     isNew: boolean,
     key: string,
-    { id, base, description }: CacheMountRequest,
+    request: CacheMountRequest,
   ): Promise<{ readonly mounts: readonly Mount[] } & AsyncDisposable> {
-    let mounts: readonly Mount[];
-    if (isNew) {
-      mounts = await this.#snapshotter.prepare(snapshot, base, {});
-      this.#table.add(snapshot, id, key, base, description);
-    } else {
-      mounts = await this.#snapshotter.mounts(snapshot);
-    }
+    await using undo = new AsyncDisposableStack();
+    const lease = undo.use(this.#records.lease());
+    const mounts = isNew
+      ? await this.#make(snapshot, key, request, lease)
+      : await this.#mountsOf(snapshot, lease);
     const [only, ...others] = mounts;
     if (only?.type === "bind" && others.length === 0) {
-      return { mounts, [Symbol.asyncDispose]: () => Promise.resolve() };
+      const owned = undo.move();
+      return { mounts, [Symbol.asyncDispose]: () => owned.disposeAsync() };
     }
     // Once for all steps: an upper directory under two overlays is undefined behaviour (overlayfs.rst, "Changes to
     // underlying filesystems").
-    const directory = await mountTemporarily(mounts, this.#mountDirectory);
+    const directory = undo.use(await mountTemporarily(mounts, this.#mountDirectory));
+    const owned = undo.move();
     return {
       mounts: [{ type: "bind", source: directory.path, options: ["rw", "rbind"] }],
-      [Symbol.asyncDispose]: () => directory[Symbol.asyncDispose](),
+      [Symbol.asyncDispose]: () => owned.disposeAsync(),
     };
+  }
+
+  async #make(
+    snapshot: string,
+    key: string,
+    { id, base, description }: CacheMountRequest,
+    lease: Lease,
+  ): Promise<readonly Mount[]> {
+    using building = this.#records.lease();
+    if (base !== undefined && !(await building.hold(base))) {
+      throw new NotFoundError(`Cannot make cache mount ${id}: its base ${base} is not in the cache any more`);
+    }
+    const mounts = await this.#snapshotter.prepare(snapshot, base, {});
+    const parents = base === undefined ? [] : [base];
+    const record = {
+      id: snapshot,
+      parents,
+      type: "exec.cachemount",
+      description,
+      mutable: true,
+      blobs: [],
+    } as const;
+    this.#records.add(record, lease);
+    this.#table.add(snapshot, id, key);
+    return mounts;
+  }
+
+  /** @throws {NotFoundError} if it has been removed. */
+  async #mountsOf(snapshot: string, lease: Lease): Promise<readonly Mount[]> {
+    if (!(await lease.hold(snapshot))) {
+      throw new NotFoundError(`Cannot use cache mount ${snapshot}: it has been removed`);
+    }
+    return await this.#snapshotter.mounts(snapshot);
   }
 
   /** Waits until some cache mount is not in use any more. */
@@ -217,16 +232,6 @@ export class CacheMounts implements Disposable {
       await promise;
     } finally {
       signal.removeEventListener("abort", giveUp);
-    }
-  }
-
-  async #removeSnapshot(snapshot: string): Promise<void> {
-    try {
-      await this.#snapshotter.remove(snapshot);
-    } catch (error) {
-      if (!(error instanceof NotFoundError)) {
-        throw error;
-      }
     }
   }
 }

@@ -5,14 +5,18 @@ import type { RegistryClient } from "@oci-worker/registry/client";
 import type { Repository, Retry } from "@oci-worker/registry/repository";
 import type { SourceClient } from "@oci-worker/sources/source-client";
 import type { Logger } from "pino";
+import type { Lease } from "../cache/lease.ts";
+import type { CacheRecords } from "../cache/records.ts";
 import type { ContentStore } from "../content/store.ts";
 import type { SessionManager } from "../session/session-manager.ts";
 import type { VertexReport } from "../solver/vertex-report.ts";
 import { type Image, resolveImage } from "./image.ts";
-import type { Unpacker } from "./unpack.ts";
+import type { UnpackContext, Unpacker } from "./unpack.ts";
 
 /** An image, and where its layers can be had. */
 export interface PulledImage {
+  /** What it was asked for as. */
+  readonly name: string;
   readonly image: Image;
   readonly repository: Repository;
 }
@@ -21,6 +25,7 @@ export interface ImageStoreParts {
   readonly sources: SourceClient;
   readonly registry: RegistryClient;
   readonly content: ContentStore;
+  readonly records: CacheRecords;
   readonly unpacker: Unpacker;
   readonly sessions: SessionManager;
   readonly log: Logger;
@@ -31,6 +36,8 @@ export interface PullContext {
   /** Told what is tried again. */
   readonly report: Pick<VertexReport, "log">;
   readonly signal: AbortSignal;
+  /** Holds what is found and made. */
+  readonly lease: Lease;
   /** The clients that want it now, whose credentials may be used for it and for its layers. */
   sessionIDs(): readonly string[];
 }
@@ -54,7 +61,7 @@ export class ImageStore {
   async resolve(
     reference: Reference,
     platform: Platform,
-    { sessionIDs, report, signal }: PullContext,
+    { sessionIDs, report, lease, signal }: PullContext,
   ): Promise<PulledImage> {
     const { content, log, registry, sessions, sources } = this.#parts;
     const name = formatReference(reference);
@@ -70,16 +77,17 @@ export class ImageStore {
     };
     const source = await sources.sourceOf(reference, noted, "pull", signal);
     const repository = registry.repository({ ...source, onRetry });
-    const image = await resolveImage(reference, platform, repository, content, signal);
-    return { image, repository };
+    const image = await resolveImage(reference, platform, repository, content, lease, signal);
+    return { name, image, repository };
   }
 
   /** Makes the image's root file system a snapshot; see {@link Unpacker.unpack}. */
-  unpack(
-    { image, repository }: PulledImage,
-    report: VertexReport,
-    signal: AbortSignal,
-  ): Promise<ChainID | undefined> {
-    return this.#parts.unpacker.unpack(image, repository, report, signal);
+  unpack({ name, image, repository }: PulledImage, context: UnpackContext): Promise<ChainID | undefined> {
+    return this.#parts.unpacker.unpack(image, { ...context, repository, name });
+  }
+
+  /** What holds an image that is asked for outside a step. */
+  lease(): Lease {
+    return this.#parts.records.lease();
   }
 }

@@ -8,6 +8,7 @@ import { type ImageLayer, imageLayers, type Manifest, parseImageDocument } from 
 import { candidatesFor, formatPlatform, type Platform, platformMatches } from "@oci-worker/oci/platform";
 import { formatReference, type Reference } from "@oci-worker/oci/reference";
 import type { Repository } from "@oci-worker/registry/repository";
+import type { Lease } from "../cache/lease.ts";
 import type { ContentStore } from "../content/store.ts";
 
 /** An image for one platform: what it consists of, none of it fetched but its manifest and its config. */
@@ -17,6 +18,8 @@ export interface Image {
   readonly manifestDigest: Digest;
   readonly config: ImageConfig;
   readonly configBytes: Buffer;
+  /** Manifests and config, which are kept as long as the image's root file system is. */
+  readonly documents: readonly Digest[];
   readonly layers: readonly ImageLayer[];
   /** Of each layer with those beneath it; the last one names the whole root file system. */
   readonly chain: readonly ChainID[];
@@ -30,6 +33,8 @@ const maxIndexDepth = 4;
  *
  * Documents that are in `content` are not fetched again; a reference by digest then needs no registry at all.
  *
+ * @param lease holds those documents.
+ *
  * @throws {NotFoundError} if the registry does not have it, or has it for other platforms only.
  * @throws {InvalidArgumentError} if it is no image that makes sense.
  */
@@ -38,9 +43,10 @@ export async function resolveImage(
   platform: Platform,
   repository: Repository,
   content: ContentStore,
+  lease: Lease,
   signal: AbortSignal,
 ): Promise<Image> {
-  const documents = new Documents(repository, content, signal);
+  const documents = new Documents(repository, content, lease, signal);
   const { digest, tag = "latest" } = reference;
   const target = await repository.resolve(digest === undefined ? { tag } : { digest }, signal);
   const found = await findManifest(target, platform, documents, 0);
@@ -58,6 +64,7 @@ export async function resolveImage(
     manifestDigest: descriptor.digest,
     config,
     configBytes,
+    documents: [...documents.read],
     layers,
     chain: chainIDs(layers.map(({ diffID }) => diffID)),
   };
@@ -108,11 +115,15 @@ async function fits(
 class Documents {
   readonly #repository: Repository;
   readonly #content: ContentStore;
+  readonly #lease: Lease;
   readonly #signal: AbortSignal;
+  /** Those that have been asked for. */
+  readonly read = new Set<Digest>();
 
-  constructor(repository: Repository, content: ContentStore, signal: AbortSignal) {
+  constructor(repository: Repository, content: ContentStore, lease: Lease, signal: AbortSignal) {
     this.#repository = repository;
     this.#content = content;
+    this.#lease = lease;
     this.#signal = signal;
   }
 
@@ -125,6 +136,8 @@ class Documents {
   }
 
   async #get({ digest }: Descriptor, fetch: () => Promise<Buffer>): Promise<Buffer> {
+    this.#lease.holdBlob(digest);
+    this.read.add(digest);
     if ((await this.#content.info(digest)) === undefined) {
       const bytes = await fetch();
       const expected = { digest, sizeBytes: bytes.length };

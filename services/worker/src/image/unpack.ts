@@ -8,8 +8,11 @@ import type { ImageLayer } from "@oci-worker/oci/manifest";
 import { layerType } from "@oci-worker/oci/media-type";
 import type { Repository } from "@oci-worker/registry/repository";
 import type { Snapshotter } from "@oci-worker/snapshots/snapshotter";
+import type { Lease } from "../cache/lease.ts";
+import type { CacheRecords } from "../cache/records.ts";
 import type { ContentStore } from "../content/store.ts";
 import { newId } from "../new-id.ts";
+import type { OperationContext } from "../solver/operation.ts";
 import type { VertexReport } from "../solver/vertex-report.ts";
 import type { Image } from "./image.ts";
 import { Slots } from "./slots.ts";
@@ -22,9 +25,19 @@ const concurrentFetches = 3;
 
 export interface UnpackerOptions {
   readonly snapshotter: Snapshotter;
+  readonly records: CacheRecords;
   readonly content: ContentStore;
   /** Where snapshots are mounted to be filled. */
   readonly mountDirectory: string;
+}
+
+/** Who wants an image unpacked. */
+export type UnpackContext = Pick<OperationContext, "lease" | "report" | "signal">;
+
+interface PullSource {
+  /** Of the image, for people. */
+  readonly name: string;
+  readonly repository: Repository;
 }
 
 /**
@@ -34,41 +47,40 @@ export interface UnpackerOptions {
  */
 export class Unpacker {
   readonly #snapshotter: Snapshotter;
+  readonly #records: CacheRecords;
   readonly #content: ContentStore;
   readonly #mountDirectory: string;
   readonly #unpacking = new Flights<void>();
   /** Each layer is unpacked by a thread of its own; more of them than cores only get in each other's way. */
   readonly #threads = new Slots(availableParallelism());
 
-  constructor({ snapshotter, content, mountDirectory }: UnpackerOptions) {
+  constructor({ snapshotter, records, content, mountDirectory }: UnpackerOptions) {
     this.#snapshotter = snapshotter;
+    this.#records = records;
     this.#content = content;
     this.#mountDirectory = mountDirectory;
   }
 
   /**
-   * Makes sure that the root file system of `image` is a committed snapshot.
+   * Makes sure that the root file system of `image` is a committed snapshot, which the lease holds.
    *
    * @returns its name; undefined for an image without layers.
    */
-  async unpack(
-    image: Image,
-    repository: Repository,
-    report: VertexReport,
-    signal: AbortSignal,
-  ): Promise<ChainID | undefined> {
-    const present = await this.#countPresent(image.chain, signal);
+  async unpack(image: Image, context: UnpackContext & PullSource): Promise<ChainID | undefined> {
+    const { lease, signal } = context;
+    const present = await this.#countPresent(image.chain, lease, signal);
     const missing = image.layers.slice(present);
+    for (const { blob } of missing) {
+      lease.holdBlob(blob.digest);
+    }
     // One that fails ends the others; each is waited for, so that nothing goes on behind the caller's back.
     const ending = new AbortController();
-    const limit = AbortSignal.any([signal, ending.signal]);
-    const fetches = startInOrder(missing, concurrentFetches, (layer) =>
-      this.#fetch(layer, repository, report, limit),
-    );
+    const limit = { ...context, signal: AbortSignal.any([signal, ending.signal]) };
+    const fetches = startInOrder(missing, concurrentFetches, (layer) => this.#fetch(layer, limit));
     try {
       for (const [index, layer] of missing.entries()) {
         await fetches[index];
-        await this.#unpackShared(image.chain, present + index, layer, report, limit);
+        await this.#unpackShared(image.chain, present + index, layer, limit);
       }
     } catch (error) {
       ending.abort(error);
@@ -76,25 +88,31 @@ export class Unpacker {
     } finally {
       await Promise.allSettled(fetches);
     }
-    return image.chain.at(-1);
+    const top = image.chain.at(-1);
+    if (top !== undefined) {
+      this.#records.addBlobs(top, image.documents);
+    }
+    return top;
   }
 
   /** How many layers, from the base upwards, are snapshots already. Looks from the top: mostly all or none are. */
-  async #countPresent(chain: readonly ChainID[], signal: AbortSignal): Promise<number> {
+  async #countPresent(chain: readonly ChainID[], lease: Lease, signal: AbortSignal): Promise<number> {
     for (let count = chain.length; count > 0; count -= 1) {
       const name = chain[count - 1];
-      if (name !== undefined && (await this.#exists(name, signal))) {
+      if (name === undefined || !(await lease.hold(name))) {
+        continue;
+      }
+      if (await this.#exists(name, signal)) {
         return count;
       }
+      this.#records.forget(name);
     }
     return 0;
   }
 
   async #fetch(
     { blob }: ImageLayer,
-    repository: Repository,
-    report: VertexReport,
-    signal: AbortSignal,
+    { repository, report, signal }: UnpackContext & PullSource,
   ): Promise<void> {
     if (layerType(blob.mediaType) === undefined) {
       throw new UnimplementedError(`Cannot unpack layer ${blob.digest}: its media type is ${blob.mediaType}`);
@@ -110,21 +128,33 @@ export class Unpacker {
     row.complete();
   }
 
-  #unpackShared(
+  /** Unpacks a layer, or waits for another build that does, and keeps it for both. */
+  async #unpackShared(
     chain: readonly ChainID[],
     index: number,
     layer: ImageLayer,
-    report: VertexReport,
-    signal: AbortSignal,
+    { lease, name: imageName, report, signal }: UnpackContext & PullSource,
   ): Promise<void> {
     const name = chain[index];
     if (name === undefined) {
       throw new Error(`layer ${index} has no chain id`);
     }
-    return this.#unpacking.join(
+    const parent = chain[index - 1];
+    await this.#unpacking.join(
       name,
-      (shared) => this.#unpackLayer(name, chain[index - 1], layer, report, shared),
+      (shared) => this.#unpackLayer(name, parent, layer, report, shared),
       signal,
+    );
+    this.#records.add(
+      {
+        id: name,
+        parents: parent === undefined ? [] : [parent],
+        type: "regular",
+        description: `pulled from ${imageName}`,
+        mutable: false,
+        blobs: [layer.blob.digest],
+      },
+      lease,
     );
   }
 

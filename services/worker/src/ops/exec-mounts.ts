@@ -52,18 +52,18 @@ export class MountPreparation {
     }
     const prepared: PreparedMount[] = [];
     for (const mount of mounts) {
-      prepared.push(await this.#prepare(mount));
+      prepared.push(await this.#prepare(mount, maker));
     }
     return prepared;
   }
 
-  async #prepare(mount: OpMount): Promise<PreparedMount> {
+  async #prepare(mount: OpMount, maker: string): Promise<PreparedMount> {
     const base = this.#inputOf(mount);
     const unchanged = (step: StepMount | undefined) => ({ mount, step, keep: () => Promise.resolve(base) });
     const { dest: destination, readonly } = mount;
     switch (mount.mountType) {
       case MountType.BIND:
-        return await this.#prepareBind(mount, base);
+        return await this.#prepareBind(mount, base, maker);
       case MountType.TMPFS:
         return unchanged({
           kind: "tmpfs",
@@ -86,23 +86,23 @@ export class MountPreparation {
     );
   }
 
-  async #prepareBind(mount: OpMount, base: Ref): Promise<PreparedMount> {
+  async #prepareBind(mount: OpMount, base: Ref, maker: string): Promise<PreparedMount> {
     const { refs } = this.#parts;
-    const { signal } = this.#context;
+    const { lease, signal } = this.#context;
     const selector = mount.selector || "/";
     const stepMount = { kind: "snapshot", destination: mount.dest, selector } as const;
     if (mount.readonly) {
       const { mounts } = this.#undo.use(await refs.view(base, signal));
       return { mount, step: { ...stepMount, mounts, writable: false }, keep: () => Promise.resolve(base) };
     }
-    const mutable = await refs.prepare(base, signal);
+    const mutable = await refs.prepare(base, { description: `mount ${mount.dest} from ${maker}` }, signal);
     let kept = false;
     this.#undo.defer(() => (kept ? Promise.resolve() : mutable.drop()));
     return {
       mount,
       step: { ...stepMount, mounts: mutable.mounts, writable: true },
       keep: async () => {
-        const ref = await mutable.commit();
+        const ref = await mutable.commit(lease);
         kept = true;
         return ref;
       },

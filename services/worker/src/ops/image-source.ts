@@ -42,7 +42,7 @@ export class ImageSourceOperation implements Operation {
 
   async execute(_inputs: readonly Ref[], context: OperationContext): Promise<readonly (Ref | undefined)[]> {
     const pulled = await this.#resolve(context);
-    const snapshot = await this.#images.unpack(pulled, context.report, context.signal);
+    const snapshot = await this.#images.unpack(pulled, context);
     return [{ snapshot }];
   }
 

@@ -2,8 +2,11 @@ import { mkdir } from "node:fs/promises";
 import { FailedPreconditionError, NotFoundError } from "@oci-worker/errdefs";
 import { clearMountPoints } from "@oci-worker/mounts/clear-mount-points";
 import { type Mount, type MountedDirectory, mountTemporarily } from "@oci-worker/mounts/mount";
-import type { Info, Snapshotter } from "@oci-worker/snapshots/snapshotter";
+import type { Snapshotter } from "@oci-worker/snapshots/snapshotter";
 import type { Logger } from "pino";
+import type { Lease } from "../cache/lease.ts";
+import type { NewRecord } from "../cache/record.ts";
+import type { CacheRecords } from "../cache/records.ts";
 import { newId } from "../new-id.ts";
 import type { Ref } from "../solver/operation.ts";
 
@@ -11,66 +14,81 @@ import type { Ref } from "../solver/operation.ts";
 export interface MutableRef {
   readonly mounts: readonly Mount[];
 
-  /** Keeps what has been written, under a name of its own or under `name`. Nothing may be mounted any more. */
-  commit(name?: string): Promise<Ref>;
+  /** Keeps what has been written, held by `lease`. Nothing may be mounted any more. */
+  commit(lease: Lease): Promise<Ref>;
 
   /** Drops it, with whatever has been written. */
   drop(): Promise<void>;
 }
 
+/** What a snapshot is made for, as its record says; a result of a step where nothing else is said. */
+export interface Purpose extends Partial<Pick<NewRecord, "type">> {
+  /** For people. */
+  readonly description: string;
+}
+
 export interface RefStoreOptions {
   readonly snapshotter: Snapshotter;
+  readonly records: CacheRecords;
   /** Where snapshots are mounted to be looked at. */
   readonly mountDirectory: string;
   readonly log: Logger;
 }
 
-/** Names of snapshots that operations have made. Others are chain ids of image layers. */
-const resultPrefix = "result-";
-
 /** The worker's hold on the snapshotter: results that are kept, and what is worked on until it is one. */
 export class RefStore {
   readonly #snapshotter: Snapshotter;
+  readonly #records: CacheRecords;
   readonly #mountDirectory: string;
   readonly #log: Logger;
 
-  constructor({ snapshotter, mountDirectory, log }: RefStoreOptions) {
+  constructor({ snapshotter, records, mountDirectory, log }: RefStoreOptions) {
     this.#snapshotter = snapshotter;
+    this.#records = records;
     this.#mountDirectory = mountDirectory;
     this.#log = log;
   }
 
   /**
-   * Removes what a process that was killed has left: mounts, snapshots that were worked on, and results that it had no
-   * time to note.
+   * Removes what a process that was killed has left: mounts, and snapshots.
    *
-   * @param kept the snapshots that results are known to refer to, and those that are cache mounts.
+   * @param leftovers snapshots that nothing needs.
    */
-  async recover(kept: ReadonlySet<string>): Promise<void> {
+  async recover(leftovers: readonly string[]): Promise<void> {
     await mkdir(this.#mountDirectory, { recursive: true, mode: 0o700 });
     await clearMountPoints(this.#mountDirectory);
-    const leftovers = ({ kind, name }: Info) =>
-      !kept.has(name) && (kind !== "committed" || name.startsWith(resultPrefix));
-    const names: string[] = [];
-    for await (const info of this.#snapshotter.walk([])) {
-      if (leftovers(info)) {
-        names.push(info.name);
-      }
-    }
-    await this.#removeAll(names);
+    await this.#removeAll(leftovers);
   }
 
-  /** A snapshot on top of `base` to be written to. */
-  async prepare(base: Ref, signal: AbortSignal): Promise<MutableRef> {
+  /**
+   * A snapshot on top of `base` to be written to.
+   *
+   * @throws {NotFoundError} if `base` is not in the cache any more: hold what is worked with.
+   */
+  async prepare(
+    base: Ref,
+    { description, type = "regular" }: Purpose,
+    signal: AbortSignal,
+  ): Promise<MutableRef> {
+    await using undo = new AsyncDisposableStack();
     const key = `work-${newId()}`;
+    const record = { parents: parentsOf(base), type, description, blobs: [] };
+    undo.use(this.#records.begin({ ...record, id: key, mutable: true }));
     const mounts = await this.#snapshotter.prepare(key, base.snapshot, {}, signal);
+    const work = undo.move();
     return {
       mounts,
-      commit: async (name = `${resultPrefix}${newId()}`) => {
+      commit: async (lease) => {
+        const name = `result-${newId()}`;
         await this.#snapshotter.commit(name, key, {});
+        this.#records.add({ ...record, id: name, mutable: false }, lease);
+        await work.disposeAsync();
         return { snapshot: name };
       },
-      drop: () => this.#remove(key),
+      drop: async () => {
+        await this.#remove(key);
+        await work.disposeAsync();
+      },
     };
   }
 
@@ -79,9 +97,16 @@ export class RefStore {
     ref: Ref,
     signal: AbortSignal,
   ): Promise<{ readonly mounts: readonly Mount[] } & AsyncDisposable> {
+    await using undo = new AsyncDisposableStack();
+    const lease = undo.use(this.#records.lease());
+    if (ref.snapshot !== undefined && !(await lease.hold(ref.snapshot))) {
+      throw new NotFoundError(`Cannot look at snapshot ${ref.snapshot}: it is not in the cache any more`);
+    }
     const key = `view-${newId()}`;
     const mounts = await this.#snapshotter.view(key, ref.snapshot, {}, signal);
-    return { mounts, [Symbol.asyncDispose]: () => this.#remove(key) };
+    undo.defer(() => this.#remove(key));
+    const owned = undo.move();
+    return { mounts, [Symbol.asyncDispose]: () => owned.disposeAsync() };
   }
 
   /** Shows `ref` in a directory, for reading only, until that is disposed of. */
@@ -129,4 +154,8 @@ export class RefStore {
       this.#log.info({ count: names.length }, "snapshots of an earlier run removed");
     }
   }
+}
+
+function parentsOf({ snapshot }: Ref): string[] {
+  return snapshot === undefined ? [] : [snapshot];
 }

@@ -87,8 +87,9 @@ export function llbBridgeService(parts: BridgeParts): Partial<ServiceImpl<typeof
       const platform = wanted === undefined ? defaultPlatform : normalizePlatform(platformFromProto(wanted));
       const job = await builds.jobOf(buildOf(context), context.signal);
       const signal = AbortSignal.any([context.signal, job.signal]);
+      using lease = images.lease();
       const { image } = await builds.report(job, LogName || `resolve image config for ${Ref}`, (report) =>
-        images.resolve(reference, platform, { report, signal, sessionIDs: () => job.sessionIDs }),
+        images.resolve(reference, platform, { report, signal, lease, sessionIDs: () => job.sessionIDs }),
       );
       return { Digest: image.digest, Config: image.configBytes, Ref };
     },

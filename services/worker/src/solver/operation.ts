@@ -1,4 +1,5 @@
 import type { Digest } from "@oci-worker/oci/digest";
+import type { Lease } from "../cache/lease.ts";
 import type { VertexReport } from "./vertex-report.ts";
 
 /** A file system that an operation has made: the name of a committed snapshot, or undefined for an empty one. */
@@ -11,6 +12,8 @@ export interface OperationContext {
   readonly report: VertexReport;
   /** Aborted when nobody wants the result any more. */
   readonly signal: AbortSignal;
+  /** Holds what the operation makes and works with, until nobody wants its results any more. */
+  readonly lease: Lease;
   /** The sessions of every build that wants the result now: any of them may provide credentials or files. */
   sessionIDs(): readonly string[];
 }

@@ -1,73 +1,82 @@
-import { DatabaseSync, type StatementSync } from "node:sqlite";
+import type { DatabaseSync, StatementSync } from "node:sqlite";
 import { NotFoundError } from "@oci-worker/errdefs";
 import type { Digest } from "@oci-worker/oci/digest";
 import type { Snapshotter } from "@oci-worker/snapshots/snapshotter";
+import { inTransaction } from "../cache/database.ts";
+import type { Lease } from "../cache/lease.ts";
+import type { CacheRecords } from "../cache/records.ts";
 import type { Ref } from "./operation.ts";
-
-/** Of the table below. A file of another version is made anew: all that is lost is work that can be done again. */
-const schemaVersion = 1;
 
 /**
  * Results of operations by their cache key, kept across restarts.
  *
- * A result is a list of snapshot names. The snapshotter is asked for them before they are handed out, so a snapshot
- * that has gone is a miss and no failure.
+ * A result is a list of snapshots that have records. It goes with the first of them; and because the snapshotter is
+ * asked before one is handed out, a snapshot that has gone behind our back is a miss and no failure.
  */
-export class ResultCache implements Disposable {
+export class ResultCache {
   readonly #database: DatabaseSync;
+  readonly #records: CacheRecords;
   readonly #snapshotter: Pick<Snapshotter, "stat">;
   readonly #select: StatementSync;
   readonly #insert: StatementSync;
-  readonly #touch: StatementSync;
-  readonly #delete: StatementSync;
+  readonly #insertOutput: StatementSync;
+  readonly #deleteOutputs: StatementSync;
 
-  constructor(path: string, snapshotter: Pick<Snapshotter, "stat">) {
+  constructor(database: DatabaseSync, records: CacheRecords, snapshotter: Pick<Snapshotter, "stat">) {
+    this.#database = database;
+    this.#records = records;
     this.#snapshotter = snapshotter;
-    this.#database = new DatabaseSync(path);
-    // Not FULL: what a power cut takes back is made again.
-    this.#database.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL");
-    this.#createTable();
-    this.#select = this.#database.prepare("SELECT outputs FROM results WHERE key = ?");
-    this.#insert = this.#database.prepare(
-      `INSERT OR REPLACE INTO results (key, outputs, description, created_at_ms, used_at_ms, use_count)
-       VALUES (?, ?, ?, ?, NULL, 0)`,
+    this.#select = database.prepare("SELECT outputs FROM results WHERE key = ?");
+    this.#insert = database.prepare(
+      "INSERT OR REPLACE INTO results (key, outputs, description, created_at_ms) VALUES (?, ?, ?, ?)",
     );
-    this.#touch = this.#database.prepare(
-      "UPDATE results SET used_at_ms = ?, use_count = use_count + 1 WHERE key = ?",
-    );
-    this.#delete = this.#database.prepare("DELETE FROM results WHERE key = ?");
+    this.#insertOutput = database.prepare("INSERT OR IGNORE INTO result_outputs (record, key) VALUES (?, ?)");
+    this.#deleteOutputs = database.prepare("DELETE FROM result_outputs WHERE key = ?");
   }
 
-  [Symbol.dispose](): void {
-    this.#database.close();
+  /** What holds results for as long as somebody works with them. */
+  lease(): Lease {
+    return this.#records.lease();
   }
 
-  /** The result that was stored under `key`, if all its snapshots are still there. */
-  async load(key: Digest, signal: AbortSignal): Promise<readonly (Ref | undefined)[] | undefined> {
+  /** The result that was stored under `key`, if all its snapshots are still there; `lease` holds them then. */
+  async load(
+    key: Digest,
+    lease: Lease,
+    signal: AbortSignal,
+  ): Promise<readonly (Ref | undefined)[] | undefined> {
     const row = this.#select.get(key);
     if (row === undefined) {
       return undefined;
     }
     const outputs = parseOutputs(String(row["outputs"]));
     for (const snapshot of snapshotsOf(outputs)) {
+      if (!(await lease.hold(snapshot))) {
+        return undefined;
+      }
       if (!(await this.#exists(snapshot, signal))) {
-        this.#delete.run(key);
+        this.#records.forget(snapshot);
         return undefined;
       }
     }
-    this.#touch.run(Date.now(), key);
     return outputs;
   }
 
-  /** Stores a result. An earlier one of the same key is replaced. */
+  /** Stores a result, whose snapshots have records. An earlier one of the same key is replaced. */
   save(key: Digest, outputs: readonly (Ref | undefined)[], description: string): void {
-    this.#insert.run(key, JSON.stringify(outputs.map((ref) => ref ?? null)), description, Date.now());
+    inTransaction(this.#database, () => {
+      this.#deleteOutputs.run(key);
+      this.#insert.run(key, JSON.stringify(outputs.map((ref) => ref ?? null)), description, Date.now());
+      for (const snapshot of snapshotsOf(outputs)) {
+        this.#insertOutput.run(snapshot, key);
+      }
+    });
   }
 
   /** The names of all snapshots that a result refers to. */
   snapshots(): Set<string> {
-    const rows = this.#database.prepare("SELECT outputs FROM results").all();
-    return new Set(rows.flatMap((row) => snapshotsOf(parseOutputs(String(row["outputs"])))));
+    const rows = this.#database.prepare("SELECT DISTINCT record FROM result_outputs").all();
+    return new Set(rows.map((row) => String(row["record"])));
   }
 
   async #exists(snapshot: string, signal: AbortSignal): Promise<boolean> {
@@ -79,24 +88,6 @@ export class ResultCache implements Disposable {
       }
       throw error;
     }
-  }
-
-  #createTable(): void {
-    const version = Number(this.#database.prepare("PRAGMA user_version").get()?.["user_version"]);
-    if (version !== schemaVersion) {
-      this.#database.exec("DROP TABLE IF EXISTS results");
-    }
-    this.#database.exec(
-      `CREATE TABLE IF NOT EXISTS results (
-         key TEXT PRIMARY KEY,
-         outputs TEXT NOT NULL,
-         description TEXT NOT NULL,
-         created_at_ms INTEGER NOT NULL,
-         used_at_ms INTEGER,
-         use_count INTEGER NOT NULL
-       ) STRICT;
-       PRAGMA user_version = ${schemaVersion}`,
-    );
   }
 }
 

@@ -8,6 +8,9 @@ import { definitionOf, image, run, type Tree } from "@oci-worker/llb/build";
 import { type Graph, loadDefinition, type Vertex } from "@oci-worker/llb/definition";
 import { digestOf } from "@oci-worker/oci/digest";
 import { parseReference } from "@oci-worker/oci/reference";
+import { openCacheDatabase } from "../cache/database.ts";
+import { RecordTable } from "../cache/record-table.ts";
+import { CacheRecords } from "../cache/records.ts";
 import { VertexError } from "./failure.ts";
 import { Job } from "./job.ts";
 import type { Operation, OperationContext } from "./operation.ts";
@@ -30,7 +33,10 @@ async function fixture(behaviours: Readonly<Record<string, Behaviour>> = {}) {
     const times = { createdAtNs: 0n, updatedAtNs: 0n };
     return Promise.resolve({ name, parent: undefined, kind: "committed", labels: {}, ...times } as const);
   };
-  const cache = undo.use(new ResultCache(join(directory.path, "cache.db"), { stat }));
+  const database = openCacheDatabase(join(directory.path, "cache.db"));
+  undo.defer(() => database.close());
+  const records = undo.use(new CacheRecords(new RecordTable(database)));
+  const cache = new ResultCache(database, records, { stat });
   const executed: string[] = [];
   const operationOf = ({ name }: Vertex): Operation => ({
     cacheKey: (inputKeys) => Promise.resolve(digestOf(JSON.stringify([name, inputKeys]))),
@@ -38,12 +44,14 @@ async function fixture(behaviours: Readonly<Record<string, Behaviour>> = {}) {
       executed.push(name);
       await behaviours[name]?.(context);
       snapshots.add(`of ${name}`);
+      const record = { type: "regular", description: name, parents: [], mutable: false, blobs: [] } as const;
+      records.add({ ...record, id: `of ${name}` }, context.lease);
       return [{ snapshot: `of ${name}` }];
     },
   });
   const scheduler = new Scheduler(operationOf, cache);
   const owned = undo.move();
-  return { scheduler, snapshots, executed, [Symbol.asyncDispose]: () => owned.disposeAsync() };
+  return { scheduler, records, snapshots, executed, [Symbol.asyncDispose]: () => owned.disposeAsync() };
 }
 
 const base = image(parseReference("base"), { name: "base" });

@@ -1,6 +1,7 @@
 import { CanceledError, InvalidArgumentError } from "@oci-worker/errdefs";
 import type { Vertex } from "@oci-worker/llb/definition";
 import type { Digest } from "@oci-worker/oci/digest";
+import type { Lease } from "../cache/lease.ts";
 import { messageOf, VertexError } from "./failure.ts";
 import type { Job } from "./job.ts";
 import type { Operation, OperationContext, Ref } from "./operation.ts";
@@ -33,6 +34,7 @@ export class VertexRun {
   readonly #report: VertexReport;
   readonly #jobs = new Map<Job, (event: ProgressEvent) => void>();
   readonly #controller = new AbortController();
+  readonly #lease: Lease;
   readonly #context: OperationContext;
   #key: Promise<Digest> | undefined;
   #outputs: Promise<readonly (Ref | undefined)[]> | undefined;
@@ -47,9 +49,11 @@ export class VertexRun {
       inputs: vertex.inputs.map((input) => input.vertex.digest),
       name: vertex.name,
     });
+    this.#lease = cache.lease();
     this.#context = {
       report: this.#report,
       signal: this.#controller.signal,
+      lease: this.#lease,
       sessionIDs: () => [...new Set([...this.#jobs.keys()].flatMap((job) => job.sessionIDs))],
     };
   }
@@ -82,6 +86,7 @@ export class VertexRun {
       this.#controller.abort(new CanceledError(`${this.vertex.name} is not wanted any more`));
       // How the work ends has been reported by then, to the job that leaves too.
       await Promise.allSettled([this.#key, this.#outputs]);
+      this.#lease[Symbol.dispose]();
     }
     const listener = this.#jobs.get(job);
     if (listener !== undefined) {
@@ -124,7 +129,7 @@ export class VertexRun {
   async #make(): Promise<readonly (Ref | undefined)[]> {
     const key = await this.key();
     if (!this.ignoresCache) {
-      const hit = await this.#cache.load(key, this.#controller.signal);
+      const hit = await this.#cache.load(key, this.#lease, this.#controller.signal);
       if (hit !== undefined) {
         this.#markCached();
         return hit;

@@ -1,0 +1,77 @@
+import { DatabaseSync } from "node:sqlite";
+
+/** Of the tables below. */
+const schemaVersion = 2;
+
+/**
+ * Opens the database of the cache: records of snapshots, results by their cache key, and which
+ * records are the cache mounts of steps.
+ *
+ * Not `synchronous = FULL`: of what a power cut takes back, the snapshots are found again by the next start, which keeps
+ * those that it can make use of and removes the others.
+ */
+export function openCacheDatabase(path: string): DatabaseSync {
+  const database = new DatabaseSync(path);
+  database.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL");
+  const version = Number(database.prepare("PRAGMA user_version").get()?.["user_version"]);
+  if (version !== schemaVersion) {
+    // What is lost is work that can be done again.
+    database.exec(
+      `DROP TABLE IF EXISTS results; DROP TABLE IF EXISTS result_outputs;
+       DROP TABLE IF EXISTS records; DROP TABLE IF EXISTS record_blobs;
+       DROP TABLE IF EXISTS cache_mounts`,
+    );
+  }
+  database.exec(
+    `CREATE TABLE IF NOT EXISTS records (
+       id TEXT PRIMARY KEY,
+       parents TEXT NOT NULL,
+       type TEXT NOT NULL,
+       description TEXT NOT NULL,
+       mutable INTEGER NOT NULL,
+       size_bytes INTEGER,
+       created_at_ms INTEGER NOT NULL,
+       used_at_ms INTEGER,
+       use_count INTEGER NOT NULL
+     ) STRICT, WITHOUT ROWID;
+     CREATE TABLE IF NOT EXISTS record_blobs (
+       record TEXT NOT NULL,
+       digest TEXT NOT NULL,
+       PRIMARY KEY (record, digest)
+     ) STRICT, WITHOUT ROWID;
+     CREATE INDEX IF NOT EXISTS record_blobs_by_digest ON record_blobs (digest);
+     CREATE TABLE IF NOT EXISTS results (
+       key TEXT PRIMARY KEY,
+       outputs TEXT NOT NULL,
+       description TEXT NOT NULL,
+       created_at_ms INTEGER NOT NULL
+     ) STRICT, WITHOUT ROWID;
+     CREATE TABLE IF NOT EXISTS result_outputs (
+       record TEXT NOT NULL,
+       key TEXT NOT NULL,
+       PRIMARY KEY (record, key)
+     ) STRICT, WITHOUT ROWID;
+     CREATE INDEX IF NOT EXISTS result_outputs_by_key ON result_outputs (key);
+     CREATE TABLE IF NOT EXISTS cache_mounts (
+       record TEXT PRIMARY KEY,
+       id TEXT NOT NULL,
+       key TEXT
+     ) STRICT, WITHOUT ROWID;
+     CREATE INDEX IF NOT EXISTS cache_mounts_by_key ON cache_mounts (key);
+     PRAGMA user_version = ${schemaVersion}`,
+  );
+  return database;
+}
+
+/** Does `work` in one transaction: all of it, or nothing if it throws. */
+export function inTransaction<T>(database: DatabaseSync, work: () => T): T {
+  database.exec("BEGIN IMMEDIATE");
+  try {
+    const result = work();
+    database.exec("COMMIT");
+    return result;
+  } catch (error) {
+    database.exec("ROLLBACK");
+    throw error;
+  }
+}
