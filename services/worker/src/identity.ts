@@ -20,6 +20,8 @@ export interface IdentityInput {
   /** Empty: the machine's own. */
   readonly platforms: readonly Platform[];
   readonly snapshotter: string;
+  /** Where the network of a step comes from. */
+  readonly network: string;
 }
 
 /** What {@link newId} makes. */
@@ -29,14 +31,20 @@ const idForm = /^[0-9a-z]{25}$/;
 const labelPrefix = "org.mobyproject.buildkit.worker.";
 
 /** The worker's identity: the id is made once and kept in its root, so that it stays the same worker. */
-export async function identify({ root, labels, platforms, snapshotter }: IdentityInput): Promise<Identity> {
+export async function identify({
+  root,
+  labels,
+  platforms,
+  snapshotter,
+  network,
+}: IdentityInput): Promise<Identity> {
   return {
     id: await persistentId(join(root, "workerid")),
     labels: {
       [`${labelPrefix}executor`]: "oci",
       [`${labelPrefix}snapshotter`]: snapshotter,
       [`${labelPrefix}hostname`]: hostname(),
-      [`${labelPrefix}network`]: "host",
+      [`${labelPrefix}network`]: network,
       [`${labelPrefix}oci.process-mode`]: "sandbox",
       [`${labelPrefix}selinux.enabled`]: "false",
       ...labels,

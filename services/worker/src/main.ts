@@ -15,6 +15,7 @@ import { defaultConfigFile } from "./config/paths.ts";
 import { printConfig } from "./config/print-config.ts";
 import { requireRuntime } from "./executor/runc.ts";
 import { listenAddresses } from "./listen-addresses.ts";
+import { planNetworks } from "./network/plan.ts";
 import { serveSessions, serveWorker } from "./server.ts";
 import { SessionManager } from "./session/session-manager.ts";
 import { openWorker } from "./worker.ts";
@@ -43,6 +44,7 @@ await runProgram("oci-worker", async () => {
   }
   const runtime = await requireRuntime(config.enabled, config.runtimeBinary);
   await requireNamedSnapshotter(config);
+  const networkPlan = await planNetworks(config, process.env);
   const stopped = untilSignal(log);
   const addresses = await listenAddresses(config, passedSockets(process.env));
 
@@ -50,7 +52,7 @@ await runProgram("oci-worker", async () => {
   const sessions = new SessionManager(log);
   await using _sessionServer = await serveSessions(addresses.sessions, sessions, log);
   await using peers = await openPeers(config, file.registry, log);
-  await using worker = await openWorker(config, runtime, { ...peers, sessions }, log);
+  await using worker = await openWorker(config, runtime, networkPlan, { ...peers, sessions }, log);
   await using _server = await serveWorker(addresses.control, worker, sessions, log);
   const { id, labels } = worker.identity;
   log.info({ addresses: config.addresses, root: config.root, workerID: id, labels }, "serving");

@@ -22,7 +22,8 @@ import { LocalExporter } from "./exporters/local.ts";
 import { type Identity, identify } from "./identity.ts";
 import { ImageStore } from "./image/image-store.ts";
 import { Unpacker } from "./image/unpack.ts";
-import { hostNetwork, Networks } from "./network/networks.ts";
+import { openNetworks } from "./network/open-networks.ts";
+import type { NetworkPlan } from "./network/plan.ts";
 import { newId } from "./new-id.ts";
 import { operationOf } from "./ops/operations.ts";
 import { stepLogLimits } from "./ops/step-log.ts";
@@ -54,12 +55,14 @@ const snapshotterStartMs = 30_000;
  * Opens the worker on its root: content, cache, executor; what a killed one has left is cleaned up.
  *
  * @param runtime path of the container runtime.
+ * @param networkPlan which network steps are to have.
  * @throws {UnavailableError} if the snapshotter does not answer.
  * @throws {FailedPreconditionError} if it is another client's.
  */
 export async function openWorker(
   config: Config,
   runtime: string,
+  networkPlan: NetworkPlan,
   peers: WorkerPeers,
   log: Logger,
 ): Promise<Worker> {
@@ -69,7 +72,15 @@ export async function openWorker(
     binary: runtime,
     stateDirectory: join(root, "runc"),
   });
-  const networks = new Networks(hostNetwork);
+  const { networks, resolved: network } = undo.use(
+    await openNetworks({
+      plan: networkPlan,
+      settings: config,
+      directory: join(root, "net"),
+      dns: config.dns,
+      log,
+    }),
+  );
   const executor = new Executor({ directory: join(root, "executor"), runc, networks, dns: config.dns, log });
   await executor.recover();
 
@@ -102,7 +113,7 @@ export async function openWorker(
     sessions: peers.sessions,
     log,
   });
-  const identity = await identify({ ...config, snapshotter: await backendOf(config, peers) });
+  const identity = await identify({ ...config, snapshotter: await backendOf(config, peers), network });
   const defaultPlatform = identity.platforms[0] ?? hostPlatform;
   const operationParts = {
     refs,

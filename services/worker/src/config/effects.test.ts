@@ -9,6 +9,8 @@ const repository = join(import.meta.dirname, "../../../..");
 const startsAndStops = "e2e/worker-starts-and-stops.test.ts";
 const takeEffect = "e2e/worker-settings-take-effect.test.ts";
 
+const networks = "e2e/worker-gives-steps-networks.test.ts";
+
 /** For each setting the test that shows its effect, by file and title: reading a setting is not yet heeding it. */
 const effects: Readonly<Record<SettingName, readonly [file: string, title: string]>> = {
   root: [startsAndStops, "says who it is, the same after a restart, and that it is well"],
@@ -22,7 +24,14 @@ const effects: Readonly<Record<SettingName, readonly [file: string, title: strin
   platforms: [takeEffect, "says that it builds for the platforms that it is given"],
   runtimeBinary: [takeEffect, "runs steps with the runtime that it is given"],
   defaultCgroupParent: [takeEffect, "runs steps beneath the cgroup that it is given"],
-  networkMode: [takeEffect, "says which network steps have"],
+  networkMode: [networks, "is what auto means if its file is there, and must work then"],
+  cniConfigPath: [networks, "is used by the flag --oci-cni-config-path"],
+  cniBinaryDirectory: [networks, "cannot be without its plugin"],
+  cniPoolSize: [networks, "are there before a step asks, and gone with the worker"],
+  bridgeName: [networks, "is removed with the worker that made it, and stays if it was there before"],
+  bridgeSubnet: [networks, "is removed with the worker that made it, and stays if it was there before"],
+  bridgeAuto: [networks, "is what auto means if the environment says so"],
+  cniInitLockPath: [networks, "is tried out by one worker of the host at a time"],
   snapshotter: [takeEffect, "keeps snapshots as it is told to"],
   proxySnapshotterPath: [startsAndStops, "uses a snapshotter that runs already, and leaves it running"],
   nameservers: [takeEffect, "has steps look up names as it is told to"],

@@ -34,6 +34,13 @@ const wrongValues: Readonly<Record<SettingName, Wrong>> = {
   runtimeBinary: { flag: ["no-such-runtime-here", "/no/such/runtime"], key: ["5", '"no-such-runtime-here"'] },
   defaultCgroupParent: { flag: anyText, key: ["5", "[]"] },
   networkMode: { flag: ["x", "bride"], key: ['"x"', "5"] },
+  cniConfigPath: { flag: ["cni.json"], key: ["5", '"cni.json"'] },
+  cniBinaryDirectory: { flag: ["bin"], key: ["5", '"bin"'] },
+  cniPoolSize: { flag: ["-1", "many", ""], key: ["-1", "1.5", '"many"'] },
+  bridgeName: { flag: [], key: ["5", '""', '"a/b"', '".."', '"longer-than-a-name-may-be"'] },
+  bridgeSubnet: { flag: [], key: ["5", '""', '"10.10.0.0"', '"10.10.0.0/31"', '"10.10/16"', '"fd00::/127"'] },
+  bridgeAuto: { flag: ["perhaps"], key: [] },
+  cniInitLockPath: { flag: ["lock"], key: [] },
   snapshotter: { flag: ["x", "overlay"], key: ['"x"', "5"] },
   proxySnapshotterPath: {
     flag: ["unix:///s", "s.sock", "/no/such.sock"],

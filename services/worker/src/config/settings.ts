@@ -1,6 +1,7 @@
 import { accessSettings } from "./groups/access.ts";
 import { generalSettings } from "./groups/general.ts";
 import { nameSettings } from "./groups/names.ts";
+import { networkSettings } from "./groups/networks.ts";
 import { otherWorkerSettings } from "./groups/other-worker.ts";
 import { resolverSettings } from "./groups/resolver.ts";
 import { snapshotSettings } from "./groups/snapshots.ts";
@@ -13,6 +14,7 @@ export const groups: readonly SettingGroup[] = [
   { title: "Access", settings: accessSettings },
   { title: "Worker", settings: workerSettings },
   { title: "Snapshots", settings: snapshotSettings },
+  { title: "Networks", settings: networkSettings },
   { title: "Names", settings: nameSettings },
   { title: "Resolver", settings: resolverSettings },
   { title: "The containerd worker", settings: otherWorkerSettings },
@@ -29,6 +31,7 @@ export const settings = {
   ...accessSettings,
   ...workerSettings,
   ...snapshotSettings,
+  ...networkSettings,
   ...nameSettings,
   ...resolverSettings,
   ...otherWorkerSettings,

@@ -1,6 +1,6 @@
 import { formatPlatform, parsePlatform } from "@oci-worker/oci/platform";
 import { WrongValueError } from "../kind.ts";
-import { listOf, oneOf, pairs, text, textual, truthOrAuto } from "../kinds.ts";
+import { listOf, pairs, text, textual, truthOrAuto } from "../kinds.ts";
 import { setting } from "../setting.ts";
 
 const platform = textual(
@@ -51,13 +51,4 @@ export const workerSettings = {
     unset: "the root",
     help: "cgroup above steps that ask for none",
   }),
-  networkMode: setting(
-    oneOf(["auto", "host"], { unknown: (value) => `invalid network mode: ${value}`, alias: { "": "auto" } }),
-    {
-      flag: "oci-worker-net",
-      key: "worker.oci.networkMode",
-      fallback: "auto",
-      help: "network of steps",
-    },
-  ),
 };

@@ -1,0 +1,165 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { access, constants } from "node:fs/promises";
+import { join } from "node:path";
+import {
+  DeadlineExceededError,
+  FailedPreconditionError,
+  ResourceExhaustedError,
+  UnavailableError,
+} from "@oci-worker/errdefs";
+
+/** What a plugin is asked to do (SPEC.md, section 2). */
+export type CniCommand = "ADD" | "CHECK" | "DEL" | "VERSION";
+
+/** The container that a plugin is called for. */
+export interface CniTarget {
+  readonly containerID: string;
+  /** Path of the name space; empty if it is gone already, which DEL can do without. */
+  readonly netns: string;
+  /** Name of the device inside. */
+  readonly ifname: string;
+  /** `NAME=VALUE`, separated by semicolons. */
+  readonly args: string;
+}
+
+export interface PluginOptions {
+  /** Where the programs are looked for, in order. */
+  readonly directories: readonly string[];
+  /** A plugin that takes longer is killed, with whatever it has started. */
+  readonly timeoutMs: number;
+}
+
+/** A plugin that says more than this is broken. */
+const maxOutputBytes = 1 << 20;
+
+/** What the error of a plugin that ends without one in JSON may quote of its words. */
+const maxQuotedLength = 500;
+
+/**
+ * The plugins of CNI: programs that are told what to do in their environment and on standard input, and answer on
+ * standard output.
+ */
+export class CniPlugins {
+  readonly #options: PluginOptions;
+
+  constructor(options: PluginOptions) {
+    this.#options = options;
+  }
+
+  get directories(): readonly string[] {
+    return this.#options.directories;
+  }
+
+  /**
+   * Calls the plugin `type`.
+   *
+   * @param config goes to its standard input.
+   * @returns what it answers, unread; empty if it has nothing to say.
+   * @throws {FailedPreconditionError} if there is no such program.
+   * @throws {DeadlineExceededError} if it does not end in time.
+   * @throws {UnavailableError} with its own words, if it fails.
+   */
+  async call(
+    type: string,
+    command: CniCommand,
+    config: object,
+    target: CniTarget | undefined,
+  ): Promise<string> {
+    const program = await this.#find(type);
+    const what = `plugin type=${JSON.stringify(type)} failed (${command.toLowerCase()})`;
+    const child = spawn(program, {
+      stdio: "pipe",
+      cwd: "/",
+      // A process group of its own, so that what it has started can be killed with it.
+      detached: true,
+      env: { ...process.env, ...this.#environment(command, target) },
+    });
+    const limit = setTimeout(() => killGroup(child), this.#options.timeoutMs);
+    // A plugin may end without having read what it was told.
+    child.stdin.on("error", () => undefined);
+    child.stdin.end(JSON.stringify(config));
+    const output = collect(child, child.stdout);
+    const complaints = collect(child, child.stderr);
+    try {
+      const [code, signal] = (await once(child, "close")) as [number | null, string | null];
+      if (signal === "SIGKILL" && (output.isFull() || complaints.isFull())) {
+        throw new ResourceExhaustedError(`${what}: it wrote more than ${maxOutputBytes} bytes`);
+      }
+      if (signal === "SIGKILL") {
+        throw new DeadlineExceededError(`${what}: it has not ended within ${this.#options.timeoutMs} ms`);
+      }
+      if (code !== 0) {
+        throw new UnavailableError(`${what}: ${failureIn(output.text(), complaints.text(), code ?? signal)}`);
+      }
+      return output.text();
+    } finally {
+      clearTimeout(limit);
+    }
+  }
+
+  async #find(type: string): Promise<string> {
+    for (const directory of this.#options.directories) {
+      const path = join(directory, type);
+      try {
+        await access(path, constants.X_OK);
+        return path;
+      } catch {
+        // The next directory may have it.
+      }
+    }
+    throw new FailedPreconditionError(
+      `failed to find plugin ${JSON.stringify(type)} in path [${this.#options.directories.join(" ")}]`,
+    );
+  }
+
+  #environment(command: CniCommand, target: CniTarget | undefined): NodeJS.ProcessEnv {
+    return {
+      CNI_COMMAND: command,
+      CNI_PATH: this.#options.directories.join(":"),
+      CNI_CONTAINERID: target?.containerID ?? "",
+      CNI_NETNS: target?.netns ?? "",
+      CNI_IFNAME: target?.ifname ?? "",
+      CNI_ARGS: target?.args ?? "",
+      NOTIFY_SOCKET: undefined,
+    };
+  }
+}
+
+function collect(child: ChildProcess, stream: NodeJS.ReadableStream) {
+  const chunks: Buffer[] = [];
+  let bytes = 0;
+  stream.on("data", (chunk: Buffer) => {
+    bytes += chunk.length;
+    if (bytes > maxOutputBytes) {
+      killGroup(child);
+    } else {
+      chunks.push(chunk);
+    }
+  });
+  return { text: () => Buffer.concat(chunks).toString(), isFull: () => bytes > maxOutputBytes };
+}
+
+function killGroup(child: ChildProcess): void {
+  try {
+    process.kill(-(child.pid ?? Number.NaN), "SIGKILL");
+  } catch {
+    // It has just ended.
+  }
+}
+
+/** The error object that a plugin prints (SPEC.md, section 5, "Error"); else whatever it said. */
+function failureIn(output: string, complaints: string, ending: number | string | null): string {
+  try {
+    const error: unknown = JSON.parse(output);
+    if (typeof error === "object" && error !== null && "msg" in error) {
+      const details = "details" in error && error.details ? `; ${error.details}` : "";
+      const code = "code" in error ? ` (code ${error.code})` : "";
+      return `${error.msg}${details}${code}`;
+    }
+  } catch {
+    // No error object.
+  }
+  const said = (complaints.trim() || output.trim()).slice(0, maxQuotedLength);
+  return `it ended with ${ending}${said && `: ${said}`}`;
+}

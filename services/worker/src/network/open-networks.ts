@@ -1,0 +1,79 @@
+import type { Logger } from "pino";
+import { OwnBridge } from "./cni/bridge.ts";
+import { CniNamespaces } from "./cni/namespaces.ts";
+import { CniPlugins } from "./cni/plugin.ts";
+import { CniProvider } from "./cni/provider.ts";
+import { lockedBy } from "./init-lock.ts";
+import type { NetworkSettings } from "./network-settings.ts";
+import { hostNetwork, Networks } from "./networks.ts";
+import type { NetworkPlan } from "./plan.ts";
+
+export interface NetworksOptions {
+  readonly plan: NetworkPlan;
+  readonly settings: NetworkSettings;
+  /** Absolute; holds all that is known of networks that were set up. */
+  readonly directory: string;
+  readonly dns: {
+    readonly nameservers: readonly string[];
+    readonly searchDomains: readonly string[];
+    readonly options: readonly string[];
+  };
+  readonly log: Logger;
+}
+
+/** Networks, and what clients are told of the default one. Disposing takes down what was set up ahead of need. */
+export interface OpenNetworks extends AsyncDisposable {
+  readonly networks: Networks;
+  /** A bridge is one way of CNI. */
+  readonly resolved: "host" | "cni";
+}
+
+/** DHCP may take its time; a plugin that hangs must not hold a build for ever. */
+const pluginTimeoutMs = 60_000;
+
+/** As upstream's grace period for name spaces beyond the pool's size. */
+const idleMs = 5 * 60_000;
+
+/**
+ * Opens the networks that steps may ask for. What an earlier worker has left of its own is removed, under whatever
+ * settings that ran.
+ *
+ * @throws {FailedPreconditionError} if a plugin is missing or speaks other versions of CNI.
+ * @throws {UnavailableError} if the network does not come up.
+ */
+export async function openNetworks(options: NetworksOptions): Promise<OpenNetworks> {
+  const { directory, dns, log, plan, settings } = options;
+  const namespaces = await CniNamespaces.open({
+    directory,
+    pluginTimeoutMs,
+    capabilities: {
+      dns: { servers: dns.nameservers, searches: dns.searchDomains, options: dns.options },
+    },
+    log,
+  });
+  const ownBridge = new OwnBridge(directory, log);
+  await ownBridge.claim(plan.kind === "bridge" ? settings.bridgeName : undefined);
+  if (plan.kind === "host") {
+    if (plan.isFallback) {
+      log.warn("using host network as the default");
+    }
+    const networks = new Networks(hostNetwork);
+    return { networks, resolved: "host", [Symbol.asyncDispose]: () => Promise.resolve() };
+  }
+  await using undo = new AsyncDisposableStack();
+  undo.defer(() => ownBridge.remove());
+  const { config, directories, loopbackType } = plan;
+  const plugins = new CniPlugins({ directories, timeoutMs: pluginTimeoutMs });
+  const poolSize = settings.cniPoolSize;
+  const provider = undo.use(
+    await lockedBy(settings.cniInitLockPath, log, () =>
+      CniProvider.open({ config, loopbackType, plugins, namespaces, poolSize, idleMs, log }),
+    ),
+  );
+  const owned = undo.move();
+  return {
+    networks: new Networks(provider),
+    resolved: "cni",
+    [Symbol.asyncDispose]: () => owned.disposeAsync(),
+  };
+}
