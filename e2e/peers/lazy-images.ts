@@ -1,7 +1,13 @@
+import { execFile } from "node:child_process";
 import { once } from "node:events";
+import { mkdtempDisposable } from "node:fs/promises";
 import { type AddressInfo, createServer, connect as dial, type Server, type Socket } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { promisify } from "node:util";
 import { type BuildOptions, buildLayer } from "@oci-worker/estargz/build";
 import { type TarMember, writeTar } from "@oci-worker/layer/tar/writer";
+import { mountTemporarily } from "@oci-worker/mounts/mount";
 import { chainIDs } from "@oci-worker/oci/chain-id";
 import { type ContainerdPeer, proxied, startContainerd } from "./containerd.ts";
 import { assembleImage, type ImageLayerContent, layerOf, programs } from "./image.ts";
@@ -10,6 +16,9 @@ import { startRegistry } from "./registry.ts";
 import { startResolver } from "./resolver.ts";
 import { type SnapshotterPeer, startSnapshotter } from "./snapshotter.ts";
 import { runStargz } from "./stargz.ts";
+
+const execute = promisify(execFile);
+const ociw = join(import.meta.dirname, "../../services/ociw/bin/ociw");
 
 /** A layer of `members` that can be read in parts. */
 export async function lazyLayerOf(
@@ -88,6 +97,8 @@ export interface LazyOptions {
   readonly build?: BuildOptions;
   /** Settings of the snapshotter, as variables of its environment have them. */
   readonly settings?: Readonly<Record<string, string>>;
+  /** What to start the snapshotter by. */
+  readonly enter?: readonly string[];
 }
 
 /** A containerd on our snapshotter, and a registry with an image whose layers need not be unpacked. */
@@ -102,13 +113,28 @@ export interface LazyContainerd {
   readonly chain: readonly string[];
   /** Pulls the image as stargz-snapshotter's client does. */
   rpull(): Promise<void>;
+  /** Has `use` see the whole tree of the image, mounted for reading. */
+  viewed(use: (path: string) => Promise<void>): Promise<void>;
+  /** What `ociw layers --json` tells. */
+  layers(): Promise<{
+    mode: string;
+    passedOver: { mode: string; obstacle: string }[];
+    layers: { failure?: object }[];
+  }>;
   /** Runs a command in a container of the image that is gone afterwards, and gives what it prints. */
   run(id: string, ...command: string[]): Promise<string>;
 }
 
 /** Has `use` work with such a containerd, and ends and unmounts it all afterwards. */
 export async function withLazyContainerd(
-  { members, between = [], madeBy = "us", build = { chunkBytes: 65_536 }, settings = {} }: LazyOptions,
+  {
+    members,
+    between = [],
+    madeBy = "us",
+    build = { chunkBytes: 65_536 },
+    settings = {},
+    enter = [],
+  }: LazyOptions,
   use: (on: LazyContainerd) => Promise<void>,
 ): Promise<void> {
   await using registry = await startRegistry();
@@ -134,14 +160,35 @@ export async function withLazyContainerd(
       value,
     ]),
   );
-  await using snapshotter = await startSnapshotter("stargz", { environment });
+  await using snapshotter = await startSnapshotter("stargz", { environment, enter });
   await using containerd = await startContainerd(snapshotter.address);
+  const chain = chainIDs(assembled.diffIDs);
   await use({
     containerd,
     snapshotter,
     line,
     image,
-    chain: chainIDs(assembled.diffIDs),
+    chain,
+    viewed: async (see) => {
+      await using directory = await mkdtempDisposable(join(tmpdir(), "lazily-"));
+      const mounts = await snapshotter.direct.view("look", chain.at(-1) ?? "", {
+        "containerd.io/gc.root": "test",
+      });
+      {
+        await using mounted = await mountTemporarily(mounts, directory.path);
+        await see(mounted.path);
+      }
+      await snapshotter.direct.remove("look");
+    },
+    layers: async () => {
+      const { stdout } = await execute(ociw, [
+        "layers",
+        "--json",
+        "--snapshotter-address",
+        snapshotter.address,
+      ]);
+      return JSON.parse(stdout);
+    },
     rpull: async () => {
       await runStargz(containerd, "images", "rpull", "--plain-http", "--snapshotter", proxied, image);
     },

@@ -22,6 +22,8 @@ export interface SnapshotterOptions {
   readonly logLevel?: string;
   /** Path of the program, in place of the one that runs from source. */
   readonly program?: string;
+  /** What to start it by: a program with arguments that becomes it. */
+  readonly enter?: readonly string[];
 }
 
 /** The program oci-snapshotter on a root of its own, which outlives a restart. Disposing ends it and removes the root. */
@@ -79,12 +81,11 @@ export async function startSnapshotter(
   undo.defer(() => endLazyMounts(root));
   // Without a resolver on this socket all layers are unpacked.
   const resolver = { OCI_WORKER_SNAPSHOTTER_RESOLVER_ADDRESS: join(directory, "resolver.sock") };
+  const settings = snapshotterProgram({ root, address, backend, flags: ["--log-level", logLevel] });
+  const own = [options.program ?? settings.program, ...settings.args];
+  const [command = "", ...args] = [...(options.enter ?? []), ...own];
   const start = (): Promise<ProcessPeer> =>
-    startProcess({
-      ...snapshotterProgram({ root, address, backend, flags: ["--log-level", logLevel] }),
-      ...(options.program !== undefined && { program: options.program }),
-      environment: { ...resolver, ...environment },
-    });
+    startProcess({ ...settings, program: command, args, environment: { ...resolver, ...environment } });
   let process = await start();
   undo.defer(() => process[Symbol.asyncDispose]());
   const direct = undo.use(openProxy(address, { snapshotter: "", patienceMs: 10_000 }));

@@ -1,0 +1,122 @@
+import assert from "node:assert/strict";
+import { execFile, spawn } from "node:child_process";
+import { createHash, randomBytes } from "node:crypto";
+import { once } from "node:events";
+import { createInterface } from "node:readline";
+import { describe, test } from "node:test";
+import { promisify } from "node:util";
+import type { TarMember } from "@oci-worker/layer/tar/writer";
+import { withLazyContainerd } from "./peers/lazy-images.ts";
+import { endLazyMounts } from "./peers/lazy-mounts.ts";
+import { killAfter, treeAt } from "./peers/tree.ts";
+import { big, members } from "./peers/tree-members.ts";
+
+const execute = promisify(execFile);
+const [command, ...args] = killAfter;
+
+/** A process that reads every file of the directory `path`, and tells a line for each. */
+function startReader(path: string) {
+  const child = spawn(command, [...args, "sh", "-c", "find . -type f | sort | xargs -n 1 md5sum"], {
+    cwd: path,
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+  const sums: string[] = [];
+  const errors: string[] = [];
+  const progress = createInterface(child.stdout).on("line", (line) => sums.push(line));
+  createInterface(child.stderr).on("line", (line) => errors.push(line));
+  const ended = once(child, "close");
+  return {
+    sums,
+    errors,
+    ended,
+    /** Resolves when it has read so many files, or has ended. */
+    async hasRead(files: number): Promise<void> {
+      while (sums.length < files && child.exitCode === null) {
+        await Promise.race([once(progress, "line"), ended]);
+      }
+    },
+  };
+}
+
+const manyFiles: readonly TarMember[] = Array.from({ length: 240 }, (_, index) => ({
+  type: "file",
+  name: `data-${index}`,
+  content: randomBytes(20_000 + 1000 * index),
+}));
+
+/** Nothing is read before it is asked for, and a read that gets nothing fails soon. */
+const onDemand = {
+  lazy_prefetch: "false",
+  lazy_background_fetch: "false",
+  lazy_fetch_timeout_ms: "2000",
+};
+
+// On loop devices it is read as in the first way, through the same mount.
+for (const mode of ["erofs", "fuse"]) {
+  describe(`a lazy layer by ${mode}`, () => {
+    test("is read to the end, and rightly, by all who read it while the snapshotter is killed again and again", () =>
+      withLazyContainerd(
+        { members: manyFiles, settings: { ...onDemand, lazy_mode: mode, lazy_fetch_timeout_ms: "60000" } },
+        async (on) => {
+          await on.rpull();
+          await on.viewed(async (path) => {
+            const expected = manyFiles
+              .map(({ name, content }) => `${md5(content as Buffer)}  ./${name}`)
+              .sort();
+            const readers = [0, 1, 2, 3].map(() => startReader(path));
+            for (const files of [10, 60, 120, 180]) {
+              await readers[0]?.hasRead(files);
+              await on.snapshotter.restart("kill");
+            }
+            for (const { ended, sums, errors } of readers) {
+              await ended;
+              assert.deepEqual(errors, []);
+              assert.deepEqual(sums.filter((line) => line.includes("./data-")).sort(), expected);
+            }
+          });
+        },
+      ));
+
+    test("fails to be read while its registry is away, says so, and is read when that is back", () =>
+      withLazyContainerd({ members: manyFiles, settings: { ...onDemand, lazy_mode: mode } }, async (on) => {
+        await on.rpull();
+        await on.viewed(async (path) => {
+          const read = (name: string) =>
+            execute(command, [...args, "md5sum", name], { cwd: path }).then(({ stdout }) =>
+              stdout.slice(0, 32),
+            );
+          const [first, second] = manyFiles.map(({ content }) => md5(content as Buffer));
+          assert.equal(await read("data-0"), first);
+          await on.line.cut();
+          await assert.rejects(read("data-1"), /Input\/output error/);
+          assert.equal(await read("data-0"), first);
+          const failing = (await on.layers()).layers.find(({ failure }) => failure);
+          assert(failing !== undefined, "a layer is failing");
+          // What is at hand is at hand, also for the next process, which finds no registry either.
+          await on.snapshotter.restart("kill");
+          assert.equal(await read("data-0"), first);
+          await assert.rejects(read("data-1"), /Input\/output error/);
+          await on.line.mend();
+          assert.equal(await read("data-1"), second);
+          const mended = (await on.layers()).layers.filter(({ failure }) => failure);
+          assert.deepEqual(mended, []);
+        });
+      }));
+
+    test("is mounted again after the machine was restarted, without its registry", () =>
+      withLazyContainerd({ members, settings: { lazy_mode: mode } }, async (on) => {
+        await on.rpull();
+        await on.viewed(async (path) => void (await treeAt(path)));
+        await on.snapshotter.restart("stop", () => endLazyMounts(on.snapshotter.root));
+        await on.line.cut();
+        await on.viewed(async (path) => {
+          const { stdout } = await execute(command, [...args, "cat", "data/linked"], { cwd: path });
+          assert.equal(stdout, big.toString());
+        });
+      }));
+  });
+}
+
+function md5(content: Buffer): string {
+  return createHash("md5").update(content).digest("hex");
+}
