@@ -1,8 +1,10 @@
 import { DataLossError } from "@oci-worker/errdefs";
 import { decompressMember, verifiedChunk } from "@oci-worker/estargz/chunk";
 import type { BlobReader, WantedPart } from "../source/blob-reader.ts";
+import type { AheadCache } from "./ahead-cache.ts";
 import type { LayerFile } from "./layer-file.ts";
-import { type Member, membersOf, runAround } from "./members.ts";
+import { endOf, type Member, membersOf, runAround } from "./members.ts";
+import { ReadAhead } from "./read-ahead.ts";
 import type { Slots, Urgency } from "./slots.ts";
 
 /** What a fetcher asks of whoever knows all layers. */
@@ -19,10 +21,11 @@ export interface OtherLayers {
   added(file: LayerFile, chunk: number): void;
 }
 
-/** A member that is wanted, by however many. */
+/** A member that is wanted, by however many, or that comes along with one that is. */
 interface Wish {
   readonly member: Member;
   readonly settled: PromiseWithResolvers<void>;
+  isWanted: boolean;
 }
 
 export interface LayerFetcherOptions {
@@ -30,6 +33,7 @@ export interface LayerFetcherOptions {
   readonly reader: BlobReader;
   readonly slots: Slots;
   readonly others: OtherLayers;
+  readonly ahead: AheadCache;
   readonly signal: AbortSignal;
   /** Told of what goes wrong here and not at a host: that is the reader's. */
   readonly onFailure: (error: Error) => void;
@@ -47,6 +51,7 @@ export class LayerFetcher {
   readonly #memberOf: Uint32Array;
   readonly #options: LayerFetcherOptions;
   readonly #wishes = new Map<number, Wish>();
+  readonly #readAhead = new ReadAhead();
   /** Members that are wanted and in no request yet. */
   readonly #queued: Record<Urgency, Map<number, Wish>> = { demand: new Map(), background: new Map() };
 
@@ -117,7 +122,26 @@ export class LayerFetcher {
         new DataLossError(`Cannot use chunk ${chunk} from disk: it is damaged there, it is fetched again`),
       );
     }
-    return others.copy(file, chunk);
+    return this.#usesAhead(chunk) || others.copy(file, chunk);
+  }
+
+  /** Puts `chunk` into the file if its member has come along with another one. @returns whether it did. */
+  #usesAhead(chunk: number): boolean {
+    const member = this.members[this.#memberOf[chunk] ?? 0];
+    const compressed = member && this.#options.ahead.take(this.file.shared.number, member.index);
+    if (member === undefined || compressed === undefined) {
+      return false;
+    }
+    try {
+      this.#put(member, compressed);
+    } catch (error) {
+      // Wrong bytes: it is fetched like any other, and perhaps elsewhere.
+      if (!(error instanceof DataLossError)) {
+        throw error;
+      }
+      this.#options.onFailure(error);
+    }
+    return this.file.isVerified(chunk);
   }
 
   /** Takes what is wanted out of `bytes` of the blob, from `offset` on, that were read for another reason. */
@@ -147,7 +171,8 @@ export class LayerFetcher {
   /** The wish for `member`. One that waits as nobody's is made urgent when somebody comes. */
   #wish(member: Member, urgency: Urgency): Wish {
     const existing = this.#wishes.get(member.index);
-    const wish = existing ?? { member, settled: Promise.withResolvers() };
+    const wish = existing ?? { member, settled: Promise.withResolvers(), isWanted: true };
+    wish.isWanted = true;
     if (existing === undefined) {
       this.#begin(wish);
     } else if (urgency === "background" || !this.#queued.background.delete(member.index)) {
@@ -175,6 +200,14 @@ export class LayerFetcher {
     }
   }
 
+  #comesAlong(member: Member): Wish {
+    const wish = { member, settled: Promise.withResolvers<void>(), isWanted: false };
+    this.#wishes.set(member.index, wish);
+    // Whoever comes to wait sees it.
+    wish.settled.promise.catch(() => undefined);
+    return wish;
+  }
+
   #settle({ member, settled }: Wish, error?: unknown): void {
     this.#wishes.delete(member.index);
     if (error === undefined) {
@@ -190,15 +223,9 @@ export class LayerFetcher {
     if (first === undefined) {
       return;
     }
-    const byOffset = [...queued.values()].sort((one, other) => one.member.index - other.member.index);
     const { reader, signal } = this.#options;
-    const maxBytes = reader.sendsWhole ? Number.POSITIVE_INFINITY : undefined;
-    const run = runAround(
-      byOffset.map(({ member }) => member),
-      first.member,
-      maxBytes,
-    );
-    const wishes = run.flatMap(({ index }) => queued.get(index) ?? []);
+    const run = this.#runOf(queued, first, urgency);
+    const wishes = run.map((member) => queued.get(member.index) ?? this.#comesAlong(member));
     for (const { member } of wishes) {
       queued.delete(member.index);
     }
@@ -208,15 +235,65 @@ export class LayerFetcher {
     );
   }
 
+  /** What the next request fetches: `first`, neighbours that are wanted, and what is around it if somebody waits. */
+  #runOf(queued: ReadonlyMap<number, Wish>, first: Wish, urgency: Urgency): readonly Member[] {
+    const wanted = [...queued.values()].map(({ member }) => member);
+    const { sendsWhole } = this.#options.reader;
+    const around = urgency === "demand" && !sendsWhole ? this.#around(first.member) : [];
+    const all = [...wanted, ...around].sort((one, other) => one.index - other.index);
+    const run = runAround(all, first.member, sendsWhole ? Number.POSITIVE_INFINITY : undefined);
+    const [begin, last] = [run[0], run.at(-1)];
+    if (urgency === "demand" && begin !== undefined && last !== undefined) {
+      this.#readAhead.note(begin.offset, endOf(last));
+    }
+    return run;
+  }
+
+  /** Neighbours of `member` that nobody has wanted, and that are nowhere yet. */
+  #around(member: Member): Member[] {
+    const half = this.#readAhead.around(member.offset) / 2;
+    const [begin, end] = [member.offset - half, endOf(member) + half];
+    const around: Member[] = [];
+    const add = (neighbour: Member) => {
+      if (!this.isFetching(neighbour) && !this.#has(neighbour)) {
+        around.push(neighbour);
+      }
+    };
+    for (let at = member.index - 1, next = this.members[at]; next !== undefined && next.offset >= begin; ) {
+      add(next);
+      at -= 1;
+      next = this.members[at];
+    }
+    for (let at = member.index + 1, next = this.members[at]; next !== undefined && endOf(next) <= end; ) {
+      add(next);
+      at += 1;
+      next = this.members[at];
+    }
+    return around;
+  }
+
+  #has(member: Member): boolean {
+    const { file } = this;
+    return (
+      member.chunks.every((chunk) => file.isVerified(chunk) || file.isPresent(chunk)) ||
+      this.#options.ahead.has(this.file.shared.number, member.index)
+    );
+  }
+
   #part(wish: Wish): WantedPart {
     const { member } = wish;
     return {
       offset: member.offset,
       sizeBytes: member.compressedBytes,
+      isExtra: () => !wish.isWanted,
       take: (bytes) => {
         this.fetchedBytes += bytes.length;
         try {
-          this.#put(member, bytes);
+          if (wish.isWanted) {
+            this.#put(member, bytes);
+          } else {
+            this.#options.ahead.put(this.file.shared.number, member.index, bytes);
+          }
         } catch (error) {
           if (!(error instanceof DataLossError)) {
             this.#options.onFailure(error as Error);

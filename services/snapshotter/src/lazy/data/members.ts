@@ -60,6 +60,7 @@ export function runAround(wanted: readonly Member[], first: Member, maxBytes = m
   return wanted.slice(from, to);
 }
 
-function endOf({ offset, compressedBytes }: Member): number {
+/** Where `member` ends in the blob. */
+export function endOf({ offset, compressedBytes }: Pick<Member, "offset" | "compressedBytes">): number {
   return offset + compressedBytes;
 }

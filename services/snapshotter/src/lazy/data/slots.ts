@@ -8,9 +8,10 @@ const maxBackground = 2;
 
 /**
  * Background work lets so much time pass after somebody has waited: a program that starts reads one thing after the other,
- * and what is decompressed between two of them keeps the second waiting. But it never waits longer than the other.
+ * and what is decompressed between two of them keeps the second waiting; and between the pull of an image and its start is
+ * a while. But it never waits longer than the other.
  */
-const [quietMs, patienceMs] = [500, 5000];
+const [quietMs, patienceMs] = [2000, 10_000];
 
 /** How many times in a row urgent work may pass before background work that waits. */
 const maxPasses = 8;
@@ -45,6 +46,11 @@ export class Slots {
     }
   }
 
+  /** Somebody has waited for something, or is about to. */
+  noteWait(): void {
+    this.#lastDemandAt = performance.now();
+  }
+
   async run<T>(urgency: Urgency, work: () => Promise<T>): Promise<T> {
     const { promise, resolve } = Promise.withResolvers<void>();
     this.#waiting[urgency].push(resolve);
@@ -55,7 +61,7 @@ export class Slots {
     } finally {
       this.#running[urgency] -= 1;
       if (urgency === "demand") {
-        this.#lastDemandAt = performance.now();
+        this.noteWait();
       }
       this.#admit();
     }

@@ -9,6 +9,7 @@ import { type OpenLayer, openLayer } from "@oci-worker/estargz/open";
 import { Flights } from "@oci-worker/flights";
 import type { RegistryClient } from "@oci-worker/registry/client";
 import type { SourceClient } from "@oci-worker/sources/source-client";
+import { AheadCache } from "../data/ahead-cache.ts";
 import { Quota } from "../data/quota.ts";
 import { SharedChunks } from "../data/shared-chunks.ts";
 import { Slots } from "../data/slots.ts";
@@ -84,6 +85,7 @@ export class LayerSet implements AsyncDisposable {
   readonly #slots: Slots;
   readonly #quota: Quota;
   readonly #shared: SharedChunks;
+  readonly #ahead = new AheadCache();
   /** Whose image was looked at by this process. */
   readonly #checkedImages = new Set<number>();
 
@@ -133,6 +135,8 @@ export class LayerSet implements AsyncDisposable {
    * @throws {ServiceError} with the reason why it cannot be mounted lazily.
    */
   async open(labels: Readonly<Record<string, string>>, signal: AbortSignal): Promise<OpenedLayer> {
+    // The container that it is for is started next.
+    this.#slots.noteWait();
     const known = this.#find(labels);
     if (known !== undefined && this.#hasImage(known)) {
       await this.#refreshLabels(known, labels);
@@ -340,6 +344,7 @@ export class LayerSet implements AsyncDisposable {
       slots: this.#slots,
       quota: this.#quota,
       others: this.#shared,
+      ahead: this.#ahead,
       onComplete: ({ number }) => this.#options.log("lazy layer is complete", { layer: number }),
     });
     this.#layers.set(live.number, live);

@@ -11,7 +11,7 @@ import type { TarMember } from "@oci-worker/layer/tar/writer";
 import { digestOf } from "@oci-worker/oci/digest";
 import { planLayer } from "../plan/layer-plan.ts";
 import { type SampleLayer, sampleData, sampleLayer } from "../sample-layer.ts";
-import { sampleRegistry } from "../sample-registry.ts";
+import { sampleRegistry, sendPart } from "../sample-registry.ts";
 import { labelsOf, type SampleLazy, sampleLazy } from "./sample-lazy.ts";
 
 const run = promisify(execFile);
@@ -107,6 +107,39 @@ describe("lazy layers", () => {
     // The kernel reads ahead by itself, 128 KiB at most.
     assert.ok((status?.fetchedBytes ?? 0) < 400_000, `${status?.fetchedBytes}`);
     assert.deepEqual(await lazy.layers.firstReads(number), ["big"]);
+  });
+
+  test("fetch what is read next with what is read before, and check it no less", async () => {
+    const names = Array.from({ length: 400 }, (_, index) => `bin/${index}`);
+    const contents = names.map((_, index) => noise(3000, index));
+    const layer = await sampleLayer(
+      names.map((name, index): TarMember => ({ type: "file", name, content: contents[index] as Buffer })),
+    );
+    const plain = dataOf(layer);
+    const startOf = (index: number) => plain.indexOf(contents[index] as Buffer);
+    await using registry = await registryWith(layer);
+    await using lazy = await sampleLazy([registry]);
+    const { number } = await lazy.layers.open(labelsOf(layer), patient);
+    const read = (index: number) => lazy.read(number, { offset: startOf(index), sizeBytes: 3000 });
+    registry.requests.length = 0;
+    // One that comes along is wrong, and good when it is asked for itself.
+    registry.misbehave = (request, response) => {
+      registry.misbehave = () => false;
+      const { chunks } = planLayer(layer.tree, { xattrNamespace: "trusted" });
+      const { offset = 0 } = chunks.find(({ start }) => start === startOf(104))?.chunk ?? {};
+      const bad = Buffer.from(layer.blob);
+      bad.fill(0xff, offset + 100, offset + 110);
+      sendPart(request, response, bad);
+      return true;
+    };
+    for (const index of [100, 101, 102, 103]) {
+      assert.ok((await read(index)).equals(contents[index] as Buffer));
+    }
+    assert.equal(registry.requests.length, 1);
+    assert.ok((await read(104)).equals(contents[104] as Buffer));
+    assert.equal(registry.requests.length, 2);
+    const [status] = await lazy.layers.status();
+    assert.match(status?.failures.at(-1)?.message ?? "", /corrupt|digest/);
   });
 
   test("fetch a chunk once for 32 readers", async () => {

@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from "node:timers/promises";
+import type { AheadCache } from "../data/ahead-cache.ts";
 import { BackgroundFetch } from "../data/background-fetch.ts";
 import { LayerFetcher, type OtherLayers } from "../data/layer-fetcher.ts";
 import { LayerFile } from "../data/layer-file.ts";
@@ -22,6 +23,7 @@ export interface LiveLayerOptions {
   readonly slots: Slots;
   readonly quota: Quota;
   readonly others: OtherLayers;
+  readonly ahead: AheadCache;
   readonly onComplete: (layer: LiveLayer) => void;
 }
 
@@ -40,7 +42,7 @@ export class LiveLayer implements AsyncDisposable {
   #completing: Promise<void> | undefined;
 
   constructor(options: LiveLayerOptions) {
-    const { stored, reader, clock, slots, others, quota, failures } = options;
+    const { stored, reader, clock, slots, others, ahead, quota, failures } = options;
     this.#options = options;
     this.stored = stored;
     this.file = new LayerFile(stored.content, {
@@ -54,6 +56,7 @@ export class LiveLayer implements AsyncDisposable {
       reader,
       slots,
       others,
+      ahead,
       signal,
       onFailure: (error) => failures.add(error),
     });

@@ -100,6 +100,33 @@ describe("a blob reader", () => {
     });
   }
 
+  test("does not ask again for what only came along", async () => {
+    await using registry = await registryWithBlob();
+    registry.misbehave = ({ range }, response) => {
+      response.end = ((bytes: Buffer) => {
+        response.write(bytes.subarray(0, 15_000), () => response.destroy());
+        return response;
+      }) as typeof response.end;
+      sendPart({ range }, response, blob);
+      return true;
+    };
+    using opened = readerAt([registry]);
+    const told: string[] = [];
+    const part = (offset: number, isExtra: boolean) => ({
+      offset,
+      sizeBytes: 10_000,
+      isExtra: () => isExtra,
+      take: (bytes: Buffer) => {
+        assert.ok(bytes.equals(blob.subarray(offset, offset + 10_000)));
+        told.push(`${offset} taken`);
+      },
+      fail: () => told.push(`${offset} failed`),
+    });
+    await opened.reader.fetch([part(0, false), part(10_000, true), part(20_000, true)], patient);
+    assert.deepEqual(told, ["0 taken", "10000 failed", "20000 failed"]);
+    assert.equal(registry.requests.length, 1);
+  });
+
   test("waits as long as a server asks", async () => {
     await using registry = await registryWithBlob();
     let isFirst = true;

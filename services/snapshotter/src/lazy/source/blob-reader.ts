@@ -12,6 +12,8 @@ import { Places } from "./places.ts";
 
 /** A stretch of a blob that somebody waits for. Exactly one of its methods is called at last, once. */
 export interface WantedPart extends PartPlace {
+  /** Whether nobody waits for it any more or yet: then it is not asked for a second time. Absent: somebody does. */
+  readonly isExtra?: () => boolean;
   /** @throws {DataLossError} if the bytes are wrong: another place is tried then. */
   take(bytes: Buffer, host: string): void;
   fail(error: Error): void;
@@ -120,7 +122,7 @@ export class BlobReader {
     try {
       await this.#tryPlaces(signal, async (place, patience) => {
         const wanted = [...pending].filter((part) => refused.get(part)?.has(place) !== true);
-        await this.#stream(place, wanted, patience, (part, bytes) => {
+        const failure = await this.#stream(place, wanted, patience, (part, bytes) => {
           try {
             part.take(bytes, place.name);
             pending.delete(part);
@@ -134,9 +136,21 @@ export class BlobReader {
             wrong.set(part, error);
             refused.set(part, (refused.get(part) ?? new Set()).add(place));
           }
-        });
-        const [missing] = pending;
-        if (missing !== undefined) {
+        }).then(
+          () => undefined,
+          (error: unknown) => ({ error }),
+        );
+        const missing = [...pending].find((part) => part.isExtra?.() !== true);
+        if (missing === undefined) {
+          for (const extra of pending) {
+            pending.delete(extra);
+            extra.fail(
+              new UnavailableError("Cannot read blob: what was wanted of it ended before this part"),
+            );
+          }
+        } else if (failure !== undefined) {
+          throw failure.error;
+        } else {
           throw wrong.get(missing) ?? new DataLossError("Cannot read blob: parts of it are wrong everywhere");
         }
       });
