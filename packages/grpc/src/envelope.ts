@@ -1,5 +1,6 @@
 import { gunzipSync } from "node:zlib";
 import { InvalidArgumentError, ResourceExhaustedError, UnimplementedError } from "@oci-worker/errdefs";
+import { ByteQueue } from "./byte-queue.ts";
 
 /**
  * The length-prefixed message of gRPC over HTTP/2: one flag byte (bit 0: compressed), the length as four
@@ -42,8 +43,7 @@ export interface ReadLimits {
  */
 export class EnvelopeReader {
   readonly #limits: ReadLimits;
-  #chunks: Buffer[] = [];
-  #buffered = 0;
+  readonly #buffered = new ByteQueue();
 
   constructor(limits: ReadLimits) {
     this.#limits = limits;
@@ -58,15 +58,12 @@ export class EnvelopeReader {
    */
   push(chunk: Buffer): Uint8Array[] {
     let bytes = chunk;
-    if (this.#buffered > 0) {
-      this.#chunks.push(chunk);
-      this.#buffered += chunk.length;
-      if (this.#buffered < this.#wanted()) {
+    if (this.#buffered.length > 0) {
+      this.#buffered.push(chunk);
+      if (this.#buffered.length < this.#wanted()) {
         return [];
       }
-      bytes = Buffer.concat(this.#chunks, this.#buffered);
-      this.#chunks = [];
-      this.#buffered = 0;
+      bytes = this.#buffered.takeAll();
     }
     const messages: Uint8Array[] = [];
     let offset = 0;
@@ -79,24 +76,28 @@ export class EnvelopeReader {
       offset = end;
     }
     if (offset < bytes.length) {
-      this.#chunks = [offset === 0 ? bytes : bytes.subarray(offset)];
-      this.#buffered = bytes.length - offset;
+      this.#buffered.push(bytes.subarray(offset));
     }
     return messages;
   }
 
+  /** What is kept of a message that is not whole yet. */
+  get bufferedBytes(): number {
+    return this.#buffered.length;
+  }
+
   /** @throws {InvalidArgumentError} if the stream ended inside a message. */
   end(): void {
-    if (this.#buffered > 0) {
+    if (this.#buffered.length > 0) {
       throw new InvalidArgumentError(
-        `Cannot read message: the stream ended after ${this.#buffered} bytes, before the message did`,
+        `Cannot read message: the stream ended after ${this.#buffered.length} bytes, before the message did`,
       );
     }
   }
 
   /** How many bytes must be buffered before it is worth looking at them again. */
   #wanted(): number {
-    const [first] = this.#chunks;
+    const { first } = this.#buffered;
     if (first === undefined || first.length < prefixBytes) {
       return prefixBytes;
     }

@@ -19,7 +19,7 @@ export function rawValues(raw: RawHeaders, name: string): string[] {
   return values;
 }
 
-/** Node's raw header list as a `Headers`, pseudo headers left out. */
+/** A raw header list as a `Headers`, pseudo headers left out. */
 export function headersFromRaw(raw: RawHeaders): Headers {
   const headers = new Headers();
   for (let index = 0; index + 1 < raw.length; index += 2) {

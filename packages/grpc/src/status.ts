@@ -1,33 +1,27 @@
-import { constants, type IncomingHttpHeaders, type OutgoingHttpHeaders } from "node:http2";
+import { constants, type IncomingHttpHeaders } from "node:http2";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { type Status, statusOf } from "@oci-worker/errdefs/connect";
-
-/** The trailer that ends a call well. */
-export const okTrailers: OutgoingHttpHeaders = { "grpc-status": "0" };
 
 /** Name of the trailer with a base64 google.rpc.Status, which carries error details. */
 const detailsTrailer = "grpc-status-details-bin";
 
-/** nghttp2 refuses a header field over 64 KiB and kills the connection; texts and details stay well below. */
+/** nghttp2, which many clients have, refuses a header field over 64 KiB and kills the connection: we stay well below. */
 const maxMessageChars = 8 * 1024;
 const maxTrailerChars = 40 * 1024;
 
 /**
- * The trailers that tell a client of `thrown`.
+ * The trailers that tell a client of `thrown`: names and values in turns.
  *
  * Details go out as the handler made them: put a ready base64 `grpc-status-details-bin` into the metadata of a
  * `ConnectError`. BuildKit's details have bare type URLs and JSON values, which no library would leave alone.
  */
-export function errorTrailers(thrown: unknown): OutgoingHttpHeaders {
+export function errorTrailers(thrown: unknown): string[] {
   const { code, message } = statusOf(thrown);
-  const trailers: OutgoingHttpHeaders = {
-    "grpc-status": String(code),
-    "grpc-message": percentEncode(truncate(message)),
-  };
+  const trailers = ["grpc-status", String(code), "grpc-message", percentEncode(truncate(message))];
   if (thrown instanceof ConnectError) {
     for (const [name, value] of thrown.metadata) {
       if (value.length <= maxTrailerChars && !isReserved(name)) {
-        trailers[name] = value;
+        trailers.push(name, value);
       }
     }
   }

@@ -22,13 +22,13 @@ import {
 } from "@connectrpc/connect";
 import { ServiceError } from "@oci-worker/errdefs";
 import { statusOf } from "@oci-worker/errdefs/connect";
-import { drained } from "../drained.ts";
 import { defaultMaxMessageBytes, EnvelopeReader, envelope } from "../envelope.ts";
 import { IncomingMessages } from "../incoming.ts";
 import { outgoingHeaders } from "../metadata.ts";
 import { formatTimeout } from "../timeout.ts";
 import { abortError, ClientCall } from "./call.ts";
 import { Connection } from "./connection.ts";
+import { drained } from "./drained.ts";
 
 export interface ChannelOptions {
   /** How long a call waits for a peer that cannot be reached, such as one that restarts. 0: it fails at once. */

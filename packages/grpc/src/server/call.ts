@@ -1,9 +1,3 @@
-import {
-  constants,
-  type IncomingHttpHeaders,
-  type OutgoingHttpHeaders,
-  type ServerHttp2Stream,
-} from "node:http2";
 import type { DescMethod, DescService, Message } from "@bufbuild/protobuf";
 import {
   Code,
@@ -12,18 +6,25 @@ import {
   createContextValues,
   type HandlerContext,
 } from "@connectrpc/connect";
-import { drained } from "../drained.ts";
-import { headersFromRaw, outgoingHeaders, rawValues } from "../metadata.ts";
-import { errorTrailers, okTrailers } from "../status.ts";
+import { encodeFields } from "../http2/hpack/encoder.ts";
+import type { RequestHead } from "../http2/request-head.ts";
+import type { ServerStream } from "../http2/server-stream.ts";
+import { headersFromRaw, rawValues } from "../metadata.ts";
+import { errorTrailers } from "../status.ts";
 import { timerMs } from "../timeout.ts";
 
-/** gRPC has no use for the date. */
-const respondOptions = { waitForTrailers: true, sendDate: false } as const;
+/** What every response begins with. */
+export const responseHeaders: readonly string[] = [
+  ":status",
+  "200",
+  "content-type",
+  "application/grpc+proto",
+];
+const okTrailers = ["grpc-status", "0"];
 
-const responseHeaders = { ":status": 200, "content-type": "application/grpc+proto" } as const;
-
-/** The same as a list, which Node has less to do with. */
-const responseHeaderList: string[] = Object.entries(responseHeaders).flat().map(String);
+/** What nearly every call is answered with, as it goes over the wire. */
+const responseBlock = encodeFields(responseHeaders);
+const okBlock = encodeFields(okTrailers);
 
 /** Told of every call when it has ended; `thrown` is what failed it, as the handler threw it. */
 export type CallObserver = (call: CallSummary, thrown: unknown) => void;
@@ -48,9 +49,8 @@ export class ServerCall implements HandlerContext {
   readonly method: DescMethod;
   readonly protocolName = "grpc";
   readonly requestMethod = "POST";
-  readonly stream: ServerHttp2Stream;
-  readonly #headers: IncomingHttpHeaders;
-  readonly #raw: readonly string[];
+  readonly stream: ServerStream;
+  readonly #head: RequestHead;
   readonly #observe: CallObserver;
   readonly #startedAt = performance.now();
   #deadlineAt: number | undefined;
@@ -62,21 +62,13 @@ export class ServerCall implements HandlerContext {
   #requestHeader: Headers | undefined;
   #responseHeader: Headers | undefined;
   #responseTrailer: Headers | undefined;
-  #trailers: OutgoingHttpHeaders = okTrailers;
   #ended = false;
   /** The one message of a call that has one, as soon as it is there. */
   request: Message | undefined;
 
-  constructor(
-    stream: ServerHttp2Stream,
-    headers: IncomingHttpHeaders,
-    raw: readonly string[],
-    method: DescMethod,
-    observe: CallObserver,
-  ) {
+  constructor(stream: ServerStream, method: DescMethod, observe: CallObserver) {
     this.stream = stream;
-    this.#headers = headers;
-    this.#raw = raw;
+    this.#head = stream.head;
     this.method = method;
     this.#observe = observe;
   }
@@ -86,11 +78,11 @@ export class ServerCall implements HandlerContext {
   }
 
   get url(): string {
-    return `http://localhost${this.#headers[":path"] ?? ""}`;
+    return `http://localhost${this.#head.path}`;
   }
 
   get requestHeader(): Headers {
-    this.#requestHeader ??= headersFromRaw(this.#raw);
+    this.#requestHeader ??= headersFromRaw(this.#head.raw);
     return this.#requestHeader;
   }
 
@@ -129,13 +121,15 @@ export class ServerCall implements HandlerContext {
 
   /** Every value sent for `name`, repeated fields kept apart. */
   metadataValues(name: string): string[] {
-    return rawValues(this.#raw, name);
+    return rawValues(this.#head.raw, name);
   }
 
   /** Ends the call with DeadlineExceeded when `ms` have passed. */
   startDeadline(ms: number): void {
     this.#deadlineAt = this.#startedAt + ms;
     this.#timer = setTimeout(() => {
+      // The client has given up as well. What it has not taken by now would only be in the way of the reason.
+      this.stream.discard();
       this.fail(new ConnectError("the deadline of the call has passed", Code.DeadlineExceeded));
     }, timerMs(ms));
   }
@@ -147,12 +141,13 @@ export class ServerCall implements HandlerContext {
 
   /** Sends the response headers now, if they have not gone yet. */
   sendHeaders(): void {
-    if (this.stream.headersSent || this.stream.destroyed) {
+    if (this.stream.headersSent) {
       return;
     }
-    const headers = this.#responseHeader === undefined ? responseHeaderList : this.#withResponseHeaders();
-    this.stream.respond(headers, respondOptions);
-    this.stream.on("wantTrailers", () => this.stream.sendTrailers(this.#trailers));
+    const own = this.#responseHeader;
+    this.stream.respond(
+      own === undefined ? responseBlock : encodeFields([...responseHeaders, ...fieldsOf(own)]),
+    );
   }
 
   /**
@@ -161,11 +156,11 @@ export class ServerCall implements HandlerContext {
    * @returns undefined if the next one may follow at once, else a promise of that moment.
    */
   write(framed: Buffer): Promise<void> | undefined {
-    if (this.#ended || this.stream.destroyed) {
+    if (this.#ended) {
       return undefined;
     }
     this.sendHeaders();
-    return this.stream.write(framed) ? undefined : drained(this.stream);
+    return this.stream.write(framed) ? undefined : this.stream.drained();
   }
 
   /** Ends the call with OK, after a last envelope if there is one. */
@@ -173,13 +168,13 @@ export class ServerCall implements HandlerContext {
     if (this.#ended) {
       return;
     }
-    if (!this.stream.destroyed) {
-      this.sendHeaders();
-      if (this.#responseTrailer !== undefined) {
-        this.#trailers = { ...outgoingHeaders(this.#responseTrailer), ...okTrailers };
-      }
-      this.stream.end(framed);
+    this.#ended = true;
+    this.sendHeaders();
+    if (framed !== undefined) {
+      this.stream.write(framed);
     }
+    const own = this.#responseTrailer;
+    this.stream.end(own === undefined ? okBlock : encodeFields([...fieldsOf(own), ...okTrailers]));
     this.#end(undefined, undefined);
   }
 
@@ -188,29 +183,23 @@ export class ServerCall implements HandlerContext {
     if (this.#ended) {
       return;
     }
-    if (!this.stream.destroyed) {
-      const trailers = errorTrailers(thrown);
-      if (this.stream.headersSent) {
-        this.#trailers = trailers;
-        this.stream.end();
-      } else {
-        this.stream.respond({ ...responseHeaders, ...trailers }, { endStream: true });
-      }
-      this.#refuseRest();
-    }
+    this.#ended = true;
+    const trailers = errorTrailers(thrown);
+    this.stream.end(encodeFields(this.stream.headersSent ? trailers : [...responseHeaders, ...trailers]));
     this.#end(thrown, thrown);
   }
 
   /** Ends the call without an answer, because nobody will hear one. */
   abandon(): void {
     if (!this.#ended) {
+      this.#ended = true;
       const gone = new ConnectError("the client has gone", Code.Canceled);
       this.#end(gone, gone);
     }
   }
 
+  /** What is to be done after the call has ended, when it is marked so: the end of its stream leads back here. */
   #end(thrown: unknown, abortReason: unknown): void {
-    this.#ended = true;
     clearTimeout(this.#timer);
     this.#abortReason = abortReason;
     if (abortReason !== undefined) {
@@ -221,22 +210,12 @@ export class ServerCall implements HandlerContext {
     const durationMs = performance.now() - this.#startedAt;
     this.#observe({ rpc, durationMs, request: this.request }, thrown);
   }
+}
 
-  /**
-   * A client that is still sending to a call that has its answer is asked to stop (RFC 9113, section 8.1). After the
-   * turn of the event loop that writes the answer: nghttp2 would send the reset alone.
-   */
-  #refuseRest(): void {
-    setImmediate(() => {
-      if (!this.stream.readableEnded && !this.stream.destroyed) {
-        this.stream.close(constants.NGHTTP2_NO_ERROR);
-      }
-    });
-  }
-
-  #withResponseHeaders(): OutgoingHttpHeaders {
-    return { ...outgoingHeaders(this.#responseHeader), ...responseHeaders };
-  }
+/** The headers of a handler, but for those that are ours to say. */
+function fieldsOf(headers: Headers): string[] {
+  const ours: ReadonlySet<string> = new Set(["content-type", "grpc-status", "grpc-message"]);
+  return [...headers].filter(([name]) => !ours.has(name)).flat();
 }
 
 let completion: ConnectError | undefined;

@@ -1,20 +1,16 @@
-import type { IncomingHttpHeaders, ServerHttp2Stream } from "node:http2";
-import {
-  create,
-  type DescMethod,
-  type DescService,
-  fromBinary,
-  type Message,
-  toBinary,
-} from "@bufbuild/protobuf";
+import { create, type DescMethod, type DescService, type Message, toBinary } from "@bufbuild/protobuf";
 import type { HandlerContext, ServiceImpl } from "@connectrpc/connect";
-import { InvalidArgumentError, UnimplementedError } from "@oci-worker/errdefs";
-import { EnvelopeReader, envelope, type ReadLimits } from "../envelope.ts";
-import { IncomingMessages } from "../incoming.ts";
+import { ResourceExhaustedError, UnimplementedError } from "@oci-worker/errdefs";
+import { envelope, type ReadLimits } from "../envelope.ts";
+import { maxHeaderListBytes } from "../http2/header-blocks.ts";
+import { encodeFields } from "../http2/hpack/encoder.ts";
+import type { RequestHead } from "../http2/request-head.ts";
+import type { ServerStream } from "../http2/server-stream.ts";
 import { keptEnvelope } from "../kept-response.ts";
 import { errorTrailers } from "../status.ts";
 import { parseTimeout } from "../timeout.ts";
-import { type CallObserver, ServerCall } from "./call.ts";
+import { type CallObserver, responseHeaders, ServerCall } from "./call.ts";
+import { MessageStream, OneMessage } from "./requests.ts";
 
 /** A service and the handlers that answer it, made by {@link implement}. */
 export interface Implementation {
@@ -69,37 +65,32 @@ export class Router {
     }
   }
 
-  /** Listener for the `stream` event of an HTTP/2 server or server session. */
-  readonly onStream = (
-    stream: ServerHttp2Stream,
-    headers: IncomingHttpHeaders,
-    _flags: number,
-    raw: readonly string[],
-  ): void => {
-    // The reason of a broken stream is told to the call by its `close` event.
-    stream.on("error", () => undefined);
-    const contentType = headers["content-type"];
-    if (headers[":method"] !== "POST" || contentType === undefined || !isGrpc(contentType)) {
-      stream.respond(
-        { ":status": contentType === undefined || isGrpc(contentType) ? 405 : 415 },
-        { endStream: true },
-      );
+  /** Takes a request of a connection. */
+  readonly onStream = (stream: ServerStream): void => {
+    const { head } = stream;
+    const contentType = head.field("content-type");
+    if (head.method !== "POST" || contentType === undefined || !isGrpc(contentType)) {
+      const status = contentType === undefined || isGrpc(contentType) ? "405" : "415";
+      stream.end(encodeFields([":status", status]));
       return;
     }
-    const path = headers[":path"] ?? "";
-    const route = this.#routes.get(path);
+    const route = this.#routes.get(head.path);
     if (route === undefined) {
-      refuseUnknown(stream, path, this.#options.observe);
+      refuseUnknown(stream, head.path, this.#options.observe);
       return;
     }
-    const call = new ServerCall(stream, headers, raw, route.method, this.#options.observe);
-    stream.on("close", () => call.abandon());
+    const call = new ServerCall(stream, route.method, this.#options.observe);
     try {
-      const timeout = headers["grpc-timeout"];
+      const timeout = head.field("grpc-timeout");
       if (timeout !== undefined) {
-        call.startDeadline(parseTimeout(String(timeout)));
+        call.startDeadline(parseTimeout(timeout));
       }
-      this.#dispatch(call, route, encodingOf(headers));
+      if (head.isTooLarge) {
+        throw new ResourceExhaustedError(
+          `Cannot call ${route.method.name}: its metadata are over the limit of ${maxHeaderListBytes} bytes`,
+        );
+      }
+      this.#dispatch(call, route, encodingOf(head));
     } catch (thrown) {
       call.fail(thrown);
     }
@@ -109,19 +100,27 @@ export class Router {
     const limits: ReadLimits = { maxBytes: this.#options.maxMessageBytes, encoding };
     switch (method.methodKind) {
       case "unary":
-        readOne(call, limits, (request) => this.#answerUnary(call, handler as Unary, request));
+        call.stream.sink = new OneMessage(call, limits, (request) => {
+          this.#answerUnary(call, handler as Unary, request);
+        });
         break;
       case "server_streaming":
-        readOne(call, limits, (request) => {
+        call.stream.sink = new OneMessage(call, limits, (request) => {
           this.#answerStream(call, (handler as ServerStreaming)(request, call));
         });
         break;
-      case "client_streaming":
-        this.#answerLater(call, (handler as ClientStreaming)(readAll(call, limits), call));
+      case "client_streaming": {
+        const requests = new MessageStream(call, limits);
+        call.stream.sink = requests;
+        this.#answerLater(call, (handler as ClientStreaming)(requests.messages, call));
         break;
-      case "bidi_streaming":
-        this.#answerStream(call, (handler as Bidi)(readAll(call, limits), call));
+      }
+      case "bidi_streaming": {
+        const requests = new MessageStream(call, limits);
+        call.stream.sink = requests;
+        this.#answerStream(call, (handler as Bidi)(requests.messages, call));
         break;
+      }
     }
   }
 
@@ -180,99 +179,13 @@ export class Router {
   }
 }
 
-/** Reads the one request of a call and hands it over when the client has sent all it wanted to send. */
-function readOne(call: ServerCall, limits: ReadLimits, use: (request: Request) => void): void {
-  const reader = new EnvelopeReader(limits);
-  const { stream } = call;
-  let message: Uint8Array | undefined;
-  stream.on("data", (chunk: Buffer) => {
-    guard(call, () => {
-      for (const next of reader.push(chunk)) {
-        if (message !== undefined) {
-          throw new InvalidArgumentError(
-            `Cannot call ${call.method.name}: it takes one message, want no second one`,
-          );
-        }
-        message = next;
-      }
-    });
-  });
-  stream.on("end", () => {
-    guard(call, () => {
-      reader.end();
-      if (message === undefined) {
-        throw new InvalidArgumentError(
-          `Cannot call ${call.method.name}: the request has no message, want one`,
-        );
-      }
-      call.request = decode(call.method, message);
-      use(call.request);
-    });
-  });
-}
-
-/** The requests of a call as they come. Fails when the client goes away before it has ended its side. */
-function readAll(call: ServerCall, limits: ReadLimits): IncomingMessages<Request> {
-  const reader = new EnvelopeReader(limits);
-  const { stream } = call;
-  const messages = new IncomingMessages<Request>(stream);
-  const fail = (thrown: unknown) => {
-    messages.fail(thrown);
-    call.fail(thrown);
-  };
-  stream.on("data", (chunk: Buffer) => {
-    try {
-      for (const message of reader.push(chunk)) {
-        messages.push(decode(call.method, message));
-      }
-    } catch (thrown) {
-      fail(thrown);
-    }
-  });
-  stream.on("end", () => {
-    try {
-      reader.end();
-      messages.end();
-    } catch (thrown) {
-      fail(thrown);
-    }
-  });
-  call.signal.addEventListener("abort", () => messages.fail(call.signal.reason), { once: true });
-  return messages;
-}
-
-/** Runs `step` unless the call has ended; what it throws fails the call. */
-function guard(call: ServerCall, step: () => void): void {
-  if (call.ended) {
-    return;
-  }
-  try {
-    step();
-  } catch (thrown) {
-    call.fail(thrown);
-  }
-}
-
-function decode(method: DescMethod, bytes: Uint8Array): Request {
-  try {
-    return fromBinary(method.input, bytes);
-  } catch (cause) {
-    throw new InvalidArgumentError(
-      `Cannot read request of ${method.name}: it is no valid ${method.input.typeName}`,
-      {
-        cause,
-      },
-    );
-  }
-}
-
 /** `application/grpc`, also with `+proto` or parameters: what gRPC clients send. */
 function isGrpc(contentType: string): boolean {
   return contentType === "application/grpc" || /^application\/grpc(\+proto)?(;|$)/.test(contentType);
 }
 
-function encodingOf(headers: IncomingHttpHeaders): string | undefined {
-  const encoding = headers["grpc-encoding"];
+function encodingOf(head: RequestHead): string | undefined {
+  const encoding = head.field("grpc-encoding");
   if (encoding === undefined || encoding === "identity" || encoding === "gzip") {
     return encoding;
   }
@@ -281,14 +194,11 @@ function encodingOf(headers: IncomingHttpHeaders): string | undefined {
   );
 }
 
-function refuseUnknown(stream: ServerHttp2Stream, path: string, observe: CallObserver): void {
+function refuseUnknown(stream: ServerStream, path: string, observe: CallObserver): void {
   const [, service = "", method = ""] = path.split("/");
   const unknown = new UnimplementedError(
     `Cannot call method ${JSON.stringify(method)} of service ${JSON.stringify(service)}: this server does not have it`,
   );
-  stream.respond(
-    { ":status": 200, "content-type": "application/grpc+proto", ...errorTrailers(unknown) },
-    { endStream: true },
-  );
+  stream.end(encodeFields([...responseHeaders, ...errorTrailers(unknown)]));
   observe({ rpc: path.slice(1, 200), durationMs: 0 }, unknown);
 }

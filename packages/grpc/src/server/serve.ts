@@ -1,13 +1,7 @@
-import {
-  createServer,
-  type Http2Server,
-  performServerHandshake,
-  type ServerHttp2Session,
-  type ServerOptions,
-} from "node:http2";
-import type { Socket } from "node:net";
+import { createServer, type Server, type Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { defaultMaxMessageBytes } from "../envelope.ts";
+import { ServerConnection } from "../http2/server-connection.ts";
 import type { CallObserver } from "./call.ts";
 import { type ListenAddress, listen } from "./listen.ts";
 import { type Implementation, Router } from "./router.ts";
@@ -38,21 +32,6 @@ export interface GrpcServer extends AsyncDisposable {
 
 const defaultDrainTimeoutMs = 10_000;
 
-/** One connection may hold a thousand calls with full messages before nghttp2 refuses more. */
-const sessionMemoryMb = 512;
-
-/** A window of 1 MiB a stream and 16 MiB a connection: a local peer is never held up by round trips. */
-const streamWindowBytes = 1024 * 1024;
-const connectionWindowBytes = 16 * 1024 * 1024;
-
-const sessionOptions: ServerOptions = {
-  maxSessionMemory: sessionMemoryMb,
-  settings: { initialWindowSize: streamWindowBytes },
-  // Our clients are few and trusted, and a build that is stopped cancels hundreds of calls at a time.
-  streamResetBurst: 20_000,
-  streamResetRate: 2000,
-};
-
 /**
  * Serves gRPC over HTTP/2 without TLS on one or more addresses.
  *
@@ -62,12 +41,9 @@ export async function serve(options: ListenOptions): Promise<GrpcServer> {
   const router = routerOf(options);
   await using undo = new AsyncDisposableStack();
   for (const address of options.addresses) {
-    const server = createServer(sessionOptions);
-    const sessions = track(server, router);
-    if (options.refuse !== undefined) {
-      refuseConnections(server, options.refuse);
-    }
-    undo.defer(() => drain(server, sessions, options.drainTimeoutMs ?? defaultDrainTimeoutMs));
+    const server = createServer({ noDelay: true });
+    const connections = accept(server, router, options.refuse);
+    undo.defer(() => drain(server, connections, options.drainTimeoutMs ?? defaultDrainTimeoutMs));
     await listen(server, address);
   }
   const owned = undo.move();
@@ -81,15 +57,9 @@ export async function serve(options: ListenOptions): Promise<GrpcServer> {
   };
 }
 
-/**
- * Serves gRPC to the one peer at the other end of `duplex`: a tunnel, or the pipes of a process.
- *
- * @returns the HTTP/2 session; it ends with the stream.
- */
-export function serveDuplex(duplex: Duplex, options: ServeOptions): ServerHttp2Session {
-  const session = performServerHandshake(duplex, sessionOptions);
-  greet(session, routerOf(options));
-  return session;
+/** Serves gRPC to the one peer at the other end of `duplex`: a tunnel, or the pipes of a process. It ends with the stream. */
+export function serveDuplex(duplex: Duplex, options: ServeOptions): void {
+  new ServerConnection({ duplex, onStream: routerOf(options).onStream });
 }
 
 function routerOf({ implementations, maxMessageBytes, observe }: ServeOptions): Router {
@@ -100,52 +70,48 @@ function routerOf({ implementations, maxMessageBytes, observe }: ServeOptions): 
   });
 }
 
-/** The open sessions of `server`, for draining. */
-function track(server: Http2Server, router: Router): ReadonlySet<ServerHttp2Session> {
-  const sessions = new Set<ServerHttp2Session>();
-  server.on("session", (session) => {
-    sessions.add(session);
-    session.on("close", () => sessions.delete(session));
-    greet(session, router);
-  });
-  // A connection that breaks or speaks no HTTP/2 concerns its peer alone, and its calls are told by their streams.
-  server.on("sessionError", () => undefined);
-  return sessions;
-}
-
-function greet(session: ServerHttp2Session, router: Router): void {
-  session.on("error", () => undefined);
-  session.on("stream", router.onStream);
-  session.setLocalWindowSize(connectionWindowBytes);
-}
-
-function refuseConnections(server: Http2Server, refuse: (socket: Socket) => string | undefined): void {
-  server.prependListener("connection", (socket: Socket) => {
-    const reason = refuse(socket);
+/** The open connections of `server`, for draining. */
+function accept(
+  server: Server,
+  router: Router,
+  refuse: ListenOptions["refuse"],
+): ReadonlySet<ServerConnection> {
+  const connections = new Set<ServerConnection>();
+  server.on("connection", (socket) => {
+    const reason = refuse?.(socket);
     if (reason !== undefined) {
+      socket.on("error", () => undefined);
       socket.destroy(new Error(reason));
+      return;
     }
+    const connection = new ServerConnection({
+      duplex: socket,
+      onStream: router.onStream,
+      onClose: () => connections.delete(connection),
+    });
+    connections.add(connection);
   });
+  return connections;
 }
 
 /** Stops listening, sends GOAWAY, waits for the calls in flight, and cuts off what is left after `timeoutMs`. */
 async function drain(
-  server: Http2Server,
-  sessions: ReadonlySet<ServerHttp2Session>,
+  server: Server,
+  connections: ReadonlySet<ServerConnection>,
   timeoutMs: number,
 ): Promise<void> {
-  if (!server.listening && sessions.size === 0) {
+  if (!server.listening && connections.size === 0) {
     return;
   }
   const closed = new Promise<void>((resolve) => {
     server.close(() => resolve());
   });
-  for (const session of sessions) {
-    session.close();
+  for (const connection of connections) {
+    connection.drain();
   }
   const timer = setTimeout(() => {
-    for (const session of sessions) {
-      session.destroy();
+    for (const connection of connections) {
+      connection.destroy();
     }
   }, timeoutMs);
   await closed;
