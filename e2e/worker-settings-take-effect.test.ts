@@ -136,6 +136,16 @@ describe("a worker", () => {
     );
   });
 
+  test("runs no more steps at a time than it is told to", async () => {
+    await using worker = await configured("[worker.oci]\nmax-parallelism = 1\n");
+    // Fails if another step is there meanwhile.
+    const alone = (name: string) =>
+      outputOf(worker, `set -C; > /cache/busy || exit 9; sleep 0.3; rm /cache/busy; echo ${name}`, {
+        mounts: [{ type: "cache", dest: "/cache", id: "shared" }],
+      });
+    assert.deepEqual(await Promise.all([alone("a"), alone("b"), alone("c")]), ["a\n", "b\n", "c\n"]);
+  });
+
   test("says which network steps have", async () => {
     await using worker = await configured('[worker.oci]\nnetworkMode = "host"');
     assert.equal(await labelOf(worker, "network"), "host");

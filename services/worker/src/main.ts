@@ -13,6 +13,7 @@ import { parseCommandLine } from "./config/flags.ts";
 import { usage } from "./config/help.ts";
 import { defaultConfigFile } from "./config/paths.ts";
 import { printConfig } from "./config/print-config.ts";
+import { requireHostSecurity } from "./executor/host-security.ts";
 import { requireRuntime } from "./executor/runc.ts";
 import { listenAddresses } from "./listen-addresses.ts";
 import { planNetworks } from "./network/plan.ts";
@@ -43,6 +44,7 @@ await runProgram("oci-worker", async () => {
     log.warn({ what }, "setting has another name now");
   }
   const runtime = await requireRuntime(config.enabled, config.runtimeBinary);
+  await requireHostSecurity(config);
   await requireNamedSnapshotter(config);
   const networkPlan = await planNetworks(config, process.env);
   const stopped = untilSignal(log);

@@ -29,6 +29,7 @@ import { operationOf } from "./ops/operations.ts";
 import { stepLogLimits } from "./ops/step-log.ts";
 import { RefStore } from "./refs/ref-store.ts";
 import type { SessionManager } from "./session/session-manager.ts";
+import { Slots } from "./slots.ts";
 import { Scheduler } from "./solver/scheduler.ts";
 
 /** Everything that the RPCs of a worker call. Disposing ends it when its builds have. */
@@ -81,7 +82,14 @@ export async function openWorker(
       log,
     }),
   );
-  const executor = new Executor({ directory: join(root, "executor"), runc, networks, dns: config.dns, log });
+  const executor = new Executor({
+    directory: join(root, "executor"),
+    runc,
+    networks,
+    dns: config.dns,
+    apparmorProfile: config.apparmorProfile,
+    log,
+  });
   await executor.recover();
 
   const snapshotter = undo.use(
@@ -122,6 +130,7 @@ export async function openWorker(
     executor,
     images,
     defaultPlatform,
+    slots: config.maxParallelism === 0 ? undefined : new Slots(config.maxParallelism),
     logLimits: stepLogLimits(process.env),
     defaultCgroupParent: config.defaultCgroupParent,
   };

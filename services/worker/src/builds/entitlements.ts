@@ -1,4 +1,4 @@
-import { NetMode } from "@oci-worker/api/buildkit/llb";
+import { NetMode, type Op, SecurityMode } from "@oci-worker/api/buildkit/llb";
 import { PermissionDeniedError } from "@oci-worker/errdefs";
 import type { Graph } from "@oci-worker/llb/definition";
 import type { Entitlement } from "../config/config.ts";
@@ -14,10 +14,23 @@ export function requireEntitled(
   requested: readonly string[],
   allowed: ReadonlySet<Entitlement>,
 ): void {
-  const needsHostNetwork = graph.vertices.some(
-    ({ op: { op } }) => op.case === "exec" && op.value.network === NetMode.HOST,
-  );
-  if (needsHostNetwork && !(requested.includes("network.host") && allowed.has("network.host"))) {
-    throw new PermissionDeniedError("network.host is not allowed");
+  const granted = (entitlement: Entitlement) => requested.includes(entitlement) && allowed.has(entitlement);
+  for (const { op } of graph.vertices) {
+    for (const entitlement of neededBy(op)) {
+      if (!granted(entitlement)) {
+        throw new PermissionDeniedError(`${entitlement} is not allowed`);
+      }
+    }
   }
+}
+
+function neededBy({ op }: Op): Entitlement[] {
+  if (op.case !== "exec") {
+    return [];
+  }
+  return [
+    ...(op.value.network === NetMode.HOST ? (["network.host"] as const) : []),
+    // Whatever it is that later versions call by other numbers, it is not the sandbox.
+    ...(op.value.security === SecurityMode.SANDBOX ? [] : (["security.insecure"] as const)),
+  ];
 }

@@ -5,6 +5,7 @@ import { networkSettings } from "./groups/networks.ts";
 import { otherWorkerSettings } from "./groups/other-worker.ts";
 import { resolverSettings } from "./groups/resolver.ts";
 import { snapshotSettings } from "./groups/snapshots.ts";
+import { stepSettings } from "./groups/steps.ts";
 import { workerSettings } from "./groups/worker.ts";
 import type { Setting, SettingGroup, SettingValue } from "./setting.ts";
 
@@ -13,6 +14,7 @@ export const groups: readonly SettingGroup[] = [
   { title: "General", settings: generalSettings },
   { title: "Access", settings: accessSettings },
   { title: "Worker", settings: workerSettings },
+  { title: "Steps", settings: stepSettings },
   { title: "Snapshots", settings: snapshotSettings },
   { title: "Networks", settings: networkSettings },
   { title: "Names", settings: nameSettings },
@@ -30,6 +32,7 @@ export const settings = {
   ...generalSettings,
   ...accessSettings,
   ...workerSettings,
+  ...stepSettings,
   ...snapshotSettings,
   ...networkSettings,
   ...nameSettings,

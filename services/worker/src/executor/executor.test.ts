@@ -3,7 +3,6 @@ import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
 import {
   chmod,
-  cp,
   lstat,
   mkdir,
   mkdtempDisposable,
@@ -18,91 +17,9 @@ import { describe, test } from "node:test";
 import { InvalidArgumentError, NotFoundError } from "@oci-worker/errdefs";
 import { setTimes } from "@oci-worker/libc/file";
 import { mountPointsBeneath } from "@oci-worker/mounts/mountinfo";
-import { pino } from "pino";
-import { hostNetwork, Networks } from "../network/networks.ts";
-import { Executor } from "./executor.ts";
-import { findRuntime, Runc } from "./runc.ts";
+import { findRuntime } from "./runc.ts";
+import { fixture, run, step } from "./sample-image.ts";
 import type { Step } from "./step.ts";
-
-const applets = ["cat", "echo", "env", "hostname", "id", "ls", "pwd", "sh", "sleep", "test", "touch", "trap"];
-
-/** An executor of its own, and a directory tree with busybox in it that serves as image. */
-async function fixture() {
-  await using undo = new AsyncDisposableStack();
-  const directory = undo.use(await mkdtempDisposable(join(tmpdir(), "executor-")));
-  const image = join(directory.path, "image");
-  await mkdir(join(image, "bin"), { recursive: true });
-  await mkdir(join(image, "etc"));
-  await cp("/bin/busybox", join(image, "bin/busybox"));
-  for (const applet of applets) {
-    await symlink("busybox", join(image, "bin", applet));
-  }
-  await writeFile(
-    join(image, "etc/passwd"),
-    "root:x:0:0::/root:/bin/sh\napp:x:1000:1001::/home/app:/bin/sh\n",
-  );
-  await writeFile(join(image, "etc/group"), "root:x:0:\napp:x:1001:\nextra:x:2000:app,other\n");
-  const runc = new Runc({ binary: await findRuntime("runc"), stateDirectory: join(directory.path, "state") });
-  const bundles = join(directory.path, "bundles");
-  const executor = new Executor({
-    directory: bundles,
-    runc,
-    networks: new Networks(hostNetwork),
-    dns: { nameservers: [], searchDomains: [], options: [] },
-    log: pino({ level: "silent" }),
-  });
-  await executor.recover();
-  undo.defer(async () => {
-    assert.deepEqual(await readdir(bundles), [], "a bundle was left behind");
-    assert.deepEqual(await mountPointsBeneath(directory.path), [], "a mount was left behind");
-    assert.deepEqual(await runc.list(), [], "a container was left behind");
-  });
-  const owned = undo.move();
-  return {
-    executor,
-    runc,
-    image,
-    bundles,
-    path: directory.path,
-    [Symbol.asyncDispose]: () => owned.disposeAsync(),
-  };
-}
-
-let steps = 0;
-
-function step(image: string, args: readonly string[], more: Partial<Step> = {}): Step {
-  steps += 1;
-  return {
-    id: `test-${process.pid}-${steps}`,
-    rootMounts: [{ type: "bind", source: image, options: ["rw", "rbind"] }],
-    readonlyRootfs: false,
-    mounts: [],
-    args,
-    env: ["PATH=/bin"],
-    secretEnv: [],
-    cwd: "/",
-    user: "",
-    hostname: "",
-    extraHosts: [],
-    network: "default",
-    cgroupParent: "",
-    limits: [],
-    ...more,
-  };
-}
-
-/** Runs `what` and gives its output, the two streams apart. */
-async function run(executor: Executor, what: Step, signal = new AbortController().signal) {
-  const output: Record<1 | 2, string> = { 1: "", 2: "" };
-  const exit = await executor.run(
-    what,
-    (stream, chunk) => {
-      output[stream] += chunk.toString();
-    },
-    signal,
-  );
-  return { ...exit, stdout: output[1], stderr: output[2] };
-}
 
 describe("a step", () => {
   test("gives its output, streams apart, and its exit code", async () => {
@@ -285,7 +202,7 @@ describe("an executor", () => {
        import { hostNetwork, Networks } from ${JSON.stringify(import.meta.resolve("../network/networks.ts"))};
        import { Runc } from ${JSON.stringify(import.meta.resolve("./runc.ts"))};
        const runc = new Runc({ binary: "runc", stateDirectory: ${JSON.stringify(join(on.path, "state"))} });
-       const options = { directory: ${JSON.stringify(on.bundles)}, runc, networks: new Networks(hostNetwork), dns: { nameservers: [], searchDomains: [], options: [] } };
+       const options = { directory: ${JSON.stringify(on.bundles)}, runc, networks: new Networks(hostNetwork), dns: { nameservers: [], searchDomains: [], options: [] }, apparmorProfile: "" };
        await new Executor(options).run(${JSON.stringify(what)}, () => process.kill(process.pid, "SIGKILL"), new AbortController().signal);`,
     ]);
     const [, signal] = await once(child, "exit");

@@ -5,10 +5,16 @@ import { unmountBeneath } from "@oci-worker/mounts/mountinfo";
 import type { Logger } from "pino";
 import type { NetworkNamespace } from "../network/network.ts";
 import type { Networks } from "../network/networks.ts";
+import {
+  refuseLinkedKernelPlaces,
+  refuseMountInProc,
+  refuseWorkingDirectoryInProc,
+} from "./kernel-places.ts";
 import { MemoryDirectory } from "./memory-directory.ts";
 import { findMountStubs } from "./mount-stubs.ts";
 import { type DnsSettings, hostResolvConf, stepHosts, stepResolvConf, writeWhole } from "./network-files.ts";
-import { type RuntimeSpec, type SpecMount, sandboxSpec } from "./oci-spec.ts";
+import { type RuntimeSpec, runtimeSpec, type SpecMount } from "./oci-spec.ts";
+import { insecurePrivileges, sandboxPrivileges } from "./privileges.ts";
 import { processUser } from "./process-user.ts";
 import { Rootfs } from "./rootfs.ts";
 import type { ContainerExit, OutputListener, Runc } from "./runc.ts";
@@ -21,6 +27,8 @@ export interface ExecutorOptions {
   readonly runc: Runc;
   readonly networks: Networks;
   readonly dns: DnsSettings;
+  /** Of sandboxed steps; empty for none. */
+  readonly apparmorProfile: string;
   readonly log: Logger;
 }
 
@@ -73,15 +81,17 @@ export class Executor {
     await mountAll(step.rootMounts, rootfsPath);
     undo.defer(() => unmount(rootfsPath));
 
+    refuseLinkedKernelPlaces(rootfsPath);
+    const destinations = step.mounts.map(({ destination }) => destination);
+    for (const destination of destinations) {
+      refuseMountInProc(rootfsPath, destination);
+    }
+    const stubs = findMountStubs(rootfsPath, destinations, step.removeStubParents);
     const memory = undo.use(new MemoryDirectory(join(bundle, "memory")));
     const mounts = await specMounts(step.mounts, { bundle, memory, undo });
     const spec = await this.#spec(step, bundle, rootfsPath, mounts, network.namespace);
     await writeConfig(spec, bundle, step.secretEnv.length > 0 ? await memory.path() : bundle);
 
-    const stubs = findMountStubs(
-      rootfsPath,
-      step.mounts.map(({ destination }) => destination),
-    );
     signal.throwIfAborted();
     const exit = await this.#options.runc.run(step.id, bundle, onOutput, signal);
     if (!step.readonlyRootfs) {
@@ -100,11 +110,12 @@ export class Executor {
     using rootfs = new Rootfs(rootfsPath);
     const user = processUser(step.user, rootfs);
     const cwd = posix.resolve("/", step.cwd);
+    refuseWorkingDirectoryInProc(rootfsPath, cwd);
     if (!step.readonlyRootfs) {
       rootfs.makeDirectory(cwd, user.uid, user.gid);
     }
     const resolvConf = stepResolvConf(await hostResolvConf(), this.#options.dns, network);
-    return sandboxSpec({
+    return runtimeSpec({
       id: step.id,
       rootfsPath,
       readonlyRootfs: step.readonlyRootfs,
@@ -119,7 +130,9 @@ export class Executor {
       mounts,
       cgroupParent: step.cgroupParent,
       limits: step.limits,
-      machine: process.arch,
+      privileges: step.insecure
+        ? insecurePrivileges()
+        : sandboxPrivileges(process.arch, this.#options.apparmorProfile),
     });
   }
 }

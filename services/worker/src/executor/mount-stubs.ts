@@ -1,6 +1,7 @@
 import { lstatSync, rmdirSync, unlinkSync } from "node:fs";
 import { join } from "node:path";
 import { setTimes } from "@oci-worker/libc/file";
+import { lookUp } from "./lookup.ts";
 
 /** Where runc mounts something in every sandbox. */
 const sandboxMountPoints = ["/proc", "/dev", "/sys", "/etc/resolv.conf", "/etc/hosts"];
@@ -10,8 +11,8 @@ interface Stub {
   /** The mount point itself first, the outermost missing directory last. */
   readonly paths: readonly string[];
   readonly parent: string;
-  readonly accessedNs: bigint;
-  readonly modifiedNs: bigint;
+  /** Undefined if the directory is not there yet either. */
+  readonly times: { readonly accessedNs: bigint; readonly modifiedNs: bigint } | undefined;
 }
 
 /**
@@ -19,10 +20,15 @@ interface Stub {
  * is none of the step's doing and must not become part of its result.
  *
  * @param mountPoints absolute paths inside the rootfs, those of the step's own mounts.
+ * @param withParents also the directories above that are missing; a client of an older kind expects them to stay.
  */
-export function findMountStubs(rootfs: string, mountPoints: readonly string[]): MountStubs {
+export function findMountStubs(
+  rootfs: string,
+  mountPoints: readonly string[],
+  withParents: boolean,
+): MountStubs {
   const wanted = new Set([...sandboxMountPoints, ...mountPoints]);
-  const stubs = [...wanted].map((mountPoint) => missingPart(rootfs, mountPoint.split("/").filter(Boolean)));
+  const stubs = [...wanted].map((mountPoint) => missingPart(rootfs, mountPoint, withParents));
   return new MountStubs(
     rootfs,
     stubs.filter((stub) => stub !== undefined),
@@ -45,33 +51,32 @@ export class MountStubs {
    * of a path stays (CVE-2024-23652).
    */
   remove(): void {
-    for (const { paths, parent, accessedNs, modifiedNs } of this.#stubs) {
+    for (const { paths, parent, times } of this.#stubs) {
       const innermost = paths[0];
-      if (innermost !== undefined && isRealPath(this.#rootfs, innermost) && paths.every(removeEmpty)) {
-        setTimes(parent, accessedNs, modifiedNs);
+      const isGone =
+        innermost !== undefined && isRealPath(this.#rootfs, innermost) && paths.every(removeEmpty);
+      if (isGone && times !== undefined) {
+        setTimes(parent, times.accessedNs, times.modifiedNs);
       }
     }
   }
 }
 
-/** The components of a path that are not there; undefined if all of them are, or a link decides where they lead. */
-function missingPart(rootfs: string, components: readonly string[]): Stub | undefined {
-  let parent = rootfs;
-  for (const [depth, component] of components.entries()) {
-    const path = join(parent, component);
-    const stats = lstatSync(path, { throwIfNoEntry: false });
-    if (stats === undefined) {
-      const { atimeNs, mtimeNs } = lstatSync(parent, { bigint: true });
-      const missing = components.slice(depth);
-      const paths = missing.map((_, index) => join(parent, ...missing.slice(0, missing.length - index)));
-      return { paths, parent, accessedNs: atimeNs, modifiedNs: mtimeNs };
-    }
-    if (!stats.isDirectory()) {
-      return undefined;
-    }
-    parent = path;
+/** What of the way to a mount point is not there; undefined if all of it is. */
+function missingPart(rootfs: string, mountPoint: string, withParents: boolean): Stub | undefined {
+  const { components, existing } = lookUp(rootfs, mountPoint);
+  const first = withParents ? existing : Math.max(existing, components.length - 1);
+  if (first === components.length) {
+    return undefined;
   }
-  return undefined;
+  const missing = components.slice(first);
+  const parent = join(rootfs, ...components.slice(0, first));
+  const stats = lstatSync(parent, { bigint: true, throwIfNoEntry: false });
+  if (stats?.isDirectory() === false) {
+    return undefined;
+  }
+  const paths = missing.map((_, index) => join(parent, ...missing.slice(0, missing.length - index)));
+  return { paths, parent, times: stats && { accessedNs: stats.atimeNs, modifiedNs: stats.mtimeNs } };
 }
 
 /** Whether every directory from `rootfs` down to the one that holds `path` is one, and no link. */

@@ -1,5 +1,7 @@
 import { readFile, rename, writeFile } from "node:fs/promises";
+import { isIP } from "node:net";
 import { join } from "node:path";
+import { InvalidArgumentError } from "@oci-worker/errdefs";
 import type { NetworkNamespace } from "../network/network.ts";
 import { defaultHostname } from "./oci-spec.ts";
 
@@ -48,8 +50,28 @@ export function stepResolvConf(host: string, dns: DnsSettings, network: NetworkN
   ].join("\n");
 }
 
-/** The hosts file of a step. */
+/** As the kernel takes it (sethostname(2)), and fit for a line of the hosts file. */
+const hostnamePattern = /^[^\s\0]{1,64}$/;
+
+/**
+ * The hosts file of a step.
+ *
+ * @throws {InvalidArgumentError} for a name or an address that is none: each is a word of a line.
+ */
 export function stepHosts(hostname: string, extraHosts: readonly ExtraHost[]): string {
+  if (hostname !== "" && !hostnamePattern.test(hostname)) {
+    throw new InvalidArgumentError(
+      `Cannot use ${JSON.stringify(hostname.slice(0, 200))} as hostname: want 1 to 64 characters without spaces`,
+    );
+  }
+  for (const { host, ip } of extraHosts) {
+    if (!/^\S+$/.test(host)) {
+      throw new InvalidArgumentError(`Cannot use ${JSON.stringify(host)} as a host name: want one word`);
+    }
+    if (isIP(ip) === 0) {
+      throw new InvalidArgumentError(`failed to parse IP ${JSON.stringify(ip)} of host ${host}`);
+    }
+  }
   return [
     `127.0.0.1\tlocalhost ${hostname || defaultHostname}`,
     "::1\tlocalhost ip6-localhost ip6-loopback",

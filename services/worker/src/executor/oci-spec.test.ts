@@ -1,10 +1,14 @@
 import assert from "node:assert/strict";
-import { readFile } from "node:fs/promises";
+import { readdir, readFile } from "node:fs/promises";
 import { describe, test } from "node:test";
-import { type RuntimeSpec, type SpecInput, sandboxSpec } from "./oci-spec.ts";
+import { ownCapabilities, sandboxCapabilities } from "./capabilities.ts";
+import { insecureDevices } from "./devices.ts";
+import { type RuntimeSpec, runtimeSpec, type SpecInput } from "./oci-spec.ts";
+import { insecurePrivileges, type Privileges, sandboxPrivileges } from "./privileges.ts";
+import { defaultSeccompProfile } from "./seccomp.ts";
 
 /** A spec that BuildKit v0.11.6 has handed to runc, with its tracing taken out, which we do not offer. */
-async function golden(name: string): Promise<RuntimeSpec> {
+async function buildkitSpec(name: string): Promise<RuntimeSpec> {
   const spec: RuntimeSpec = JSON.parse(
     await readFile(new URL(`testdata/${name}.json`, import.meta.url), "utf8"),
   );
@@ -16,6 +20,15 @@ async function golden(name: string): Promise<RuntimeSpec> {
     },
     mounts: spec.mounts.filter(({ destination }) => destination !== "/dev/otel-grpc.sock"),
   };
+}
+
+/** Capabilities are sets. Upstream lists fourteen twice for a step without a sandbox. */
+function inOrder(spec: RuntimeSpec): RuntimeSpec {
+  const sets = Object.entries(spec.process.capabilities).map(([set, names]) => [
+    set,
+    [...new Set(names)].sort(),
+  ]);
+  return { ...spec, process: { ...spec.process, capabilities: Object.fromEntries(sets) } };
 }
 
 /** What the step of a golden spec asked for, as far as every one of them asked the same; names read out of it. */
@@ -37,11 +50,11 @@ function inputOf(spec: RuntimeSpec): SpecInput {
     mounts: [],
     cgroupParent: "",
     limits: [],
-    machine: "x64",
+    privileges: sandboxPrivileges("x64", ""),
   };
 }
 
-const snapshots = "/var/lib/buildkit/runc-overlayfs/snapshots/snapshots";
+const state = "/var/lib/buildkit/runc-overlayfs";
 const bind = (destination: string, source: string) => ({
   destination,
   type: "bind",
@@ -49,38 +62,65 @@ const bind = (destination: string, source: string) => ({
   options: ["rw", "rbind"],
 });
 
-describe("the spec of a sandboxed step equals BuildKit's", () => {
-  const cases: readonly { readonly name: string; readonly asked: Partial<SpecInput> }[] = [
-    { name: "hostname-1", asked: { hostname: "testtest" } },
-    { name: "network-none-1", asked: { network: "empty" } },
-    {
-      name: "readonly-rootfs-1",
-      asked: { readonlyRootfs: true, mounts: [bind("/mnt", `${snapshots}/4/fs`)] },
-    },
-    {
-      name: "tmpfs-mount-1",
-      asked: { mounts: [{ destination: "/foobar", type: "tmpfs", source: "tmpfs", options: ["nosuid"] }] },
-    },
-    {
-      name: "ulimit-1",
-      asked: {
-        cwd: "/wd",
-        limits: [{ name: "nofile", soft: 1062n, hard: 1062n }],
-        mounts: [bind("/wd", `${snapshots}/3/fs`)],
+/** A step in /wd, with a snapshot or a cache mount there. */
+const inWd = (source: string) => ({ cwd: "/wd", mounts: [bind("/wd", `${state}/${source}`)] });
+
+/** What the step of each golden spec asked for beyond what every one of them did. */
+const golden: Readonly<Record<string, Partial<SpecInput>>> = {
+  "cache-mount-1": inWd("snapshots/snapshots/4/fs"),
+  "cache-mount-2": inWd("snapshots/snapshots/5/fs"),
+  "cgroup-parent-1": { ...inWd("snapshots/snapshots/3/fs"), cgroupParent: "foocgroup" },
+  "cgroup-parent-2": inWd("cachemounts/buildkit1277850749"),
+  "extra-hosts-1": {},
+  "hostname-1": { hostname: "testtest" },
+  "hostname-2": { hostname: "testtest" },
+  "network-none-1": { network: "empty" },
+  "readonly-rootfs-1": { readonlyRootfs: true, mounts: [bind("/mnt", `${state}/snapshots/snapshots/4/fs`)] },
+  "secret-mount-1": {
+    mounts: [
+      {
+        destination: "/run/secrets/mysecret",
+        type: "bind",
+        source: "/var/lib/buildkit/tmp/buildkit-secrets2456290729/ihb1ltde9ggoz5bnwoi5z2chm",
+        options: ["ro", "rbind", "nodev", "nosuid", "noexec"],
       },
-    },
-    {
-      name: "cgroup-parent-1",
-      asked: { cwd: "/wd", cgroupParent: "foocgroup", mounts: [bind("/wd", `${snapshots}/3/fs`)] },
-    },
-  ];
-  for (const { name, asked } of cases) {
+    ],
+  },
+  "secret-mount-2": {},
+  "security-mode-1": {},
+  "security-mode-2": {
+    // The machine that it was made on had all but one, and no loop device in use.
+    privileges: insecurePrivileges(
+      ownCapabilities("CapPrm:\t000001fffeffffff\nCapBnd:\t000001fffeffffff\n"),
+      insecureDevices(0),
+    ),
+  },
+  "tmpfs-mount-1": {
+    mounts: [{ destination: "/foobar", type: "tmpfs", source: "tmpfs", options: ["nosuid"] }],
+  },
+  "ulimit-1": {
+    ...inWd("snapshots/snapshots/3/fs"),
+    limits: [{ name: "nofile", soft: 1062n, hard: 1062n }],
+  },
+  "ulimit-2": inWd("cachemounts/buildkit259327670"),
+};
+
+describe("the spec of a step equals BuildKit's", () => {
+  for (const [name, asked] of Object.entries(golden)) {
     test(name, async () => {
-      const want = await golden(name);
-      const got = sandboxSpec({ ...inputOf(want), ...asked });
-      assert.deepEqual(JSON.parse(JSON.stringify(got)), want);
+      const want = await buildkitSpec(name);
+      const got = runtimeSpec({ ...inputOf(want), ...asked });
+      assert.deepEqual(inOrder(JSON.parse(JSON.stringify(got))), inOrder(want));
     });
   }
+
+  test("in every case that was recorded", async () => {
+    const recorded = await readdir(new URL("testdata", import.meta.url));
+    assert.deepEqual(
+      recorded.toSorted(),
+      Object.keys(golden).map((name) => `${name}.json`),
+    );
+  });
 });
 
 describe("the spec of a sandboxed step", () => {
@@ -99,11 +139,11 @@ describe("the spec of a sandboxed step", () => {
     mounts: [],
     cgroupParent: "",
     limits: [],
-    machine: "x64",
+    privileges: sandboxPrivileges("x64", ""),
   };
 
   test("mounts what lies beneath another mount after it", () => {
-    const { mounts } = sandboxSpec({
+    const { mounts } = runtimeSpec({
       ...base,
       mounts: [bind("/a/b", "/2"), bind("/c", "/3"), bind("/a", "/1")],
     });
@@ -114,7 +154,7 @@ describe("the spec of a sandboxed step", () => {
   });
 
   test("puts its cgroup beneath the parent, also a slice of systemd", () => {
-    const path = (cgroupParent: string) => sandboxSpec({ ...base, cgroupParent }).linux.cgroupsPath;
+    const path = (cgroupParent: string) => runtimeSpec({ ...base, cgroupParent }).linux.cgroupsPath;
     assert.equal(path(""), "/buildkit/x1");
     assert.equal(path("foo/bar/"), "/foo/bar/buildkit/x1");
     assert.equal(path("/foo"), "/foo/buildkit/x1");
@@ -124,16 +164,45 @@ describe("the spec of a sandboxed step", () => {
   test("writes limits digit by digit, -1 as unlimited", () => {
     const limits = [{ name: "core", soft: 0n, hard: -1n }];
     assert.match(
-      JSON.stringify(sandboxSpec({ ...base, limits })),
+      JSON.stringify(runtimeSpec({ ...base, limits })),
       /"rlimits":\[\{"type":"RLIMIT_CORE","hard":18446744073709551615,"soft":0\}\]/,
     );
   });
 
   test("filters system calls only where it can name the machine's architectures", () => {
-    assert.deepEqual(sandboxSpec({ ...base, machine: "arm64" }).linux.seccomp?.architectures, [
+    const filterOf = (privileges: Privileges) => runtimeSpec({ ...base, privileges }).linux.seccomp;
+    assert.deepEqual(filterOf(sandboxPrivileges("arm64", ""))?.architectures, [
       "SCMP_ARCH_AARCH64",
       "SCMP_ARCH_ARM",
     ]);
-    assert.equal(sandboxSpec({ ...base, machine: "mips" }).linux.seccomp, undefined);
+    assert.equal(filterOf(sandboxPrivileges("mips", "")), undefined);
+    assert.equal(defaultSeccompProfile(sandboxCapabilities, "x64", "Name:\tnode\n"), undefined);
+  });
+
+  test("is confined by the AppArmor profile, unless it is insecure", () => {
+    const profileOf = (privileges: Privileges) =>
+      runtimeSpec({ ...base, privileges }).process.apparmorProfile;
+    assert.equal(profileOf(sandboxPrivileges("x64", "docker-default")), "docker-default");
+    assert.equal(profileOf(sandboxPrivileges("x64", "")), undefined);
+    assert.equal(profileOf(insecurePrivileges()), undefined);
+  });
+
+  test("has its own mount in place of one that every step has", () => {
+    const shm = { destination: "/dev/shm", type: "tmpfs", source: "tmpfs", options: ["size=1g"] };
+    const { mounts } = runtimeSpec({ ...base, mounts: [shm] });
+    assert.deepEqual(
+      mounts.filter(({ destination }) => destination === "/dev/shm"),
+      [shm],
+    );
+    assert.equal(mounts.indexOf(shm), 3);
+  });
+
+  test("is refused limits and parents that cannot be", () => {
+    const limits = [{ name: "patience", soft: 1n, hard: 1n }];
+    assert.throws(
+      () => runtimeSpec({ ...base, limits }),
+      /invalid ulimit type: "patience", want one of as, /,
+    );
+    assert.throws(() => runtimeSpec({ ...base, cgroupParent: "a/../../b" }), /want a path without ".."/);
   });
 });

@@ -1,6 +1,8 @@
+import { InvalidArgumentError } from "@oci-worker/errdefs";
 import type { NetworkNamespace } from "../network/network.ts";
-import { sandboxCapabilities } from "./capabilities.ts";
-import { defaultSeccompProfile, type SeccompProfile } from "./seccomp.ts";
+import type { SpecDevice } from "./devices.ts";
+import type { DeviceRule, Privileges } from "./privileges.ts";
+import type { SeccompProfile } from "./seccomp.ts";
 
 /** A mount of the OCI runtime spec (config.md, "Mounts"). */
 export interface SpecMount {
@@ -23,7 +25,7 @@ export interface ResourceLimit {
   readonly hard: bigint;
 }
 
-/** Everything that decides the spec of one sandboxed step. */
+/** Everything that decides the spec of one step. */
 export interface SpecInput {
   /** Names the container and its cgroup. */
   readonly id: string;
@@ -44,8 +46,7 @@ export interface SpecInput {
   /** Empty for the root of the cgroup tree. A systemd slice is written `name.slice:prefix:`. */
   readonly cgroupParent: string;
   readonly limits: readonly ResourceLimit[];
-  /** As in `process.arch`. */
-  readonly machine: string;
+  readonly privileges: Privileges;
 }
 
 /** A number that `JSON.stringify` writes digit by digit (ECMAScript, JSON.rawJSON). */
@@ -61,19 +62,21 @@ export interface RuntimeSpec {
     readonly args: readonly string[];
     readonly env: readonly string[];
     readonly cwd: string;
-    readonly capabilities: Readonly<Record<"bounding" | "effective" | "permitted", readonly string[]>>;
+    readonly capabilities: Privileges["capabilities"];
+    readonly apparmorProfile?: string;
     readonly rlimits?: readonly { readonly type: string; readonly hard: RawJson; readonly soft: RawJson }[];
   };
   readonly root: { readonly path: string; readonly readonly?: true };
   readonly hostname: string;
   readonly mounts: readonly SpecMount[];
   readonly linux: {
-    readonly resources: { readonly devices: readonly { readonly allow: boolean; readonly access: string }[] };
+    readonly resources: { readonly devices: readonly DeviceRule[] };
     readonly cgroupsPath: string;
     readonly namespaces: readonly { readonly type: string; readonly path?: string }[];
     readonly seccomp?: SeccompProfile;
-    readonly maskedPaths: readonly string[];
-    readonly readonlyPaths: readonly string[];
+    readonly devices?: readonly SpecDevice[];
+    readonly maskedPaths?: readonly string[];
+    readonly readonlyPaths?: readonly string[];
   };
 }
 
@@ -82,6 +85,13 @@ export const defaultHostname = "buildkitsandbox";
 
 /** Of the runtime spec: the one that runc 1.1 and crun 1.8 both speak. */
 const ociVersion = "1.0.2-dev";
+
+/** Those of getrlimit(2), as LLB spells them. */
+const limitNames: ReadonlySet<string> = new Set(
+  "as core cpu data fsize locks memlock msgqueue nice nofile nproc rss rtprio rttime sigpending stack".split(
+    " ",
+  ),
+);
 
 const kernelMounts: readonly SpecMount[] = [
   { destination: "/proc", type: "proc", source: "proc", options: ["nosuid", "noexec", "nodev"] },
@@ -104,37 +114,14 @@ const kernelMounts: readonly SpecMount[] = [
     options: ["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"],
   },
   { destination: "/dev/mqueue", type: "mqueue", source: "mqueue", options: ["nosuid", "noexec", "nodev"] },
-  { destination: "/sys", type: "sysfs", source: "sysfs", options: ["nosuid", "noexec", "nodev", "ro"] },
 ];
-
-const cgroupMount: SpecMount = {
-  destination: "/sys/fs/cgroup",
-  type: "cgroup",
-  source: "cgroup",
-  options: ["ro", "nosuid", "noexec", "nodev"],
-};
-
-const maskedPaths = [
-  "/proc/acpi",
-  "/proc/asound",
-  "/proc/kcore",
-  "/proc/keys",
-  "/proc/latency_stats",
-  "/proc/timer_list",
-  "/proc/timer_stats",
-  "/proc/sched_debug",
-  "/sys/firmware",
-  "/proc/scsi",
-];
-
-const readonlyPaths = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 /**
- * The spec of a step in the sandbox: its own pid, ipc, uts and mount name spaces, the default capabilities and
- * seccomp profile, no device but runc's default ones. The same that BuildKit gives to runc.
+ * The spec of a step: its own pid, ipc, uts and mount name spaces, and what its privileges say. The same that BuildKit
+ * gives to runc.
  */
-export function sandboxSpec(input: SpecInput): RuntimeSpec {
-  const seccomp = defaultSeccompProfile(sandboxCapabilities, input.machine);
+export function runtimeSpec(input: SpecInput): RuntimeSpec {
+  const { apparmorProfile, capabilities, deviceRules, devices, hidden, seccomp } = input.privileges;
   return {
     ociVersion,
     process: {
@@ -142,34 +129,47 @@ export function sandboxSpec(input: SpecInput): RuntimeSpec {
       args: input.args,
       env: input.env,
       cwd: input.cwd,
-      capabilities: {
-        bounding: sandboxCapabilities,
-        effective: sandboxCapabilities,
-        permitted: sandboxCapabilities,
-      },
+      capabilities,
+      ...(apparmorProfile !== "" && { apparmorProfile }),
       ...(input.limits.length > 0 && { rlimits: input.limits.map(rlimit) }),
     },
     root: { path: input.rootfsPath, ...(input.readonlyRootfs && { readonly: true }) },
     hostname: input.hostname || defaultHostname,
-    mounts: [
+    mounts: withoutDuplicates([
       ...kernelMounts,
+      sysMount(input.privileges),
       bindFile(input.resolvConfPath, "/etc/resolv.conf"),
       bindFile(input.hostsPath, "/etc/hosts"),
-      cgroupMount,
+      cgroupMount(input.privileges),
       ...input.mounts.toSorted((left, right) => compare(left.destination, right.destination)),
-    ],
+    ]),
     linux: {
-      resources: { devices: [{ allow: false, access: "rwm" }] },
+      resources: { devices: deviceRules },
       cgroupsPath: cgroupsPath(input.cgroupParent, input.id),
       namespaces: [
         ...["pid", "ipc", "uts", "mount"].map((type) => ({ type })),
         ...networkNamespace(input.network),
       ],
       ...(seccomp !== undefined && { seccomp }),
-      maskedPaths,
-      readonlyPaths,
+      ...(devices.length > 0 && { devices }),
+      ...hidden,
     },
   };
+}
+
+function sysMount({ writableSys }: Privileges): SpecMount {
+  const options = ["nosuid", "noexec", "nodev", writableSys ? "rw" : "ro"];
+  return { destination: "/sys", type: "sysfs", source: "sysfs", options };
+}
+
+function cgroupMount({ writableSys }: Privileges): SpecMount {
+  const options = [writableSys ? "rw" : "ro", "nosuid", "noexec", "nodev"];
+  return { destination: "/sys/fs/cgroup", type: "cgroup", source: "cgroup", options };
+}
+
+/** Of mounts at one place the last, where the first was: a step may have a /dev/shm of its own. */
+function withoutDuplicates(mounts: readonly SpecMount[]): SpecMount[] {
+  return [...new Map(mounts.map((mount) => [mount.destination, mount])).values()];
 }
 
 /** The host's network is had by naming no name space; one without a path is a new one. */
@@ -185,7 +185,13 @@ function cgroupsPath(parent: string, id: string): string {
   if (parent.includes(".slice") && parent.endsWith(":")) {
     return `${parent}${id}`;
   }
-  return `/${[...parent.split("/").filter(Boolean), "buildkit", id].join("/")}`;
+  const parents = parent.split("/").filter(Boolean);
+  if (parents.includes("..")) {
+    throw new InvalidArgumentError(
+      `Cannot use ${JSON.stringify(parent)} as cgroup parent: want a path without ".."`,
+    );
+  }
+  return `/${[...parents, "buildkit", id].join("/")}`;
 }
 
 function bindFile(source: string, destination: string): SpecMount {
@@ -194,6 +200,11 @@ function bindFile(source: string, destination: string): SpecMount {
 
 /** The numbers are 64 bit and unsigned, -1 being RLIM_INFINITY; as JavaScript numbers the large ones would change. */
 function rlimit({ name, hard, soft }: ResourceLimit) {
+  if (!limitNames.has(name.toLowerCase())) {
+    throw new InvalidArgumentError(
+      `invalid ulimit type: ${JSON.stringify(name)}, want one of ${[...limitNames].join(", ")}`,
+    );
+  }
   return { type: `RLIMIT_${name.toUpperCase()}`, hard: unsigned(hard), soft: unsigned(soft) };
 }
 

@@ -51,12 +51,16 @@ export function processUser(wanted: string, rootfs: Rootfs): ProcessUser {
     return { uid: user.uid, gid: group, additionalGids: [group] };
   }
   const memberships = groups.filter(({ members }) => members.includes(user.name)).map((group) => group.gid);
+  memberships.forEach(requireId);
   return { uid: user.uid, gid: user.gid, additionalGids: [...new Set([user.gid, ...memberships])] };
 }
 
 function findUser(part: string, uid: number | undefined, entries: readonly PasswdEntry[]): PasswdEntry {
   const found = entries.find((entry) => entry.name === part) ?? entries.find((entry) => entry.uid === uid);
   if (found !== undefined) {
+    // The image's word is no better than the client's: 4294967295 is "no change" to the kernel, and that is root.
+    requireId(found.uid);
+    requireId(found.gid);
     return found;
   }
   if (uid !== undefined) {
@@ -70,6 +74,7 @@ function findGroup(name: string, entries: readonly GroupEntry[]): number {
   if (found === undefined) {
     throw new NotFoundError(`unable to find group ${name}: no matching entries in group file`);
   }
+  requireId(found.gid);
   return found.gid;
 }
 
@@ -79,10 +84,14 @@ function numericId(text: string): number | undefined {
     return undefined;
   }
   const id = Number(text);
-  if (id < 0 || id > maxId) {
-    throw new InvalidArgumentError(`Cannot run as id ${text.slice(0, 40)}: want 0 to ${maxId}`);
-  }
+  requireId(id);
   return id;
+}
+
+function requireId(id: number): void {
+  if (id < 0 || id > maxId) {
+    throw new InvalidArgumentError(`Cannot run as id ${id}: want 0 to ${maxId}`);
+  }
 }
 
 function passwdOf(rootfs: Rootfs): PasswdEntry[] {

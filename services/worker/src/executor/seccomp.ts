@@ -1,3 +1,4 @@
+import { readFileSync } from "node:fs";
 import { allowedSyscalls } from "./seccomp-syscalls.ts";
 
 /** linux.seccomp of the OCI runtime spec (config-linux.md, "Seccomp"), what we use of it. */
@@ -57,14 +58,17 @@ const machines: Readonly<Record<string, { readonly architectures: string[]; read
  * BuildKit hands to runc, in its order.
  *
  * @param machine as in `process.arch`.
- * @returns undefined for a machine whose architectures we cannot name; the step then runs unfiltered, as upstream's.
+ * @param status text of /proc/PID/status, which says whether the kernel filters at all (proc(5), Seccomp).
+ * @returns undefined for a kernel that does not, and for a machine whose architectures we cannot name; the step then runs
+ *   unfiltered, as upstream's.
  */
 export function defaultSeccompProfile(
   capabilities: readonly string[],
   machine: string,
+  status = readFileSync("/proc/self/status", "utf8"),
 ): SeccompProfile | undefined {
   const known = machines[machine];
-  if (known === undefined) {
+  if (known === undefined || !/^Seccomp:/m.test(status)) {
     return undefined;
   }
   const rules: SeccompRule[] = [

@@ -4,7 +4,7 @@ import type { NetworkMode } from "../network/network.ts";
 import type { ExtraHost } from "./network-files.ts";
 import type { ResourceLimit } from "./oci-spec.ts";
 
-/** What a step sees at one place of its file system besides its root. */
+/** What a step sees at one place of its file system besides its root. Destinations are absolute. */
 export type StepMount = SnapshotMount | TmpfsMount | SecretFile | AgentSocket;
 
 export interface SnapshotMount {
@@ -55,6 +55,8 @@ export interface Step {
   readonly rootMounts: readonly Mount[];
   readonly readonlyRootfs: boolean;
   readonly mounts: readonly StepMount[];
+  /** Of what a mount point takes that the image lacks, everything is removed afterwards and not the last part alone. */
+  readonly removeStubParents: boolean;
   readonly args: readonly string[];
   readonly env: readonly string[];
   /** `NAME=value` that is written to no disk. */
@@ -66,6 +68,8 @@ export interface Step {
   readonly hostname: string;
   readonly extraHosts: readonly ExtraHost[];
   readonly network: NetworkMode;
+  /** It may do all that this worker may: no sandbox but its name spaces. */
+  readonly insecure: boolean;
   readonly cgroupParent: string;
   readonly limits: readonly ResourceLimit[];
 }

@@ -12,10 +12,10 @@ import type { Lease } from "../cache/lease.ts";
 import type { CacheRecords } from "../cache/records.ts";
 import type { ContentStore } from "../content/store.ts";
 import { newId } from "../new-id.ts";
+import { Slots } from "../slots.ts";
 import type { OperationContext } from "../solver/operation.ts";
 import type { VertexReport } from "../solver/vertex-report.ts";
 import type { Image } from "./image.ts";
-import { Slots } from "./slots.ts";
 
 /** Names the layer that a snapshot is to become (containerd, core/snapshots, LabelSnapshotRef). */
 const targetLabel = "containerd.io/snapshot.ref";

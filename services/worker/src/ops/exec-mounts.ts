@@ -1,3 +1,4 @@
+import { posix } from "node:path";
 import { CacheSharingOpt, MountType, type Mount as OpMount } from "@oci-worker/api/buildkit/llb";
 import { InvalidArgumentError, NotFoundError, UnimplementedError } from "@oci-worker/errdefs";
 import type { CacheMounts, CacheMountUse, Sharing } from "../cache-mounts/cache-mounts.ts";
@@ -44,26 +45,29 @@ export class MountPreparation {
     this.#undo = undo;
   }
 
-  /** @param maker what the step is, for the descriptions of what it makes. */
-  async prepareAll(mounts: readonly OpMount[], maker: string): Promise<PreparedMount[]> {
+  /**
+   * @param cwd the step's working directory, by which a destination goes that is not absolute.
+   * @param maker what the step is, for the descriptions of what it makes.
+   */
+  async prepareAll(mounts: readonly OpMount[], cwd: string, maker: string): Promise<PreparedMount[]> {
     // In the order of their ids, so that two steps that lock two caches never wait for each other.
     for (const mount of mounts.filter(isCache).toSorted((a, b) => compare(cacheId(a), cacheId(b)))) {
       await this.#useCache(mount, maker);
     }
     const prepared: PreparedMount[] = [];
     for (const mount of mounts) {
-      prepared.push(await this.#prepare(mount, maker));
+      prepared.push(await this.#prepare(mount, destinationOf(mount, cwd), maker));
     }
     return prepared;
   }
 
-  async #prepare(mount: OpMount, maker: string): Promise<PreparedMount> {
+  async #prepare(mount: OpMount, destination: string, maker: string): Promise<PreparedMount> {
     const base = this.#inputOf(mount);
     const unchanged = (step: StepMount | undefined) => ({ mount, step, keep: () => Promise.resolve(base) });
-    const { dest: destination, readonly } = mount;
+    const { readonly } = mount;
     switch (mount.mountType) {
       case MountType.BIND:
-        return await this.#prepareBind(mount, base, maker);
+        return await this.#prepareBind(mount, destination, base, maker);
       case MountType.TMPFS:
         return unchanged({
           kind: "tmpfs",
@@ -77,20 +81,20 @@ export class MountPreparation {
         return unchanged({ kind: "snapshot", destination, mounts, selector, writable: !readonly });
       }
       case MountType.SECRET:
-        return unchanged(await this.#secret(mount));
+        return unchanged(await this.#secret(mount, destination));
       case MountType.SSH:
-        return unchanged(await this.#agent(mount));
+        return unchanged(await this.#agent(mount, destination));
     }
     throw new UnimplementedError(
       `Cannot mount ${destination} of type ${mount.mountType}: want bind (0), secret (1), ssh (2), cache (3) or tmpfs (4)`,
     );
   }
 
-  async #prepareBind(mount: OpMount, base: Ref, maker: string): Promise<PreparedMount> {
+  async #prepareBind(mount: OpMount, destination: string, base: Ref, maker: string): Promise<PreparedMount> {
     const { refs } = this.#parts;
     const { lease, signal } = this.#context;
     const selector = mount.selector || "/";
-    const stepMount = { kind: "snapshot", destination: mount.dest, selector } as const;
+    const stepMount = { kind: "snapshot", destination, selector } as const;
     if (mount.readonly) {
       const { mounts } = this.#undo.use(await refs.view(base, signal));
       return { mount, step: { ...stepMount, mounts, writable: false }, keep: () => Promise.resolve(base) };
@@ -131,7 +135,7 @@ export class MountPreparation {
     return JSON.stringify([cacheId(mount), this.#inputOf(mount).snapshot]);
   }
 
-  async #secret({ dest: destination, secretOpt }: OpMount): Promise<StepMount | undefined> {
+  async #secret({ secretOpt }: OpMount, destination: string): Promise<StepMount | undefined> {
     if (secretOpt === undefined || secretOpt.ID === "") {
       throw new InvalidArgumentError("secret ID missing from mount options");
     }
@@ -142,7 +146,7 @@ export class MountPreparation {
     return content && { kind: "secret", destination, content, owner: ownerOf(secretOpt) };
   }
 
-  async #agent({ dest: destination, SSHOpt }: OpMount): Promise<StepMount | undefined> {
+  async #agent({ SSHOpt }: OpMount, destination: string): Promise<StepMount | undefined> {
     if (SSHOpt === undefined) {
       throw new InvalidArgumentError(`Cannot mount an ssh agent at ${destination}: its options are missing`);
     }
@@ -160,6 +164,15 @@ export class MountPreparation {
     }
     return ref;
   }
+}
+
+/** @throws {InvalidArgumentError} if it is the root under another name. */
+function destinationOf({ dest }: OpMount, cwd: string): string {
+  const destination = posix.resolve("/", cwd, dest);
+  if (destination === "/" && dest !== "/") {
+    throw new InvalidArgumentError(`Cannot mount at ${JSON.stringify(dest)}: that is the root file system`);
+  }
+  return destination;
 }
 
 export function isCache({ mountType }: OpMount): boolean {

@@ -7,6 +7,7 @@ import type { Step } from "../executor/step.ts";
 import type { NetworkMode } from "../network/network.ts";
 import { newId } from "../new-id.ts";
 import { findSecret } from "../session/secrets.ts";
+import type { Slots } from "../slots.ts";
 import type { Operation, OperationContext, Ref } from "../solver/operation.ts";
 import { exitFailure } from "./exec-failure.ts";
 import { execKey } from "./exec-key.ts";
@@ -19,6 +20,8 @@ const defaultPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbi
 export interface ExecParts extends MountParts {
   readonly executor: Executor;
   readonly logLimits: StepLogLimits;
+  /** Places for steps that run at a time; undefined for no limit. */
+  readonly slots: Slots | undefined;
   /** Parent of the cgroup of a step that asks for none. */
   readonly defaultCgroupParent: string;
 }
@@ -46,7 +49,7 @@ export class ExecOperation implements Operation {
     await using undo = new AsyncDisposableStack();
     const secretEnv = await this.#secretEnv(context);
     const preparation = new MountPreparation(this.#parts, inputs, context, undo);
-    const prepared = await preparation.prepareAll(mounts, `exec ${meta?.args.join(" ")}`);
+    const prepared = await preparation.prepareAll(mounts, meta?.cwd ?? "/", `exec ${meta?.args.join(" ")}`);
     await this.#run(this.#step(prepared, secretEnv), context);
     const outputs: (Ref | undefined)[] = [];
     for (const { mount, keep } of prepared) {
@@ -59,7 +62,9 @@ export class ExecOperation implements Operation {
 
   async #run(step: Step, { report, signal }: OperationContext): Promise<void> {
     using log = new StepLog(report, this.#parts.logLimits);
-    const exit = await this.#parts.executor.run(step, (stream, chunk) => log.write(stream, chunk), signal);
+    const { executor, slots } = this.#parts;
+    const running = () => executor.run(step, (stream, chunk) => log.write(stream, chunk), signal);
+    const exit = await (slots === undefined ? running() : slots.run(running, signal));
     signal.throwIfAborted();
     if (exit.code !== 0) {
       throw exitFailure(step.args, exit);
@@ -67,7 +72,7 @@ export class ExecOperation implements Operation {
   }
 
   #step(prepared: readonly PreparedMount[], secretEnv: readonly string[]): Step {
-    const { meta, network } = this.#op;
+    const { meta, network, security } = this.#op;
     const root = prepared.find(({ mount }) => mount.dest === "/");
     if (meta === undefined || root?.step?.kind !== "snapshot") {
       throw new InvalidArgumentError("invalid exec op with no rootfs");
@@ -79,6 +84,7 @@ export class ExecOperation implements Operation {
       mounts: prepared
         .filter((each) => each !== root)
         .flatMap(({ step }) => (step === undefined ? [] : [step])),
+      removeStubParents: meta.removeMountStubsRecursive,
       args: meta.args,
       env: meta.env.some((variable) => variable.startsWith("PATH=")) ? meta.env : [defaultPath, ...meta.env],
       secretEnv,
@@ -87,6 +93,7 @@ export class ExecOperation implements Operation {
       hostname: meta.hostname,
       extraHosts: meta.extraHosts.map(({ Host, IP }) => ({ host: Host, ip: IP })),
       network: networkMode(network),
+      insecure: isInsecure(security),
       cgroupParent: meta.cgroupParent || this.#parts.defaultCgroupParent,
       limits: meta.ulimit.map(({ Name, Soft, Hard }) => ({ name: Name, soft: Soft, hard: Hard })),
     };
@@ -106,6 +113,17 @@ export class ExecOperation implements Operation {
       }
     }
     return variables;
+  }
+}
+
+function isInsecure(mode: SecurityMode): boolean {
+  switch (mode) {
+    case SecurityMode.SANDBOX:
+      return false;
+    case SecurityMode.INSECURE:
+      return true;
+    default:
+      throw new InvalidArgumentError(`Cannot run a step with security mode ${mode}: want 0 or 1`);
   }
 }
 
@@ -133,11 +151,6 @@ function variableText(secret: Uint8Array, id: string): string {
 }
 
 function refuseUnsupported(op: ExecOp): void {
-  if (op.security !== SecurityMode.SANDBOX) {
-    throw new UnimplementedError(
-      "Cannot run a step with security.insecure: this worker runs sandboxed steps only",
-    );
-  }
   if (op.cdiDevices.length > 0) {
     throw new UnimplementedError("Cannot run a step with CDI devices: this worker gives none");
   }

@@ -27,6 +27,8 @@ export const llbCapabilities = enabled([
   "exec.meta.cgroup.parent",
   "exec.meta.network",
   "exec.meta.proxyenv",
+  "exec.meta.security",
+  "exec.meta.security.devices.v1",
   "exec.meta.setsdefaultpath",
   "exec.meta.ulimit",
   "exec.mount.bind",

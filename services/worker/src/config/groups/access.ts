@@ -18,7 +18,7 @@ const address = textual("ADDRESS", (value) => {
   throw wrongValue(value, "unix://PATH or fd://");
 });
 
-const entitlementNames = ["network.host"] as const;
+const entitlementNames = ["network.host", "security.insecure"] as const;
 export type Entitlement = (typeof entitlementNames)[number];
 
 /** Who may reach the worker, and what they may ask of it. */
