@@ -63,7 +63,7 @@ describe("deploy/", () => {
       ready: /"name":"worker".*"msg":"serving"/,
     });
     assert.deepEqual(
-      worker.log.filter((line) => line.includes("config key is not used")),
+      worker.log.filter((line) => line.includes("is not used by this worker")),
       [],
     );
     await snapshotter.said(/Snapshots\/List".*"client":"overlayfs"/);

@@ -1,11 +1,19 @@
 import { readFile } from "node:fs/promises";
+import { createSecureContext } from "node:tls";
 import type { PassedSocket } from "@oci-worker/daemon/service-manager";
-import { FailedPreconditionError, NotFoundError } from "@oci-worker/errdefs";
-import type { ListenAddress } from "@oci-worker/grpc/serve";
+import { FailedPreconditionError, InvalidArgumentError, NotFoundError } from "@oci-worker/errdefs";
+import type { ListenAddress, ServerTls } from "@oci-worker/grpc/serve";
+import type { Logger } from "pino";
 import type { Config } from "./config/config.ts";
+import { tcpAddress } from "./config/tcp-address.ts";
 
 /** FileDescriptorName= of the socket that the resolver asks on; any other one is for clients. */
 const sessionSocketName = "session";
+
+type ListenConfig = Pick<
+  Config,
+  "addresses" | "group" | "sessionSocketPath" | "socketOwner" | "tlsCa" | "tlsCert" | "tlsKey"
+>;
 
 /**
  * Where clients and the resolver reach the worker: sockets that it makes, and those that were passed to it.
@@ -14,11 +22,14 @@ const sessionSocketName = "session";
  *   "session" takes that of the session socket.
  * @throws {FailedPreconditionError} if `fd://` has no socket to stand for, or a socket nothing that stands for it.
  * @throws {NotFoundError} if there is no such group.
+ * @throws {InvalidArgumentError} if there is no such certificate or key, or they do not go together.
  */
 export async function listenAddresses(
-  { addresses, group, sessionSocketPath }: Pick<Config, "addresses" | "group" | "sessionSocketPath">,
+  config: ListenConfig,
   passed: readonly PassedSocket[],
+  log: Logger,
 ): Promise<{ readonly control: ListenAddress[]; readonly sessions: ListenAddress[] }> {
+  const { addresses, group, sessionSocketPath, socketOwner } = config;
   const sessions = passed.filter(({ name }) => name === sessionSocketName);
   const control = passed.filter(({ name }) => name !== sessionSocketName);
   const wantsPassed = addresses.includes("fd://");
@@ -32,15 +43,74 @@ export async function listenAddresses(
       `Cannot use socket ${control[0]?.boundTo} of the service manager: no address stands for it, want --addr fd://`,
     );
   }
-  const gid = group === undefined ? undefined : await groupId(group);
+  const tls = await serverTls(config);
+  if (tls !== undefined && !addresses.some(isTcp)) {
+    log.warn({ addresses }, "certificate is not used: it is for tcp:// addresses, and there is none");
+  }
+  const owner = {
+    ...(socketOwner !== undefined && { uid: socketOwner }),
+    ...(group !== undefined && { gid: await groupId(group) }),
+  };
+  const listenAddress = (address: string): readonly ListenAddress[] => {
+    if (address === "fd://") {
+      return control;
+    }
+    if (!isTcp(address)) {
+      return [{ path: address.replace(/^unix:\/\//, ""), mode: 0o660, ...owner }];
+    }
+    if (tls?.ca === undefined) {
+      log.warn(
+        { address },
+        "whoever reaches this address may build here: want --tlscert, --tlskey and --tlscacert",
+      );
+    }
+    return [{ ...tcpAddress(address), ...(tls && { tls }) }];
+  };
   return {
-    control: addresses.flatMap((address): readonly ListenAddress[] =>
-      address === "fd://"
-        ? control
-        : [{ path: address.replace(/^unix:\/\//, ""), mode: 0o660, ...(gid !== undefined && { gid }) }],
-    ),
+    control: addresses.flatMap(listenAddress),
     sessions: sessions.length > 0 ? sessions : [{ path: sessionSocketPath, mode: 0o600 }],
   };
+}
+
+function isTcp(address: string): boolean {
+  return address.startsWith("tcp://");
+}
+
+/** What proves to clients who we are, and the other way round; undefined if there is to be no TLS. */
+async function serverTls({ tlsCert, tlsKey, tlsCa }: ListenConfig): Promise<ServerTls | undefined> {
+  if (tlsCert === undefined || tlsKey === undefined) {
+    return undefined;
+  }
+  const [cert, key, ca] = await Promise.all([
+    pem("--tlscert", tlsCert),
+    pem("--tlskey", tlsKey),
+    tlsCa === undefined ? undefined : pem("--tlscacert", tlsCa),
+  ]);
+  const tls = { cert, key, ...(ca !== undefined && { ca }) };
+  try {
+    createSecureContext(tls);
+  } catch (cause) {
+    const why = cause instanceof Error ? cause.message : String(cause);
+    throw new InvalidArgumentError(
+      `Cannot use certificate ${tlsCert} with key ${tlsKey}: ${why}, want PEM files that go together`,
+      { cause },
+    );
+  }
+  return tls;
+}
+
+async function pem(flag: string, path: string): Promise<string> {
+  let text: string;
+  try {
+    text = await readFile(path, "utf8");
+  } catch (cause) {
+    const why = cause instanceof Error ? cause.message : String(cause);
+    throw new InvalidArgumentError(`Cannot use ${flag}: ${why}, want a PEM file`, { cause });
+  }
+  if (!text.includes("-----BEGIN ")) {
+    throw new InvalidArgumentError(`Cannot use ${flag}: there is no PEM in ${path}, want a PEM file`);
+  }
+  return text;
 }
 
 /** The number of a group given by name or number (group(5)). */

@@ -10,6 +10,7 @@ import { logCalls } from "@oci-worker/grpc/log-calls";
 import { implement } from "@oci-worker/grpc/router";
 import { type GrpcServer, type ListenAddress, serve } from "@oci-worker/grpc/serve";
 import type { Logger } from "pino";
+import type { WorkerMetrics } from "./debug/worker-metrics.ts";
 import { contentService } from "./rpc/content.ts";
 import { controlService } from "./rpc/control.ts";
 import { llbBridgeService } from "./rpc/llb-bridge.ts";
@@ -20,12 +21,17 @@ import type { Worker } from "./worker.ts";
 /** Calls in flight, builds among them, may go on so long after the worker has been asked to stop. */
 const drainTimeoutMs = 10_000;
 
+interface ServerParts {
+  readonly sessions: SessionManager;
+  readonly metrics: Pick<WorkerMetrics, "observeCall">;
+  readonly log: Logger;
+}
+
 /** Serves the Control API and what belongs to it, to whoever may connect. */
 export async function serveWorker(
   addresses: readonly ListenAddress[],
   worker: Worker,
-  sessions: SessionManager,
-  log: Logger,
+  { sessions, metrics, log }: ServerParts,
 ): Promise<AsyncDisposable> {
   for (const address of addresses) {
     if ("path" in address) {
@@ -35,6 +41,7 @@ export async function serveWorker(
   }
   const services = [Control, LLBBridge, Content];
   const health = new HealthService(services.map(({ typeName }) => typeName));
+  const logCall = logCalls(log);
   const server = await serve({
     addresses,
     implementations: [
@@ -43,7 +50,10 @@ export async function serveWorker(
       implement(Content, contentService(worker.content)),
       health.implementation,
     ],
-    observe: logCalls(log),
+    observe: (call, thrown) => {
+      metrics.observeCall(call, thrown);
+      logCall(call, thrown);
+    },
     drainTimeoutMs,
   });
   return {

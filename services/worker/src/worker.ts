@@ -16,6 +16,7 @@ import { CacheMounts } from "./cache-mounts/cache-mounts.ts";
 import type { Peers } from "./children/children.ts";
 import type { Config } from "./config/config.ts";
 import { ContentStore } from "./content/store.ts";
+import type { WorkerMetrics } from "./debug/worker-metrics.ts";
 import { Executor } from "./executor/executor.ts";
 import { Runc } from "./executor/runc.ts";
 import { LocalExporter } from "./exporters/local.ts";
@@ -44,6 +45,7 @@ export interface Worker extends AsyncDisposable {
 
 export interface WorkerPeers extends Pick<Peers, "snapshotterAddress" | "resolverAddress"> {
   readonly sessions: SessionManager;
+  readonly metrics: WorkerMetrics;
 }
 
 /** A service beside us that restarts is waited for so long, instead of failing a build. */
@@ -134,9 +136,11 @@ export async function openWorker(
     logLimits: stepLogLimits(process.env),
     defaultCgroupParent: config.defaultCgroupParent,
   };
-  const scheduler = new Scheduler((vertex) => operationOf(vertex, operationParts), results);
-  const { sessions } = peers;
-  const builds = undo.use(new Builds({ scheduler, sessions, entitlements: config.entitlements }));
+  const { sessions, metrics } = peers;
+  results.onLookup = (isThere) => metrics.countLookup(isThere);
+  const operations = metrics.operations((vertex) => operationOf(vertex, operationParts));
+  const scheduler = new Scheduler(operations, results);
+  const builds = undo.use(new Builds({ scheduler, sessions, metrics, entitlements: config.entitlements }));
   const owned = undo.move();
   return {
     identity,

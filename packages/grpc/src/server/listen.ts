@@ -10,13 +10,25 @@ export interface UnixAddress {
   readonly path: string;
   /** Permission bits of the socket file: who may write to it may connect. */
   readonly mode: number;
-  /** Group that owns the socket file; undefined leaves it the process's own. */
+  /** User and group that own the socket file; undefined leaves them the process's own. */
+  readonly uid?: number;
   readonly gid?: number;
 }
 
 export interface TcpAddress {
+  /** Empty for every address of the machine. */
   readonly host: string;
   readonly port: number;
+  /** Undefined: what goes over it can be read and changed on its way. */
+  readonly tls?: ServerTls;
+}
+
+/** How a server proves who it is, and its clients who they are. Everything is PEM. */
+export interface ServerTls {
+  readonly cert: string;
+  readonly key: string;
+  /** Authorities, one of which has to have signed a client's certificate; undefined asks clients for none. */
+  readonly ca?: string;
 }
 
 /** A socket that the parent process has bound and listens on, as systemd's socket activation passes it. */
@@ -29,15 +41,14 @@ export interface InheritedAddress {
  *
  * A socket file that a dead process left behind is replaced; one that somebody still serves is an error.
  *
- * @throws {FailedPreconditionError} if another process serves the socket.
+ * @throws {FailedPreconditionError} if another process serves the socket, or there is no such address.
  */
 export async function listen(server: Server, address: ListenAddress): Promise<void> {
   if (!("path" in address)) {
-    server.listen(address);
-    await once(server, "listening");
+    await listening(server, address);
     return;
   }
-  const { path, mode, gid } = address;
+  const { path, mode, uid, gid } = address;
   await removeStaleSocket(path);
   // bind(2) happens inside listen(), so the socket never exists with more permissions than it should have.
   const previous = process.umask(0o777 & ~mode);
@@ -47,8 +58,23 @@ export async function listen(server: Server, address: ListenAddress): Promise<vo
     process.umask(previous);
   }
   await once(server, "listening");
-  if (gid !== undefined) {
-    await chown(path, -1, gid);
+  if (uid !== undefined || gid !== undefined) {
+    await chown(path, uid ?? -1, gid ?? -1);
+  }
+}
+
+async function listening(server: Server, address: TcpAddress | InheritedAddress): Promise<void> {
+  const tcp = "port" in address ? address : undefined;
+  server.listen(tcp === undefined ? address : { port: tcp.port, ...(tcp.host !== "" && { host: tcp.host }) });
+  try {
+    await once(server, "listening");
+  } catch (cause) {
+    const where = tcp === undefined ? "the inherited socket" : `tcp://${tcp.host}:${tcp.port}`;
+    const why = cause instanceof Error ? cause.message : String(cause);
+    throw new FailedPreconditionError(
+      `Cannot listen on ${where}: ${why}, want an address of this machine that is free`,
+      { cause },
+    );
   }
 }
 

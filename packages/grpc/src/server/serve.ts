@@ -1,12 +1,13 @@
 import { createServer, type Server, type Socket } from "node:net";
 import type { Duplex } from "node:stream";
+import { createServer as createTlsServer } from "node:tls";
 import { defaultMaxMessageBytes } from "../envelope.ts";
 import { ServerConnection } from "../http2/server-connection.ts";
 import type { CallObserver } from "./call.ts";
-import { type ListenAddress, listen } from "./listen.ts";
+import { type ListenAddress, listen, type ServerTls } from "./listen.ts";
 import { type Implementation, Router } from "./router.ts";
 
-export type { ListenAddress } from "./listen.ts";
+export type { ListenAddress, ServerTls } from "./listen.ts";
 
 export interface ServeOptions {
   readonly implementations: readonly Implementation[];
@@ -32,17 +33,22 @@ export interface GrpcServer extends AsyncDisposable {
 
 const defaultDrainTimeoutMs = 10_000;
 
+/** A client that has not said who it is by then is cut off. */
+const handshakeTimeoutMs = 10_000;
+
 /**
- * Serves gRPC over HTTP/2 without TLS on one or more addresses.
+ * Serves gRPC over HTTP/2 on one or more addresses, with TLS where one says so.
  *
- * @throws {FailedPreconditionError} if a socket is served by another process already.
+ * @throws {FailedPreconditionError} if a socket is served by another process already, or there is no such address.
  */
 export async function serve(options: ListenOptions): Promise<GrpcServer> {
   const router = routerOf(options);
   await using undo = new AsyncDisposableStack();
   for (const address of options.addresses) {
-    const server = createServer({ noDelay: true });
-    const connections = accept(server, router, options.refuse);
+    const tls = "port" in address ? address.tls : undefined;
+    const server = tls === undefined ? createServer({ noDelay: true }) : tlsServer(tls);
+    const event = tls === undefined ? "connection" : "secureConnection";
+    const connections = accept(server, event, router, options.refuse);
     undo.defer(() => drain(server, connections, options.drainTimeoutMs ?? defaultDrainTimeoutMs));
     await listen(server, address);
   }
@@ -62,6 +68,22 @@ export function serveDuplex(duplex: Duplex, options: ServeOptions): void {
   new ServerConnection({ duplex, onStream: routerOf(options).onStream });
 }
 
+function tlsServer(tls: ServerTls): Server {
+  const asksClients = tls.ca !== undefined;
+  const server = createTlsServer({
+    ...tls,
+    ALPNProtocols: ["h2"],
+    handshakeTimeout: handshakeTimeoutMs,
+    minVersion: "TLSv1.2",
+    noDelay: true,
+    rejectUnauthorized: asksClients,
+    requestCert: asksClients,
+  });
+  // A handshake that fails concerns its client alone.
+  server.on("tlsClientError", () => undefined);
+  return server;
+}
+
 function routerOf({ implementations, maxMessageBytes, observe }: ServeOptions): Router {
   return new Router({
     implementations,
@@ -70,14 +92,15 @@ function routerOf({ implementations, maxMessageBytes, observe }: ServeOptions): 
   });
 }
 
-/** The open connections of `server`, for draining. */
+/** The open connections of `server`, for draining. @param event by which it tells of one that is ready. */
 function accept(
   server: Server,
+  event: "connection" | "secureConnection",
   router: Router,
   refuse: ListenOptions["refuse"],
 ): ReadonlySet<ServerConnection> {
   const connections = new Set<ServerConnection>();
-  server.on("connection", (socket) => {
+  server.on(event, (socket: Socket) => {
     const reason = refuse?.(socket);
     if (reason !== undefined) {
       socket.on("error", () => undefined);

@@ -8,6 +8,7 @@ import type { Graph } from "@oci-worker/llb/definition";
 import { digestOf } from "@oci-worker/oci/digest";
 import { AwaitedMap } from "../awaited-map.ts";
 import type { Entitlement } from "../config/config.ts";
+import type { WorkerMetrics } from "../debug/worker-metrics.ts";
 import type { SessionManager } from "../session/session-manager.ts";
 import { messageOf } from "../solver/failure.ts";
 import { Job } from "../solver/job.ts";
@@ -55,6 +56,7 @@ export interface BuildsParts {
   readonly sessions: SessionManager;
   /** What the operator lets builds be granted. */
   readonly entitlements: ReadonlySet<Entitlement>;
+  readonly metrics: Pick<WorkerMetrics, "build">;
 }
 
 /** The builds that are under way, and those that have just ended. Disposing cancels what is under way. */
@@ -62,13 +64,15 @@ export class Builds implements AsyncDisposable {
   readonly #scheduler: Scheduler;
   readonly #sessions: SessionManager;
   readonly #entitlements: ReadonlySet<Entitlement>;
+  readonly #metrics: Pick<WorkerMetrics, "build">;
   readonly #builds = new AwaitedMap<Build>();
   readonly #running = new Set<Promise<unknown>>();
 
-  constructor({ scheduler, sessions, entitlements }: BuildsParts) {
+  constructor({ scheduler, sessions, entitlements, metrics }: BuildsParts) {
     this.#scheduler = scheduler;
     this.#sessions = sessions;
     this.#entitlements = entitlements;
+    this.#metrics = metrics;
   }
 
   /** Resolves when nothing of any build runs or is mounted any more. */
@@ -86,7 +90,7 @@ export class Builds implements AsyncDisposable {
    * @returns what the client is told of the result, by upstream's keys.
    */
   async run(request: BuildRequest, signal: AbortSignal): Promise<Readonly<Record<string, string>>> {
-    const running = this.#run(request, signal);
+    const running = this.#metrics.build(() => this.#run(request, signal));
     this.#running.add(running);
     try {
       return await running;

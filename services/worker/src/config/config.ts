@@ -57,6 +57,7 @@ function completed(settings: Settings): Config {
   if (settings.addresses.length === 0) {
     throw new InvalidArgumentError("--addr cannot be empty");
   }
+  requireWholePair(settings);
   return {
     ...settings,
     addresses: [...new Set(settings.addresses)],
@@ -69,4 +70,17 @@ function completed(settings: Settings): Config {
     },
     sessionSocketPath: settings.sessionSocketPath ?? join(settings.root, "session.sock"),
   };
+}
+
+/** @throws {InvalidArgumentError} in upstream's words, and with the flag that is missing. */
+function requireWholePair({ tlsCert, tlsKey, tlsCa }: Settings): void {
+  const given = Object.entries({ "--tlscert": tlsCert, "--tlskey": tlsKey, "--tlscacert": tlsCa });
+  const [flag, path] = given.find(([, value]) => value !== undefined) ?? [];
+  const missing = given.filter(([name, value]) => value === undefined && name !== "--tlscacert");
+  if (path !== undefined && missing.length > 0) {
+    const wanted = missing.map(([name]) => name).join(" and ");
+    throw new InvalidArgumentError(
+      `Cannot use ${flag} ${path}: you must specify key and cert file if one is specified, want ${wanted} as well`,
+    );
+  }
 }

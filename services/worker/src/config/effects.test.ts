@@ -7,6 +7,7 @@ import { allSettings, type SettingName } from "./settings.ts";
 const repository = join(import.meta.dirname, "../../../..");
 
 const startsAndStops = "e2e/worker-starts-and-stops.test.ts";
+const listens = "e2e/worker-listens-in-the-network.test.ts";
 const takeEffect = "e2e/worker-settings-take-effect.test.ts";
 
 const networks = "e2e/worker-gives-steps-networks.test.ts";
@@ -18,6 +19,14 @@ const effects: Readonly<Record<SettingName, readonly [file: string, title: strin
   logLevel: [takeEffect, "logs as much as it is told to"],
   addresses: [takeEffect, "listens on every address that it is given, for the group that it is given"],
   group: [takeEffect, "listens on every address that it is given, for the group that it is given"],
+  socketOwner: [listens, "gives its sockets to the user that it is told"],
+  tlsCert: [listens, "proves who it is, and speaks with nobody in the clear"],
+  tlsKey: [listens, "proves who it is, and speaks with nobody in the clear"],
+  tlsCa: [listens, "serves only clients whose certificate one of its authorities has signed"],
+  debugAddress: [
+    "e2e/worker-answers-operators.test.ts",
+    "a worker tells operators how it is, what it has done and what it is at",
+  ],
   entitlements: [takeEffect, "grants builds what it is told that it may"],
   enabled: [startsAndStops, "says that there is no runtime"],
   labels: [startsAndStops, "says who it is, the same after a restart, and that it is well"],

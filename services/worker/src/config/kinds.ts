@@ -1,4 +1,4 @@
-import { isAbsolute, normalize } from "node:path";
+import { isAbsolute, normalize, resolve } from "node:path";
 import { maxSocketPathBytes } from "@oci-worker/daemon/setting";
 import { nearest } from "@oci-worker/nearest";
 import type { TomlValue } from "smol-toml";
@@ -34,7 +34,15 @@ export const text = textual("TEXT", (value) => value);
 /** A path from the root, given back without doubled slashes and without one at its end. */
 export const path = textual("PATH", absolutePath);
 
-/** The same of a directory. */
+/** A path as people type it: from the working directory if not from the root. */
+export const file = textual("FILE", (value) => {
+  if (value === "" || value.includes("\0")) {
+    throw wrongValue(value, "a path");
+  }
+  return resolve(value);
+});
+
+/** A directory, from the root. */
 export const directory = textual("DIR", absolutePath);
 
 /** The path of a unix socket, with or without `unix://` before it. */

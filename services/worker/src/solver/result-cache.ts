@@ -14,6 +14,8 @@ import type { Ref } from "./operation.ts";
  * asked before one is handed out, a snapshot that has gone behind our back is a miss and no failure.
  */
 export class ResultCache {
+  /** Told of every result that was looked for: whether it was there. */
+  onLookup: (isThere: boolean) => void = () => undefined;
   readonly #database: DatabaseSync;
   readonly #records: CacheRecords;
   readonly #snapshotter: Pick<Snapshotter, "stat">;
@@ -41,6 +43,16 @@ export class ResultCache {
 
   /** The result that was stored under `key`, if all its snapshots are still there; `lease` holds them then. */
   async load(
+    key: Digest,
+    lease: Lease,
+    signal: AbortSignal,
+  ): Promise<readonly (Ref | undefined)[] | undefined> {
+    const result = await this.#load(key, lease, signal);
+    this.onLookup(result !== undefined);
+    return result;
+  }
+
+  async #load(
     key: Digest,
     lease: Lease,
     signal: AbortSignal,

@@ -1,7 +1,15 @@
-import { directory, oneOf, truth } from "../kinds.ts";
+import { directory, oneOf, textual, truth } from "../kinds.ts";
 import { setting } from "../setting.ts";
+import { tcpAddress } from "../tcp-address.ts";
 
 const logLevels = ["trace", "debug", "info", "warn", "error", "fatal", "silent"] as const;
+
+/** Where operators ask. */
+const debugAddress = textual(
+  "HOST:PORT",
+  (value) => tcpAddress(value, "127.0.0.1:6060"),
+  ({ host, port }) => `${host.includes(":") ? `[${host}]` : host}:${port}`,
+);
 
 /** The program as such. */
 export const generalSettings = {
@@ -18,5 +26,12 @@ export const generalSettings = {
     variable: "BUILDKITD_LOG_LEVEL",
     fallback: "info",
     help: `least level that is logged: ${logLevels.join(", ")}`,
+  }),
+  debugAddress: setting(debugAddress, {
+    flag: "debugaddr",
+    key: "grpc.debugAddress",
+    variable: "BUILDKITD_DEBUGADDR",
+    fallback: undefined,
+    help: "HTTP address that gives /metrics, /healthz and profiles, such as 127.0.0.1:6060",
   }),
 };

@@ -1,0 +1,53 @@
+import { loadConfig } from "@oci-worker/daemon/load-config";
+import { version } from "@oci-worker/daemon/version";
+import type { TomlTable } from "smol-toml";
+import { type Config, resolveConfig } from "./config.ts";
+import { readEnvironment } from "./environment.ts";
+import { readConfigFile } from "./file.ts";
+import { parseCommandLine } from "./flags.ts";
+import { usage } from "./help.ts";
+import { defaultConfigFile } from "./paths.ts";
+import { printConfig } from "./print-config.ts";
+
+/** What a worker is to be run with. */
+export interface Instructions {
+  readonly config: Config;
+  /** The table `[registry]` of the file, for the resolver. */
+  readonly registry: TomlTable;
+  /** What the operator should know of the settings. */
+  readonly warnings: readonly string[];
+}
+
+/**
+ * Reads command line, environment and file, and answers what the command line may ask instead of running a worker.
+ *
+ * @returns undefined if it was a question.
+ * @throws {InvalidArgumentError} {NotFoundError} naming what is wrong and what is wanted.
+ */
+export async function readConfig(
+  args: readonly string[],
+  environment: NodeJS.ProcessEnv,
+): Promise<Instructions | undefined> {
+  const commandLine = parseCommandLine(args);
+  if (commandLine.help || commandLine.version) {
+    process.stdout.write(commandLine.help ? usage(process.stdout.columns) : `oci-worker ${version}\n`);
+    return undefined;
+  }
+  const { configFile = defaultConfigFile } = commandLine;
+  const table = await loadConfig(configFile, commandLine.configFile !== undefined);
+  const { layer, registry, unused, warnings } = readConfigFile(table, configFile);
+  const resolved = resolveConfig(layer, readEnvironment(environment), commandLine.layer);
+  if (commandLine.printConfig) {
+    process.stdout.write(printConfig(resolved, registry, configFile));
+    return undefined;
+  }
+  const unusedKeys = unused.map(
+    ({ key, meant }) =>
+      `${key} of ${configFile} is not used by this worker${meant === undefined ? "" : `, want ${meant}?`}`,
+  );
+  return {
+    config: resolved.config,
+    registry,
+    warnings: [...unusedKeys, ...warnings, ...commandLine.warnings],
+  };
+}

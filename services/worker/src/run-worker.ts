@@ -1,0 +1,56 @@
+import { lockRoot } from "@oci-worker/daemon/lock-root";
+import { createLog } from "@oci-worker/daemon/log";
+import { notifyManager, passedSockets } from "@oci-worker/daemon/service-manager";
+import { untilSignal } from "@oci-worker/daemon/until-signal";
+import { openPeers, requireNamedSnapshotter } from "./children/children.ts";
+import type { Instructions } from "./config/read-config.ts";
+import { type Phase, serveDebug } from "./debug/debug-server.ts";
+import { WorkerMetrics } from "./debug/worker-metrics.ts";
+import { requireHostSecurity } from "./executor/host-security.ts";
+import { requireRuntime } from "./executor/runc.ts";
+import { listenAddresses } from "./listen-addresses.ts";
+import { planNetworks } from "./network/plan.ts";
+import { serveSessions, serveWorker } from "./server.ts";
+import { SessionManager } from "./session/session-manager.ts";
+import { openWorker } from "./worker.ts";
+
+/**
+ * Runs a worker until it is asked to end.
+ *
+ * Whatever its settings and the machine do not agree on is found before anything is made.
+ */
+export async function runWorker({ config, registry, warnings }: Instructions): Promise<void> {
+  const log = createLog("worker", config.logLevel);
+  for (const what of warnings) {
+    log.warn({ what }, "setting is not as it should be");
+  }
+  const runtime = await requireRuntime(config.enabled, config.runtimeBinary);
+  await requireHostSecurity(config);
+  await requireNamedSnapshotter(config);
+  const networkPlan = await planNetworks(config, process.env);
+  const stopped = untilSignal(log);
+  const addresses = await listenAddresses(config, passedSockets(process.env), log);
+  const metrics = new WorkerMetrics();
+  let phase: Phase = "starting";
+  await using _debug = await serveDebug({
+    address: config.debugAddress,
+    phase: () => phase,
+    metrics: () => metrics.render(),
+    log,
+  });
+
+  await using _lock = await lockRoot(config.root, "buildkitd.lock");
+  const sessions = new SessionManager(log);
+  await using _sessionServer = await serveSessions(addresses.sessions, sessions, log);
+  await using peers = await openPeers(config, registry, log);
+  await using worker = await openWorker(config, runtime, networkPlan, { ...peers, sessions, metrics }, log);
+  await using _server = await serveWorker(addresses.control, worker, { sessions, metrics, log });
+  const { id, labels } = worker.identity;
+  log.info({ addresses: config.addresses, root: config.root, workerID: id, labels }, "serving");
+  phase = "serving";
+  notifyManager("READY=1", log);
+
+  log.info({ signal: await stopped }, "stopping");
+  phase = "stopping";
+  notifyManager("STOPPING=1", log);
+}
