@@ -133,7 +133,9 @@ describe("--print-config", () => {
     const text = printConfig(resolved(toml, ["--debug", "--group=5"]), {}, "test.toml");
     assert.match(text, /^platforms = \["linux\/arm64"\] +# worker\.oci\.platforms of the file$/m);
     assert.match(text, /^level = "debug" +# --debug$/m);
-    assert.match(text, /^# --group = "5" +# --group$/m);
+    assert.match(text, /^gid = 5 +# --group$/m);
+    assert.match(text, /^# --session-address = .* +# default$/m);
+    assert.doesNotMatch(text, /undefined/);
     assert.match(text, /^# binary is not set: the first of buildkit-runc and runc +# default$/m);
   });
 

@@ -37,10 +37,15 @@ export function printConfig({ config, origins }: Resolved, registry: TomlTable, 
       ...Object.entries(settings).map(([key, value]) => `${tomlKey(key)} = ${inlineToml(value)}`),
     ]),
     "",
-    "# Only flags set these:",
-    ...flagsOnly.map((each) => `# ${line(each, `--${each[1].flag}`).replace(/^# /, "")}`),
+    "# Only flags, or the environment, set these:",
+    ...flagsOnly.map((each) => `# ${line(each, nameOf(each[1])).replace(/^# /, "")}`),
     "",
   ].join("\n");
+}
+
+/** Of a setting that the file does not have. */
+function nameOf({ flag, variable }: Setting): string {
+  return flag === undefined ? `$${variable}` : `--${flag}`;
 }
 
 function assignment(setting: Setting, key: string, value: unknown): string {
