@@ -36,6 +36,8 @@ test("a snapshotter without rights over the machine serves lazy layers by FUSE, 
       ["erofs", "erofs-loop"],
     );
     assert.match(passedOver[0]?.obstacle ?? "", /EPERM/);
+    assert.match(await on.ociw("layers"), /^Mounted by fuse \(erofs: .*EPERM.*; erofs-loop: .*\)\n/);
+    assert.match(await on.ociw("snapshotter"), /^Lazy layers: +by fuse \(erofs: .*EPERM.*\)$/m);
 
     const top = on.chain.at(-1) ?? "";
     const expected = await unpackedTree(on.image, on.chain);

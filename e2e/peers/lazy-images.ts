@@ -18,7 +18,7 @@ import { type SnapshotterPeer, startSnapshotter } from "./snapshotter.ts";
 import { runStargz } from "./stargz.ts";
 
 const execute = promisify(execFile);
-const ociw = join(import.meta.dirname, "../../services/ociw/bin/ociw");
+const ociwProgram = join(import.meta.dirname, "../../services/ociw/bin/ociw");
 
 /** A layer of `members` that can be read in parts. */
 export async function lazyLayerOf(
@@ -115,6 +115,8 @@ export interface LazyContainerd {
   rpull(): Promise<void>;
   /** Has `use` see the whole tree of the image, mounted for reading. */
   viewed(use: (path: string) => Promise<void>): Promise<void>;
+  /** What `ociw` prints about the snapshotter, with these words and flags. */
+  ociw(...words: string[]): Promise<string>;
   /** What `ociw layers --json` tells. */
   layers(): Promise<{
     mode: string;
@@ -163,6 +165,8 @@ export async function withLazyContainerd(
   await using snapshotter = await startSnapshotter("stargz", { environment, enter });
   await using containerd = await startContainerd(snapshotter.address);
   const chain = chainIDs(assembled.diffIDs);
+  const ociw = async (...words: string[]) =>
+    (await execute(ociwProgram, [...words, "--snapshotter-address", snapshotter.address])).stdout;
   await use({
     containerd,
     snapshotter,
@@ -180,15 +184,8 @@ export async function withLazyContainerd(
       }
       await snapshotter.direct.remove("look");
     },
-    layers: async () => {
-      const { stdout } = await execute(ociw, [
-        "layers",
-        "--json",
-        "--snapshotter-address",
-        snapshotter.address,
-      ]);
-      return JSON.parse(stdout);
-    },
+    ociw,
+    layers: async () => JSON.parse(await ociw("layers", "--json")),
     rpull: async () => {
       await runStargz(containerd, "images", "rpull", "--plain-http", "--snapshotter", proxied, image);
     },

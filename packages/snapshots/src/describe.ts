@@ -1,6 +1,7 @@
 import { Code, ConnectError, createClient, type Transport } from "@connectrpc/connect";
 import { CandidateState, SnapshotterService } from "@oci-worker/api/ociworker/snapshotter";
 import { fromConnectError } from "@oci-worker/errdefs/connect";
+import type { LazyLayerList } from "./lazy-layers.ts";
 
 /** An oci-snapshotter as it runs. */
 export interface SnapshotterDescription {
@@ -29,6 +30,10 @@ export interface SnapshotterDescription {
   readonly upperdirLabel: boolean;
   /** Whose the snapshots are, by that client's name for the snapshotter; absent while nobody has made any. */
   readonly owner?: string;
+  /** How it mounts lazy layers; absent if its backend has none. */
+  readonly lazyMode?: string;
+  /** Better ways to mount them, and why its host does not have them. */
+  readonly lazyPassedOver: LazyLayerList["passedOver"];
   readonly snapshots: { readonly active: number; readonly view: number; readonly committed: number };
 }
 
@@ -63,6 +68,8 @@ export async function describeSnapshotter(
       syncOnCommit: told.syncOnCommit,
       upperdirLabel: told.upperdirLabel,
       ...(owner !== "" && { owner }),
+      ...(told.lazyMode !== "" && { lazyMode: told.lazyMode }),
+      lazyPassedOver: told.lazyPassedOver.map(({ mode, obstacle }) => ({ mode, obstacle })),
       snapshots: {
         active: Number(snapshots?.active ?? 0n),
         view: Number(snapshots?.view ?? 0n),

@@ -11,8 +11,8 @@ import { fromConnectError } from "@oci-worker/errdefs/connect";
 export interface LazyLayer {
   readonly digest: string;
   readonly tocDigest: string;
-  /** Image that it was opened for last. */
-  readonly reference?: string;
+  /** Image that it was first read from. */
+  readonly reference: string;
   /** Names of the snapshots that show it. */
   readonly snapshots: readonly string[];
   /** Of its files, those that are the same counted once. */
@@ -78,7 +78,7 @@ function layerFromProto(proto: LayerProto): LazyLayer {
   return {
     digest,
     tocDigest,
-    ...(reference !== "" && { reference }),
+    reference,
     snapshots,
     contentBytes: Number(proto.contentBytes),
     cachedBytes: Number(proto.cachedBytes),

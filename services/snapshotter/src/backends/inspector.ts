@@ -32,6 +32,8 @@ export interface Description extends Pick<Choice, "backend" | "wanted" | "reason
   readonly upperdirLabel: boolean;
   /** Whose the snapshots are, by that client's name for us; undefined while nobody has made any. */
   readonly owner: string | undefined;
+  /** How lazy layers are mounted; undefined if the backend has none. */
+  readonly lazy: Pick<LayerList, "mode" | "passedOver"> | undefined;
 }
 
 /** What a snapshot is made of. */
@@ -58,7 +60,7 @@ export interface InspectorOptions {
   readonly metastore: Metastore;
   readonly directories: Pick<SnapshotDirectories, "pathOf" | "mountPointsOf">;
   readonly syncOnCommit: boolean;
-  readonly remote: Pick<RemoteSnapshots, "explain" | "list"> | undefined;
+  readonly remote: Pick<RemoteSnapshots, "explain" | "list" | "way"> | undefined;
   readonly mounts: (key: string) => Promise<readonly Mount[]>;
 }
 
@@ -71,7 +73,7 @@ export class Inspector {
   }
 
   describe(): Description {
-    const { root, choice, metastore, syncOnCommit } = this.#options;
+    const { root, choice, metastore, syncOnCommit, remote } = this.#options;
     const { backend, wanted, reason } = choice;
     // One that auto never takes is none of its candidates, unless it was named.
     const names = new Set<BackendName>([...preference, backend.name]);
@@ -90,6 +92,7 @@ export class Inspector {
       syncOnCommit,
       upperdirLabel: backend.labelsOf(root) !== undefined,
       owner: metastore.owner?.name,
+      lazy: remote?.way,
     };
   }
 

@@ -27,8 +27,8 @@ export interface OpenedLayer extends LayerIdentity {
 /** How far a layer is, and what stands in its way. Sizes are in bytes. */
 export interface LayerStatus extends LayerIdentity {
   readonly number: number;
-  /** Image that it was opened for last; undefined if nobody has opened it since the start. */
-  readonly reference: string | undefined;
+  /** The image that it was first read from. */
+  readonly reference: string;
   /** Of its content: what its files have, each distinct piece counted once. */
   readonly contentBytes: number;
   /** How much of that is on disk. */

@@ -26,7 +26,7 @@ const activities = {
 export function snapshotterService(inspector: Inspector): ServiceImpl<typeof SnapshotterService> {
   return {
     async describe() {
-      const { backend, candidates, snapshots, owner = "", ...description } = inspector.describe();
+      const { backend, candidates, snapshots, owner = "", lazy, ...description } = inspector.describe();
       return {
         ...description,
         backend: backend.name,
@@ -34,6 +34,8 @@ export function snapshotterService(inspector: Inspector): ServiceImpl<typeof Sna
         idMapObstacle: backend.idMapObstacle ?? "",
         mountOptions: [...backend.mountOptions],
         owner,
+        lazyMode: lazy?.mode ?? "",
+        lazyPassedOver: [...(lazy?.passedOver ?? [])],
         candidates: candidates.map(({ state, obstacle = "", ...candidate }) => ({
           ...candidate,
           state: states[state],
@@ -65,7 +67,7 @@ export function snapshotterService(inspector: Inspector): ServiceImpl<typeof Sna
       return {
         mode,
         passedOver: [...passedOver],
-        layers: layers.map(({ reference = "", host = "", failure, isComplete, activity, ...layer }) => ({
+        layers: layers.map(({ reference, host = "", failure, isComplete, activity, ...layer }) => ({
           digest: layer.digest,
           tocDigest: layer.tocDigest,
           reference,

@@ -89,7 +89,7 @@ export class FakeLayers implements LazyLayers, LayerMounts {
   async status(): Promise<LayerStatus[]> {
     return [...this.#known.keys()].map((digest) => ({
       ...this.#layer(digest),
-      reference: undefined,
+      reference: "registry.example/app:1",
       contentBytes: 2000,
       cachedBytes: 1000,
       verifiedBytes: 500,

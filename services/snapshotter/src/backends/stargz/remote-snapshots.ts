@@ -125,6 +125,11 @@ export class RemoteSnapshots {
     return layer ?? (obstacle === undefined ? undefined : { obstacle });
   }
 
+  /** How lazy layers are mounted, and why not better. */
+  get way(): Pick<LayerList, "mode" | "passedOver"> {
+    return this.#options.mounts;
+  }
+
   /** The lazy layers, how they are mounted, and which snapshots show each. */
   async list(): Promise<LayerList> {
     const { layers, mounts, lazyMounts, metastore } = this.#options;

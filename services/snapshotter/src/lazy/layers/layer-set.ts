@@ -14,11 +14,12 @@ import { Quota } from "../data/quota.ts";
 import { SharedChunks } from "../data/shared-chunks.ts";
 import { Slots } from "../data/slots.ts";
 import type { SharedLayer } from "../device/shared-layer.ts";
+import type { LayerIdentity, OpenedLayer } from "../lazy-layers.ts";
 import { planLayer, type XattrNamespace } from "../plan/layer-plan.ts";
 import { BlobReader } from "../source/blob-reader.ts";
 import { type LayerPlaces, layerPlaces } from "../source/layer-places.ts";
 import { type LayerInfo, lastingLabels } from "./layer-info.ts";
-import { FailureLog, type LayerStatus } from "./layer-status.ts";
+import { type DetailedStatus, FailureLog } from "./layer-status.ts";
 import { LayerStore, type StoredLayer } from "./layer-store.ts";
 import { type LabelHolder, LiveLayer, type LiveLayerOptions } from "./live-layer.ts";
 
@@ -41,26 +42,6 @@ export interface LazySettings {
   readonly maxConcurrentFetches: number;
   /** Where overlayfs looks for its marks. */
   readonly xattrNamespace: XattrNamespace;
-}
-
-/** Which layer, wherever it is read from: the same two digests are the same files. */
-export interface LayerIdentity {
-  readonly digest: string;
-  readonly tocDigest: string;
-}
-
-/** A layer that can be mounted. */
-export interface OpenedLayer extends LayerIdentity {
-  /** Of its file in the FUSE mount. */
-  readonly number: number;
-  /** Of the EROFS image. */
-  readonly metaPath: string;
-  readonly metaDigest: string;
-  /** Of what is its data device once {@link isComplete} is true. */
-  readonly dataPath: string;
-  readonly dataBlocks: number;
-  /** Whether all of it is there. `useAsDevice` has to be asked before the file is mounted. */
-  readonly isComplete: boolean;
 }
 
 export interface LayerSetOptions {
@@ -228,7 +209,7 @@ export class LayerSet implements AsyncDisposable {
     this.#store.remove(layer.stored);
   }
 
-  status(): LayerStatus[] {
+  status(): DetailedStatus[] {
     return [...this.#layers.values()].map((layer) => layer.status());
   }
 

@@ -1,4 +1,5 @@
 import type { BackgroundState } from "../data/background-fetch.ts";
+import type { LayerStatus } from "../lazy-layers.ts";
 
 /** Something that went wrong. */
 export interface LayerFailure {
@@ -8,35 +9,15 @@ export interface LayerFailure {
   readonly host?: string;
 }
 
-/** How a lazy layer is doing. Sizes are of files as they are unpacked, unless they say otherwise. */
-export interface LayerStatus {
-  readonly number: number;
-  readonly digest: string;
-  readonly tocDigest: string;
-  /** The image that it was first read from. */
-  readonly reference: string;
-  /** Of all chunks: what is equal is counted once. */
-  readonly contentBytes: number;
-  /** Of those that are there and checked. */
-  readonly verifiedBytes: number;
-  /** What it takes of the cache. */
-  readonly cachedBytes: number;
+/** What is known of a lazy layer beside what is told to everybody. */
+export interface DetailedStatus extends LayerStatus {
   /** Of the blob, compressed. */
   readonly blobBytes: number;
-  /** Compressed, from registries, by this process. */
-  readonly fetchedBytes: number;
   /** To registries, by this process. */
   readonly requests: number;
-  /** Which one has served last. */
-  readonly host: string | undefined;
-  readonly isComplete: boolean;
   /** Its file is mounted as it is. */
   readonly isDevice: boolean;
-  /** What is fetched beside that which somebody waits for. */
-  readonly activity: "none" | "prefetch" | "background";
   readonly background: BackgroundState;
-  /** Why something of it could not be read last, until something could again. */
-  readonly failure: LayerFailure | undefined;
   readonly failureCount: number;
   /** The last ones, the latest first. */
   readonly failures: readonly LayerFailure[];

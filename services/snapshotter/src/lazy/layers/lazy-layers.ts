@@ -8,11 +8,12 @@ import { resendUnanswered } from "@oci-worker/fuse/device";
 import type { Logger } from "pino";
 import { errorOf } from "../../trees/jobs.ts";
 import type { ServedDevice } from "../kernel/layer-mounter.ts";
-import type { LayerIdentity, LazySettings, OpenedLayer } from "./layer-set.ts";
-import type { LayerStatus } from "./layer-status.ts";
+import type { LayerIdentity, OpenedLayer } from "../lazy-layers.ts";
+import type { LazySettings } from "./layer-set.ts";
+import type { DetailedStatus } from "./layer-status.ts";
 import type { DeviceThreadData, FromLazyThread, LazyCalls, LazyThreadData } from "./messages.ts";
 
-export type { LayerIdentity, LayerStatus, LazySettings, OpenedLayer };
+export type { LazySettings } from "./layer-set.ts";
 
 /** What an operator gets who sets nothing. */
 export const defaultLazySettings: LazySettings = {
@@ -171,7 +172,7 @@ export class LazyLayers implements AsyncDisposable {
     return this.#call("forget", { number });
   }
 
-  status(): Promise<LayerStatus[]> {
+  status(): Promise<DetailedStatus[]> {
     return this.#call("status", {});
   }
 

@@ -6,7 +6,7 @@ import { LayerFile } from "../data/layer-file.ts";
 import type { Quota } from "../data/quota.ts";
 import type { Slots } from "../data/slots.ts";
 import type { BlobReader } from "../source/blob-reader.ts";
-import type { FailureLog, LayerStatus } from "./layer-status.ts";
+import type { DetailedStatus, FailureLog } from "./layer-status.ts";
 import type { StoredLayer } from "./layer-store.ts";
 
 /** The labels of the snapshot that has last asked for a layer: with them its registry is found, and who may open it. */
@@ -130,7 +130,7 @@ export class LiveLayer implements AsyncDisposable {
     this.#isSynced = false;
   }
 
-  status(): LayerStatus {
+  status(): DetailedStatus {
     const { file, fetcher, stored, isDevice, isComplete } = this;
     const { info, content } = stored;
     const { reader, failures } = this.#options;
@@ -167,7 +167,7 @@ export class LiveLayer implements AsyncDisposable {
     this.file[Symbol.dispose]();
   }
 
-  #activity(): LayerStatus["activity"] {
+  #activity(): DetailedStatus["activity"] {
     if (this.#isPrefetching) {
       return "prefetch";
     }

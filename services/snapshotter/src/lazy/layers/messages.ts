@@ -3,8 +3,9 @@ import type { TreeFailure } from "../../trees/jobs.ts";
 import type { MissedRead } from "../device/missed-read.ts";
 import type { SharedLayer } from "../device/shared-layer.ts";
 import type { ServedDevice } from "../kernel/layer-mounter.ts";
-import type { LayerIdentity, LazySettings, OpenedLayer } from "./layer-set.ts";
-import type { LayerStatus } from "./layer-status.ts";
+import type { LayerIdentity, OpenedLayer } from "../lazy-layers.ts";
+import type { LazySettings } from "./layer-set.ts";
+import type { DetailedStatus } from "./layer-status.ts";
 
 /** What the thread that fetches is started with. */
 export interface LazyThreadData {
@@ -49,7 +50,7 @@ export interface LazyCalls {
   readonly useAsDevice: { readonly call: { readonly number: number }; readonly result: boolean };
   readonly releaseDevice: { readonly call: { readonly number: number }; readonly result: undefined };
   readonly forget: { readonly call: { readonly number: number }; readonly result: undefined };
-  readonly status: { readonly call: object; readonly result: LayerStatus[] };
+  readonly status: { readonly call: object; readonly result: DetailedStatus[] };
   readonly firstReads: { readonly call: { readonly number: number }; readonly result: string[] };
   readonly stop: { readonly call: object; readonly result: undefined };
 }
