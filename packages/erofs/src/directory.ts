@@ -3,7 +3,8 @@ import { blockBytes, type Directory, type Node } from "./node.ts";
 
 /** A name in a directory, `.` and `..` among them. */
 export interface DirectoryEntry {
-  readonly name: Buffer;
+  readonly name: string;
+  readonly nameBytes: number;
   readonly node: Node;
 }
 
@@ -38,24 +39,40 @@ const fileTypes = {
  */
 export function sortedEntries(directory: Directory, parent: Directory): DirectoryEntry[] {
   const entries: DirectoryEntry[] = [
-    { name: Buffer.from("."), node: directory },
-    { name: Buffer.from(".."), node: parent },
+    { name: ".", nameBytes: 1, node: directory },
+    { name: "..", nameBytes: 2, node: parent },
   ];
-  for (const [text, node] of directory.entries) {
-    entries.push({ name: checkedName(text), node });
+  let isUtf16Order = true;
+  for (const [name, node] of directory.entries) {
+    const nameBytes = checkedNameBytes(name);
+    isUtf16Order &&= nameBytes === name.length || !surrogate.test(name);
+    entries.push({ name, nameBytes, node });
   }
-  return entries.sort((a, b) => Buffer.compare(a.name, b.name));
+  return entries.sort(isUtf16Order ? byUtf16 : byUtf8);
 }
 
-function checkedName(text: string): Buffer {
-  const name = Buffer.from(text);
-  const isComponent = text !== "" && text !== "." && text !== ".." && !/[/\0]/.test(text);
-  if (!isComponent || name.length > maxNameBytes) {
+/** Where both orders differ: what is written with these comes before U+E000 in UTF-16, and behind U+FFFF in UTF-8. */
+const surrogate = /[\ud800-\udfff]/;
+
+function byUtf16(a: DirectoryEntry, b: DirectoryEntry): number {
+  return a.name < b.name ? -1 : 1;
+}
+
+function byUtf8(a: DirectoryEntry, b: DirectoryEntry): number {
+  return Buffer.compare(Buffer.from(a.name), Buffer.from(b.name));
+}
+
+const noComponent = /^\.{0,2}$|[/\0]/;
+
+/** How many bytes the name takes. */
+function checkedNameBytes(name: string): number {
+  const bytes = Buffer.byteLength(name);
+  if (bytes > maxNameBytes || noComponent.test(name)) {
     throw new InvalidArgumentError(
-      `Cannot write file ${JSON.stringify(text.slice(0, 300))}: it is no name in a directory, want 1 to ${maxNameBytes} bytes without slash and NUL, not "." or ".."`,
+      `Cannot write file ${JSON.stringify(name.slice(0, 300))}: it is no name in a directory, want 1 to ${maxNameBytes} bytes without slash and NUL, not "." or ".."`,
     );
   }
-  return name;
+  return bytes;
 }
 
 /** Cuts entries into the blocks that each has to itself. */
@@ -63,14 +80,16 @@ export function blocksOf(entries: readonly DirectoryEntry[]): DirectoryBlock[] {
   const blocks: DirectoryBlock[] = [];
   let from = 0;
   let usedBytes = 0;
-  for (const [index, { name }] of entries.entries()) {
-    const bytes = direntBytes + name.length;
+  let to = 0;
+  for (const { nameBytes } of entries) {
+    const bytes = direntBytes + nameBytes;
     if (usedBytes + bytes > blockBytes) {
-      blocks.push({ from, to: index, usedBytes });
-      from = index;
+      blocks.push({ from, to, usedBytes });
+      from = to;
       usedBytes = 0;
     }
     usedBytes += bytes;
+    to += 1;
   }
   blocks.push({ from, to: entries.length, usedBytes });
   return blocks;
@@ -86,14 +105,14 @@ export function writeDirectoryBlock(
 ): void {
   let at = offset;
   let nameOffset = (to - from) * direntBytes;
-  for (const { name, node } of entries.slice(from, to)) {
+  for (const { name, nameBytes, node } of entries.slice(from, to)) {
     const inode = inodeNumberOf(node);
     target.writeUInt32LE(inode % 2 ** 32, at);
     target.writeUInt32LE(Math.floor(inode / 2 ** 32), at + 4);
     target.writeUInt16LE(nameOffset, at + 8);
     target[at + 10] = fileTypes[node.kind];
-    target.set(name, offset + nameOffset);
+    target.write(name, offset + nameOffset);
     at += direntBytes;
-    nameOffset += name.length;
+    nameOffset += nameBytes;
   }
 }

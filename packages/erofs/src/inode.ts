@@ -74,7 +74,7 @@ const typeBits = {
  */
 export function writeInode(inode: Placed, dataStart: number, target: Buffer, offset: number): void {
   const { node, xattrs, sizeBytes } = inode;
-  const seconds = floorDivide(node.modifiedNs, nanosPerSecond);
+  const { seconds, nanos } = timeOf(node.modifiedNs);
   target.writeUInt16LE(longForm | (inode.inlineBytes > 0 ? flatInline : flatPlain), offset);
   target.writeUInt16LE(xattrCount(xattrs), offset + 2);
   target.writeUInt16LE(typeBits[node.kind] | node.permissions, offset + 4);
@@ -85,9 +85,11 @@ export function writeInode(inode: Placed, dataStart: number, target: Buffer, off
   target.writeUInt32LE(node.uid, offset + 24);
   target.writeUInt32LE(node.gid, offset + 28);
   target.writeBigInt64LE(seconds, offset + 32);
-  target.writeUInt32LE(Number(node.modifiedNs - seconds * nanosPerSecond), offset + 40);
+  target.writeUInt32LE(nanos, offset + 40);
   target.writeUInt32LE(inode.links, offset + 44);
-  target.set(xattrs, offset + inodeBytes);
+  if (xattrs.length > 0) {
+    target.set(xattrs, offset + inodeBytes);
+  }
 }
 
 /** First block of the content, or the number of a device. */
@@ -106,6 +108,17 @@ function startOf({ node, sizeBytes, blocks, firstBlock }: Placed, dataStart: num
 /** As Linux stores device numbers on disk (include/linux/kdev_t.h, new_encode_dev): 12 bits and 20. */
 function encodeDevice(major: number, minor: number): number {
   return ((minor & 0xff) | (major << 8) | ((minor & ~0xff) << 12)) >>> 0;
+}
+
+/** The last time that was written: many files of a layer have the same, one after the other. */
+let lastTime = { ns: 0n, seconds: 0n, nanos: 0 };
+
+function timeOf(ns: bigint): typeof lastTime {
+  if (lastTime.ns !== ns) {
+    const seconds = floorDivide(ns, nanosPerSecond);
+    lastTime = { ns, seconds, nanos: Number(ns - seconds * nanosPerSecond) };
+  }
+  return lastTime;
 }
 
 /** Seconds of times before 1970 round down, so that their nanoseconds stay positive. */

@@ -30,12 +30,11 @@ export interface Placed {
   /** First of its blocks; meaningless without any. */
   firstBlock: number;
   /** Of a directory. */
-  readonly listing?: {
-    readonly entries: readonly DirectoryEntry[];
-    readonly blocks: readonly DirectoryBlock[];
-  };
+  readonly listing:
+    | { readonly entries: readonly DirectoryEntry[]; readonly blocks: readonly DirectoryBlock[] }
+    | undefined;
   /** Of a symbolic link. */
-  readonly target?: Buffer;
+  readonly target: Buffer | undefined;
 }
 
 /** Where everything is. */
@@ -123,7 +122,7 @@ function collect(root: Directory): Map<Node, Placed> {
       const known = placed.get(node);
       if (known !== undefined && node.kind === "directory") {
         throw new InvalidArgumentError(
-          `Cannot write directory ${JSON.stringify(name.toString())}: it has two places in the tree, want one`,
+          `Cannot write directory ${JSON.stringify(name)}: it has two places in the tree, want one`,
         );
       }
       const inode = known ?? add(node, item.directory);
@@ -140,44 +139,55 @@ function collect(root: Directory): Map<Node, Placed> {
   return placed;
 }
 
-function isDots(name: Buffer): boolean {
-  return name.length <= 2 && name.every((byte) => byte === 0x2e);
+function isDots(name: string): boolean {
+  return name === "." || name === "..";
 }
 
 function placeDirectory(node: Directory, entries: readonly DirectoryEntry[], ordinal: number): Placed {
   const blocks = blocksOf(entries);
   const last = blocks.at(-1)?.usedBytes ?? 0;
   const sizeBytes = (blocks.length - 1) * blockBytes + last;
-  return { ...placeContent(node, ordinal, sizeBytes), listing: { entries, blocks } };
+  return placed(node, ordinal, sizeBytes, { entries, blocks });
 }
 
 function place(node: Exclude<Node, Directory>, ordinal: number): Placed {
   switch (node.kind) {
     case "file":
       checkSize(node.sizeBytes);
-      return { ...common(node, ordinal), sizeBytes: node.sizeBytes, inlineBytes: 0, blocks: 0 };
+      return placed(node, ordinal, node.sizeBytes);
     case "symbolic-link": {
       const target = checkedTarget(node.target);
-      return { ...placeContent(node, ordinal, target.length), target };
+      return placed(node, ordinal, target.length, undefined, target);
     }
     default:
-      return { ...common(node, ordinal), sizeBytes: 0, inlineBytes: 0, blocks: 0 };
+      return placed(node, ordinal, 0);
   }
 }
 
-function placeContent(node: Node, ordinal: number, sizeBytes: number): Placed {
-  const rest = sizeBytes % blockBytes;
+/** The content of what is neither a directory nor a link is not in the image. */
+function placed(
+  node: Node,
+  ordinal: number,
+  sizeBytes: number,
+  listing?: Placed["listing"],
+  target?: Buffer,
+): Placed {
+  const contentBytes = listing === undefined && target === undefined ? 0 : sizeBytes;
+  const rest = contentBytes % blockBytes;
   const inlineBytes = rest <= maxInlineBytes ? rest : 0;
   return {
-    ...common(node, ordinal),
+    node,
+    ordinal,
+    xattrs: encodeXattrs(node.xattrs),
     sizeBytes,
     inlineBytes,
-    blocks: Math.ceil((sizeBytes - inlineBytes) / blockBytes),
+    blocks: Math.ceil((contentBytes - inlineBytes) / blockBytes),
+    links: 0,
+    position: 0,
+    firstBlock: 0,
+    listing,
+    target,
   };
-}
-
-function common(node: Node, ordinal: number) {
-  return { node, ordinal, xattrs: encodeXattrs(node.xattrs), links: 0, position: 0, firstBlock: 0 };
 }
 
 function checkSize(sizeBytes: number): void {

@@ -73,62 +73,106 @@ const noXattrs: ReadonlyMap<string, Buffer> = new Map();
  * @throws {InvalidArgumentError} naming the field that is not as it has to be.
  */
 export function tocEntry(object: JsonObject, index: number): TocEntry {
-  const fields = new Fields("TOC", object, `entries[${index}]`);
-  const number = (key: string, max = Number.MAX_SAFE_INTEGER) => {
-    const value = fields.has(key) ? fields.size(key) : 0;
-    if (value > max) {
-      throw fields.error(key, `it is ${value}, want at most ${max}`);
-    }
-    return value;
-  };
-  const digest = (key: string) => {
-    const text = fields.text(key) || undefined;
-    if (text !== undefined && !isDigest(text)) {
-      throw fields.error(key, 'it is no digest, want "sha256:" and 64 lower-case hex digits');
-    }
-    return text;
-  };
-  const name = (key: string) => fields.parsed(key, cleanName);
-  const type = entryType(fields);
-  const fileDigest = digest("digest");
+  const type = entryType(object, index);
+  const fileDigest = digest(object, index, "digest");
   return {
     type,
-    name: name("name"),
-    linkName: type === "hard link" ? name("linkName") : type === "symlink" ? linkTarget(fields) : "",
+    name: name(object, index, "name"),
+    linkName:
+      type === "hard link"
+        ? name(object, index, "linkName")
+        : type === "symlink"
+          ? linkTarget(object, index)
+          : "",
     // Some writers add the bits of the file type.
-    mode: number("mode") & 0o7777,
-    uid: number("uid", maxId),
-    gid: number("gid", maxId),
-    modifiedNs: modifiedNs(fields),
-    deviceMajor: number("devMajor", maxMajor),
-    deviceMinor: number("devMinor", maxMinor),
-    xattrs: xattrs(fields),
-    sizeBytes: type === "file" ? number("size") : 0,
+    mode: number(object, index, "mode") & 0o7777,
+    uid: number(object, index, "uid", maxId),
+    gid: number(object, index, "gid", maxId),
+    modifiedNs: modifiedNs(object, index),
+    deviceMajor: number(object, index, "devMajor", maxMajor),
+    deviceMinor: number(object, index, "devMinor", maxMinor),
+    xattrs: xattrs(object, index),
+    sizeBytes: type === "file" ? number(object, index, "size") : 0,
     digest: fileDigest,
-    chunkOffset: number("chunkOffset"),
-    chunkBytes: number("chunkSize"),
+    chunkOffset: number(object, index, "chunkOffset"),
+    chunkBytes: number(object, index, "chunkSize"),
     // Mostly the same, and then one text in memory.
-    chunkDigest: object["chunkDigest"] === fileDigest ? fileDigest : digest("chunkDigest"),
-    isHole: fields.text("chunkType") === "zeros",
-    offset: number("offset"),
-    endOffset: number("endOffset"),
-    innerOffset: number("innerOffset"),
+    chunkDigest: object["chunkDigest"] === fileDigest ? fileDigest : digest(object, index, "chunkDigest"),
+    isHole: text(object, index, "chunkType") === "zeros",
+    offset: number(object, index, "offset"),
+    endOffset: number(object, index, "endOffset"),
+    innerOffset: number(object, index, "innerOffset"),
   };
 }
 
-function entryType(fields: Fields): EntryType {
-  const name = fields.requiredText("type");
-  if (!Object.hasOwn(typeNames, name)) {
-    throw fields.error(
-      "type",
-      `it is ${JSON.stringify(name.slice(0, 50))}, want one of ${Object.keys(typeNames).join(", ")}`,
-    );
+/** For errors, and for what is rare: there are twenty fields in each of a hundred thousand entries. */
+function fieldsOf(object: JsonObject, index: number): Fields {
+  return new Fields("TOC", object, `entries[${index}]`);
+}
+
+/** The text at `key`; what is absent is "". */
+function text(object: JsonObject, index: number, key: string): string {
+  const value = object[key];
+  return typeof value === "string" ? value : absent(value) ? "" : (fieldsOf(object, index).text(key) ?? "");
+}
+
+/** What JSON has none of, or null: Go writes what is empty as that. An own key has no value of another. */
+function absent(value: unknown): boolean {
+  return value === undefined || value === null;
+}
+
+/** The number at `key`; what is absent is 0. */
+function number(object: JsonObject, index: number, key: string, max = Number.MAX_SAFE_INTEGER): number {
+  const value = object[key];
+  if (absent(value)) {
+    return 0;
   }
-  return typeNames[name as keyof typeof typeNames];
+  const isRight = typeof value === "number" && Number.isSafeInteger(value) && value >= 0;
+  const size = isRight ? value : fieldsOf(object, index).size(key);
+  if (size > max) {
+    throw fieldsOf(object, index).error(key, `it is ${size}, want at most ${max}`);
+  }
+  return size;
+}
+
+function digest(object: JsonObject, index: number, key: string): Digest | undefined {
+  const value = text(object, index, key);
+  if (value === "") {
+    return undefined;
+  }
+  if (!isDigest(value)) {
+    throw fieldsOf(object, index).error(key, 'it is no digest, want "sha256:" and 64 lower-case hex digits');
+  }
+  return value;
+}
+
+/** Text that is a path: see {@link cleanName}. */
+function name(object: JsonObject, index: number, key: string): string {
+  const value = object[key];
+  try {
+    if (typeof value === "string") {
+      return cleanName(value);
+    }
+  } catch {
+    // Told below, with the place.
+  }
+  return fieldsOf(object, index).parsed(key, cleanName);
+}
+
+function entryType(object: JsonObject, index: number): EntryType {
+  const type = typeNames[object["type"] as keyof typeof typeNames];
+  return typeof type === "string" ? type : unknownType(object, index);
+}
+
+function unknownType(object: JsonObject, index: number): never {
+  const fields = fieldsOf(object, index);
+  const type = JSON.stringify(fields.requiredText("type").slice(0, 50));
+  throw fields.error("type", `it is ${type}, want one of ${Object.keys(typeNames).join(", ")}`);
 }
 
 /** A link may point anywhere: whoever follows it does so in the container. */
-function linkTarget(fields: Fields): string {
+function linkTarget(object: JsonObject, index: number): string {
+  const fields = fieldsOf(object, index);
   const target = fields.requiredText("linkName");
   if (target === "" || target.includes("\0") || !target.isWellFormed() || Buffer.byteLength(target) >= 4096) {
     throw fields.error("linkName", "want 1 to 4095 bytes without NUL");
@@ -141,13 +185,13 @@ const rfc3339 = /^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d
 /** The last one that was read: many files of a layer have the same, one after the other. */
 let lastTime = { text: "", ns: 0n };
 
-function modifiedNs(fields: Fields): bigint {
-  const text = fields.text("modtime");
-  if (text === undefined || text === "") {
+function modifiedNs(object: JsonObject, index: number): bigint {
+  const time = text(object, index, "modtime");
+  if (time === "") {
     return 0n;
   }
-  if (text !== lastTime.text) {
-    lastTime = { text, ns: timeNs(text, fields) };
+  if (time !== lastTime.text) {
+    lastTime = { text: time, ns: timeNs(time, fieldsOf(object, index)) };
   }
   return lastTime.ns;
 }
@@ -163,7 +207,11 @@ function timeNs(text: string, fields: Fields): bigint {
 
 const base64 = /^[A-Za-z0-9+/]*={0,2}$/;
 
-function xattrs(fields: Fields): ReadonlyMap<string, Buffer> {
+function xattrs(object: JsonObject, index: number): ReadonlyMap<string, Buffer> {
+  if (absent(object["xattrs"])) {
+    return noXattrs;
+  }
+  const fields = fieldsOf(object, index);
   const texts = fields.textMap("xattrs");
   if (texts === undefined) {
     return noXattrs;

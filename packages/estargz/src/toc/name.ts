@@ -14,9 +14,10 @@ const unclean = /(?:^|\/)\.{0,2}(?:\/|$)|\0/;
 export function cleanName(name: string): string {
   const likely = name.slice(name.startsWith("./") ? 2 : 0, name.endsWith("/") ? -1 : undefined);
   const path = unclean.test(likely) ? cleaned(name) : likely;
-  const isLong = Buffer.byteLength(path) > maxPathBytes;
-  // Most paths are shorter than what each component may have.
-  const hasLong = path.length > maxComponentBytes / 4 && path.split("/").some(isLongComponent);
+  // Most paths are shorter than what each component may have: a character takes three bytes at most, or is two.
+  const mayBeLong = path.length > maxComponentBytes / 3;
+  const isLong = mayBeLong && Buffer.byteLength(path) > maxPathBytes;
+  const hasLong = mayBeLong && path.split("/").some(isLongComponent);
   if (isLong || hasLong || !path.isWellFormed()) {
     throw new InvalidArgumentError(
       `Cannot use ${JSON.stringify(name.slice(0, 200))} as a name: want at most ${maxPathBytes} bytes of UTF-8, ` +

@@ -15,18 +15,17 @@ export function applyWhiteouts(root: GrowingDirectory, nextIndex: () => number):
   const pending = [root];
   for (let directory = pending.pop(); directory !== undefined; directory = pending.pop()) {
     const { children } = directory;
-    const whiteouts = [...children].filter(([name]) => name.startsWith(whiteoutPrefix));
-    for (const [name, node] of whiteouts) {
-      children.delete(name);
-      if (name === opaqueName) {
-        directory.isOpaque = true;
-      } else if (!name.startsWith(reservedPrefix) && name !== whiteoutPrefix) {
-        hide(children, name.slice(whiteoutPrefix.length), node, nextIndex);
-      }
-    }
-    for (const child of children.values()) {
-      if (child.type === "directory") {
-        pending.push(child as GrowingDirectory);
+    // What is added meanwhile are nodes that hide: neither of the two.
+    for (const [name, node] of children) {
+      if (name.startsWith(whiteoutPrefix)) {
+        children.delete(name);
+        if (name === opaqueName) {
+          directory.isOpaque = true;
+        } else if (!name.startsWith(reservedPrefix) && name !== whiteoutPrefix) {
+          hide(children, name.slice(whiteoutPrefix.length), node, nextIndex);
+        }
+      } else if (node.type === "directory") {
+        pending.push(node as GrowingDirectory);
       }
     }
   }

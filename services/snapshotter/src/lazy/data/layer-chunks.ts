@@ -18,7 +18,7 @@ export interface LayerContent {
 }
 
 const magic = "OCWLAZY1";
-const [headerBytes, chunkBytes, checksumBytes] = [64, 72, 32];
+const [headerBytes, chunkBytes, digestBytes, checksumBytes] = [64, 72, 32, 32];
 
 /** A blob cannot be so long; stands for "undefined". */
 const nothing = -1;
@@ -39,10 +39,17 @@ export function encodeContent(content: LayerContent): Buffer {
     chunks.length,
   ];
   writeDoubles(bytes, magic.length, header);
-  for (const [index, { start, chunk }] of chunks.entries()) {
-    const at = headerBytes + index * chunkBytes;
-    writeDoubles(bytes, at, [start, chunk.sizeBytes, chunk.offset, chunk.compressedBytes, chunk.innerOffset]);
-    bytes.write(hexOf(chunk.digest), at + 40, "hex");
+  // All at once: each by itself takes ten times as long.
+  const digests = Buffer.from(chunks.map(({ chunk }) => hexOf(chunk.digest)).join(""), "hex");
+  let [at, digestAt] = [headerBytes, 0];
+  for (const { start, chunk } of chunks) {
+    bytes.writeDoubleLE(start, at);
+    bytes.writeDoubleLE(chunk.sizeBytes, at + 8);
+    bytes.writeDoubleLE(chunk.offset, at + 16);
+    bytes.writeDoubleLE(chunk.compressedBytes, at + 24);
+    bytes.writeDoubleLE(chunk.innerOffset, at + 32);
+    digestAt += digests.copy(bytes, at + 40, digestAt, digestAt + digestBytes);
+    at += chunkBytes;
   }
   checksum(bytes).copy(bytes, bytes.length - checksumBytes);
   return bytes;
@@ -66,7 +73,7 @@ export function decodeContent(bytes: Buffer): LayerContent {
       offset: double(at + 16),
       compressedBytes: double(at + 24),
       innerOffset: double(at + 32),
-      digest: digestAt(bytes, at + 40),
+      digest: readDigest(bytes, at + 40),
     };
     return { start: double(at), chunk };
   });
@@ -79,8 +86,8 @@ export function decodeContent(bytes: Buffer): LayerContent {
   };
 }
 
-function digestAt(bytes: Buffer, at: number): Digest {
-  return parseDigest(`sha256:${bytes.toString("hex", at, at + 32)}`);
+function readDigest(bytes: Buffer, at: number): Digest {
+  return parseDigest(`sha256:${bytes.toString("hex", at, at + digestBytes)}`);
 }
 
 function writeDoubles(bytes: Buffer, at: number, values: readonly number[]): void {

@@ -1,7 +1,7 @@
 import { blockBytes } from "@oci-worker/erofs/node";
 import type { Chunk } from "@oci-worker/estargz/chunk";
-import type { FileNode } from "@oci-worker/estargz/node";
-import { type LayerTree, walk } from "@oci-worker/estargz/tree";
+import type { FileNode, Node } from "@oci-worker/estargz/node";
+import type { LayerTree } from "@oci-worker/estargz/tree";
 
 /** A chunk with its place on the data device of its layer. */
 export interface PlacedChunk {
@@ -26,14 +26,23 @@ export interface Placement {
 export function placeContent(tree: LayerTree): Placement {
   const contents = new Map<string, Content>();
   const contentOf = new Map<FileNode, Content>();
-  for (const { node } of walk(tree)) {
-    if (node.type === "file" && node.sizeBytes > 0 && !contentOf.has(node)) {
+  const add = (node: Node) => {
+    if (node.type === "directory") {
+      for (const child of node.children.values()) {
+        add(child);
+      }
+    } else if (node.type === "file" && node.sizeBytes > 0 && !contentOf.has(node)) {
       const key = contentKey(node);
-      const content = contents.get(key) ?? { file: node, block: 0 };
-      contents.set(key, content);
+      let content = contents.get(key);
+      if (content === undefined) {
+        content = { file: node, block: 0 };
+        contents.set(key, content);
+      }
       contentOf.set(node, content);
     }
-  }
+  };
+  // As deep as a path has components, some 2,000 at most.
+  add(tree.root);
   const chunks: PlacedChunk[] = [];
   let dataBlocks = 0;
   for (const content of [...contents.values()].sort(compare)) {
@@ -63,6 +72,11 @@ interface Content {
 
 /** Not the digest of the whole file, which nobody checks: files share what is proven to be equal. */
 function contentKey({ sizeBytes, chunks }: FileNode): string {
+  const [first] = chunks;
+  if (first !== undefined && first.sizeBytes === sizeBytes) {
+    // Most are in one piece: nothing to put together.
+    return first.digest;
+  }
   let key = String(sizeBytes);
   for (const { fileOffset, sizeBytes: chunkBytes, digest } of chunks) {
     key += ` ${fileOffset} ${chunkBytes} ${digest}`;
