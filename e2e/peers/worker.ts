@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
-import { mkdtempDisposable, readdir } from "node:fs/promises";
+import { mkdtempDisposable, readdir, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
@@ -13,6 +13,8 @@ const program = join(import.meta.dirname, "../../services/worker/bin/oci-worker"
 
 export interface WorkerOptions {
   readonly args?: readonly string[];
+  /** Text of its buildkitd.toml. */
+  readonly config?: string;
   readonly environment?: NodeJS.ProcessEnv;
   /** Of a snapshotter that runs already; absent: the worker's own one. */
   readonly snapshotterAddress?: string;
@@ -42,10 +44,12 @@ export async function startWorker(options: WorkerOptions = {}): Promise<WorkerPe
   const directory = options.directory ?? undo.use(await mkdtempDisposable(join(tmpdir(), "worker-"))).path;
   const root = join(directory, "root");
   const address = `unix://${join(directory, "worker.sock")}`;
+  const file = join(directory, "buildkitd.toml");
+  await writeFile(file, options.config ?? "");
   const process = undo.use(
     await startProcess({
       program: options.program ?? program,
-      args: ["--root", root, "--addr", address, "--debug", ...(options.args ?? [])],
+      args: ["--root", root, "--addr", address, "--config", file, "--debug", ...(options.args ?? [])],
       environment: { DOCKER_CONFIG: directory, ...options.environment },
       ready: /"name":"worker".*"msg":"serving"/,
     }),

@@ -11,6 +11,13 @@ import { socketPathOf } from "./address.ts";
 import type { Build, BuildOptions } from "./build/build.ts";
 import type { BuildFunction } from "./build/gateway.ts";
 import { startBuild } from "./build/running-build.ts";
+import {
+  type CacheRecord,
+  cacheRecordOf,
+  type DiskUsageOptions,
+  type PruneOptions,
+  pruneRequest,
+} from "./cache/usage.ts";
 
 /** A worker of a daemon. */
 export interface WorkerInfo {
@@ -94,6 +101,41 @@ export class BuildKitClient implements AsyncDisposable {
     try {
       const { buildkitVersion } = await this.#control.info({}, { ...(signal && { signal }) });
       return daemonOf(buildkitVersion);
+    } catch (thrown) {
+      throw fromConnectError(thrown);
+    }
+  }
+
+  /**
+   * What the daemon's cache consists of.
+   *
+   * @throws {InvalidArgumentError} if a filter cannot be read.
+   * @throws {UnavailableError} if the daemon cannot be reached.
+   */
+  async diskUsage({ filters = [], signal }: DiskUsageOptions = {}): Promise<CacheRecord[]> {
+    try {
+      const { record } = await this.#control.diskUsage(
+        { filter: [...filters] },
+        { ...(signal && { signal }) },
+      );
+      return record.map(cacheRecordOf);
+    } catch (thrown) {
+      throw fromConnectError(thrown);
+    }
+  }
+
+  /**
+   * Removes from the daemon's cache what is not in use and `options` cover: everything, if they say nothing. Gives each
+   * record when it has gone; who stops listening stops it.
+   *
+   * @throws {InvalidArgumentError} if a filter cannot be read; nothing has been removed then.
+   */
+  async *prune(options: PruneOptions = {}): AsyncGenerator<CacheRecord, void> {
+    const { signal } = options;
+    try {
+      for await (const record of this.#control.prune(pruneRequest(options), { ...(signal && { signal }) })) {
+        yield cacheRecordOf(record);
+      }
     } catch (thrown) {
       throw fromConnectError(thrown);
     }

@@ -11,7 +11,9 @@ import { SourceClient } from "@oci-worker/sources/source-client";
 import type { Logger } from "pino";
 import { Builds } from "./builds/builds.ts";
 import type { Exporter } from "./builds/exporter.ts";
+import type { Collector } from "./cache/collector.ts";
 import { openCache } from "./cache/open.ts";
+import type { CacheUsage } from "./cache/usage.ts";
 import { CacheMounts } from "./cache-mounts/cache-mounts.ts";
 import type { Peers } from "./children/children.ts";
 import type { Config } from "./config/config.ts";
@@ -41,6 +43,8 @@ export interface Worker extends AsyncDisposable {
   readonly content: ContentStore;
   readonly exporters: Readonly<Record<string, Exporter>>;
   readonly defaultPlatform: Platform;
+  readonly usage: CacheUsage;
+  readonly collector: Collector;
 }
 
 export interface WorkerPeers extends Pick<Peers, "snapshotterAddress" | "resolverAddress"> {
@@ -103,13 +107,12 @@ export async function openWorker(
   );
   await requireUse(snapshotter, peers.snapshotterAddress);
   const content = await ContentStore.open(join(root, "content"));
-  const { database, records, results, leftovers } = undo.use(
-    await openCache(join(root, "cache.db"), snapshotter, log),
-  );
+  const cache = undo.use(await openCache({ root, settings: config, snapshotter, content, log }));
+  const { database, records, results } = cache;
   const mountDirectory = join(root, "mounts");
   await mkdir(mountDirectory, { recursive: true, mode: 0o700 });
   const refs = new RefStore({ snapshotter, records, mountDirectory, log });
-  await refs.recover(leftovers);
+  await refs.recover(cache.leftovers);
   const cacheMounts = new CacheMounts({ database, records, snapshotter, mountDirectory });
 
   const registry = undo.use(new RegistryClient());
@@ -137,10 +140,20 @@ export async function openWorker(
     defaultCgroupParent: config.defaultCgroupParent,
   };
   const { sessions, metrics } = peers;
+  const { usage, collector } = cache;
   results.onLookup = (isThere) => metrics.countLookup(isThere);
   const operations = metrics.operations((vertex) => operationOf(vertex, operationParts));
   const scheduler = new Scheduler(operations, results);
-  const builds = undo.use(new Builds({ scheduler, sessions, metrics, entitlements: config.entitlements }));
+  const builds = undo.use(
+    new Builds({
+      scheduler,
+      sessions,
+      metrics,
+      entitlements: config.entitlements,
+      onEnd: () => collector.request(),
+    }),
+  );
+  collector.request();
   const owned = undo.move();
   return {
     identity,
@@ -148,6 +161,8 @@ export async function openWorker(
     content,
     defaultPlatform,
     builds,
+    usage,
+    collector,
     exporters: { local: new LocalExporter(refs) },
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
   };

@@ -57,6 +57,8 @@ export interface BuildsParts {
   /** What the operator lets builds be granted. */
   readonly entitlements: ReadonlySet<Entitlement>;
   readonly metrics: Pick<WorkerMetrics, "build">;
+  /** Told of each build that has ended. */
+  readonly onEnd: () => void;
 }
 
 /** The builds that are under way, and those that have just ended. Disposing cancels what is under way. */
@@ -65,14 +67,21 @@ export class Builds implements AsyncDisposable {
   readonly #sessions: SessionManager;
   readonly #entitlements: ReadonlySet<Entitlement>;
   readonly #metrics: Pick<WorkerMetrics, "build">;
+  readonly #onEnd: () => void;
   readonly #builds = new AwaitedMap<Build>();
   readonly #running = new Set<Promise<unknown>>();
 
-  constructor({ scheduler, sessions, entitlements, metrics }: BuildsParts) {
+  constructor({ scheduler, sessions, entitlements, metrics, onEnd }: BuildsParts) {
     this.#scheduler = scheduler;
     this.#sessions = sessions;
     this.#entitlements = entitlements;
     this.#metrics = metrics;
+    this.#onEnd = onEnd;
+  }
+
+  /** Whether nothing is being built now. */
+  get isIdle(): boolean {
+    return this.#running.size === 0;
   }
 
   /** Resolves when nothing of any build runs or is mounted any more. */
@@ -96,6 +105,7 @@ export class Builds implements AsyncDisposable {
       return await running;
     } finally {
       this.#running.delete(running);
+      this.#onEnd();
     }
   }
 

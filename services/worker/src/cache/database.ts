@@ -4,8 +4,8 @@ import { DatabaseSync } from "node:sqlite";
 const schemaVersion = 2;
 
 /**
- * Opens the database of the cache: records of snapshots, results by their cache key, and which
- * records are the cache mounts of steps.
+ * Opens the database of the cache: records of snapshots, results by their cache key, which
+ * records are the cache mounts of steps, and what was removed and why.
  *
  * Not `synchronous = FULL`: of what a power cut takes back, the snapshots are found again by the next start, which keeps
  * those that it can make use of and removes the others.
@@ -19,7 +19,7 @@ export function openCacheDatabase(path: string): DatabaseSync {
     database.exec(
       `DROP TABLE IF EXISTS results; DROP TABLE IF EXISTS result_outputs;
        DROP TABLE IF EXISTS records; DROP TABLE IF EXISTS record_blobs;
-       DROP TABLE IF EXISTS cache_mounts`,
+       DROP TABLE IF EXISTS cache_mounts; DROP TABLE IF EXISTS removals`,
     );
   }
   database.exec(
@@ -58,6 +58,17 @@ export function openCacheDatabase(path: string): DatabaseSync {
        key TEXT
      ) STRICT, WITHOUT ROWID;
      CREATE INDEX IF NOT EXISTS cache_mounts_by_key ON cache_mounts (key);
+     CREATE TABLE IF NOT EXISTS removals (
+       number INTEGER PRIMARY KEY AUTOINCREMENT,
+       record TEXT NOT NULL,
+       type TEXT NOT NULL,
+       description TEXT NOT NULL,
+       size_bytes INTEGER NOT NULL,
+       removed_at_ms INTEGER NOT NULL,
+       by TEXT NOT NULL,
+       rule INTEGER,
+       why TEXT NOT NULL
+     ) STRICT;
      PRAGMA user_version = ${schemaVersion}`,
   );
   return database;

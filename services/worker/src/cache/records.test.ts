@@ -9,9 +9,9 @@ const blob = digestOf("a layer");
 
 function removableIDs(records: CacheRecords): string[] {
   return records
-    .removable()
+    .list()
     .map(({ id }) => id)
-    .sort();
+    .filter((id) => records.removable(id) !== undefined);
 }
 
 function usedIDs(records: CacheRecords): string[] {

@@ -51,6 +51,10 @@ export class CacheRecords implements Holdable, Disposable {
     return new Lease(this);
   }
 
+  get isEmpty(): boolean {
+    return this.#entries.size === 0;
+  }
+
   has(id: string): boolean {
     return this.#entries.has(id);
   }
@@ -66,11 +70,10 @@ export class CacheRecords implements Holdable, Disposable {
     return [...this.#entries].map(([id, { stored }]) => ({ ...stored, inUse: used.has(id) }));
   }
 
-  /** The records that may be removed now: nothing holds them, and nothing stands on them. */
-  removable(): StoredRecord[] {
-    return [...this.#entries.values()]
-      .filter(({ holds, children, removal }) => holds === 0 && children === 0 && removal === undefined)
-      .map(({ stored }) => stored);
+  /** The record `id` if it may be removed now: nothing holds it, and nothing stands on it. */
+  removable(id: string): StoredRecord | undefined {
+    const entry = this.#entries.get(id);
+    return entry !== undefined && isRemovable(entry) ? entry.stored : undefined;
   }
 
   /**
@@ -172,7 +175,7 @@ export class CacheRecords implements Holdable, Disposable {
    */
   async remove(id: string, removeSnapshot: () => Promise<void>): Promise<readonly Digest[] | undefined> {
     const entry = this.#entries.get(id);
-    if (entry === undefined || entry.holds > 0 || entry.children > 0 || entry.removal !== undefined) {
+    if (entry === undefined || !isRemovable(entry)) {
       return undefined;
     }
     entry.removal = removeSnapshot();
@@ -299,4 +302,8 @@ export class CacheRecords implements Holdable, Disposable {
       this.#table.setCounts(changed);
     }
   }
+}
+
+function isRemovable({ holds, children, removal }: Entry): boolean {
+  return holds === 0 && children === 0 && removal === undefined;
 }

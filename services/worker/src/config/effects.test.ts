@@ -11,6 +11,7 @@ const listens = "e2e/worker-listens-in-the-network.test.ts";
 const takeEffect = "e2e/worker-settings-take-effect.test.ts";
 
 const networks = "e2e/worker-gives-steps-networks.test.ts";
+const garbage = "e2e/worker-garbage-collects.test.ts";
 
 /** For each setting the test that shows its effect, by file and title: reading a setting is not yet heeding it. */
 const effects: Readonly<Record<SettingName, readonly [file: string, title: string]>> = {
@@ -46,6 +47,12 @@ const effects: Readonly<Record<SettingName, readonly [file: string, title: strin
   maxParallelism: [takeEffect, "runs no more steps at a time than it is told to"],
   snapshotter: [takeEffect, "keeps snapshots as it is told to"],
   proxySnapshotterPath: [startsAndStops, "uses a snapshotter that runs already, and leaves it running"],
+  gc: [garbage, "removes what its rules do not keep, and says which of them and why"],
+  reservedSpace: [garbage, "tells clients the rules that its settings come to"],
+  maxUsedSpace: [garbage, "tells clients the rules that its settings come to"],
+  minFreeSpace: [garbage, "tells clients the rules that its settings come to"],
+  gcKeepStorage: [garbage, "tells clients the rules that its settings come to"],
+  gcPolicies: [garbage, "removes what its rules do not keep, and says which of them and why"],
   nameservers: [takeEffect, "has steps look up names as it is told to"],
   searchDomains: [takeEffect, "has steps look up names as it is told to"],
   dnsOptions: [takeEffect, "has steps look up names as it is told to"],

@@ -1,4 +1,5 @@
 import { accessSettings } from "./groups/access.ts";
+import { cacheSettings } from "./groups/cache.ts";
 import { generalSettings } from "./groups/general.ts";
 import { nameSettings } from "./groups/names.ts";
 import { networkSettings } from "./groups/networks.ts";
@@ -17,6 +18,7 @@ export const groups: readonly SettingGroup[] = [
   { title: "Steps", settings: stepSettings },
   { title: "Snapshots", settings: snapshotSettings },
   { title: "Networks", settings: networkSettings },
+  { title: "Cache", settings: cacheSettings },
   { title: "Names", settings: nameSettings },
   { title: "Resolver", settings: resolverSettings },
   { title: "The containerd worker", settings: otherWorkerSettings },
@@ -35,6 +37,7 @@ export const settings = {
   ...stepSettings,
   ...snapshotSettings,
   ...networkSettings,
+  ...cacheSettings,
   ...nameSettings,
   ...resolverSettings,
   ...otherWorkerSettings,

@@ -4,18 +4,18 @@ import { type Control, type SolveRequest, SolveResponseSchema } from "@oci-worke
 import { InvalidArgumentError, NotFoundError, UnimplementedError } from "@oci-worker/errdefs";
 import { sendHeaders } from "@oci-worker/grpc/call";
 import { loadDefinition } from "@oci-worker/llb/definition";
-import type { BuildRequest, Builds } from "../builds/builds.ts";
+import type { BuildRequest } from "../builds/builds.ts";
 import type { Exporter } from "../builds/exporter.ts";
 import { type Identity, workerMatches } from "../identity.ts";
 import { helloOf } from "../session/hello.ts";
 import type { SessionManager } from "../session/session-manager.ts";
+import { type CacheParts, cacheService } from "./cache.ts";
 import { buildError } from "./error-details.ts";
 import { statusResponses } from "./progress.ts";
 import { buildkitVersion, workerRecord } from "./worker-record.ts";
 
-export interface ControlParts {
+export interface ControlParts extends CacheParts {
   readonly identity: Identity;
-  readonly builds: Builds;
   readonly sessions: SessionManager;
   /** By the name that clients ask for. */
   readonly exporters: Readonly<Record<string, Exporter>>;
@@ -25,10 +25,12 @@ export interface ControlParts {
 export function controlService(parts: ControlParts): Partial<ServiceImpl<typeof Control>> {
   const { builds, identity, sessions } = parts;
   return {
+    ...cacheService(parts),
+
     info: () => ({ buildkitVersion }),
 
     listWorkers: ({ filter }) => ({
-      record: workerMatches(identity, filter) ? [workerRecord(identity)] : [],
+      record: workerMatches(identity, filter) ? [workerRecord(identity, parts.collector.policies)] : [],
     }),
 
     async solve(request, { signal }) {

@@ -9,6 +9,7 @@ import { platformFromProto } from "@oci-worker/llb/platform";
 import { normalizePlatform, type Platform } from "@oci-worker/oci/platform";
 import { parseReference } from "@oci-worker/oci/reference";
 import type { Builds } from "../builds/builds.ts";
+import type { Collector } from "../cache/collector.ts";
 import type { Identity } from "../identity.ts";
 import type { ImageStore } from "../image/image-store.ts";
 import { frontendCapabilities, llbCapabilities } from "./capabilities.ts";
@@ -18,6 +19,7 @@ import { workerRecord } from "./worker-record.ts";
 export interface BridgeParts {
   readonly identity: Identity;
   readonly builds: Builds;
+  readonly collector: Pick<Collector, "policies">;
   readonly images: ImageStore;
   readonly defaultPlatform: Platform;
 }
@@ -30,12 +32,12 @@ const buildHeader = "buildkit-controlapi-buildid";
  * buildctl has built nothing otherwise since v0.11.
  */
 export function llbBridgeService(parts: BridgeParts): Partial<ServiceImpl<typeof LLBBridge>> {
-  const { builds, defaultPlatform, identity, images } = parts;
+  const { builds, collector, defaultPlatform, identity, images } = parts;
   return {
     ping: () => ({
       FrontendAPICaps: frontendCapabilities,
       LLBCaps: llbCapabilities,
-      Workers: [workerRecord(identity)],
+      Workers: [workerRecord(identity, collector.policies)],
     }),
 
     async solve(request, context) {

@@ -6,14 +6,20 @@ import {
 } from "@oci-worker/api/buildkit/worker";
 import { version } from "@oci-worker/daemon/version";
 import { platformToProto } from "@oci-worker/llb/platform";
+import type { GcPolicy } from "../cache/gc-policy.ts";
 import type { Identity } from "../identity.ts";
+import { policyToProto } from "./cache.ts";
 
 /** The worker as ListWorkers and Ping tell of it. */
-export function workerRecord({ id, labels, platforms }: Identity): WorkerRecord {
+export function workerRecord(
+  { id, labels, platforms }: Identity,
+  policies: readonly GcPolicy[],
+): WorkerRecord {
   return create(WorkerRecordSchema, {
     ID: id,
     Labels: labels,
     platforms: platforms.map(platformToProto),
+    GCPolicy: policies.map(policyToProto),
     BuildkitVersion: buildkitVersion,
   });
 }
