@@ -1,8 +1,6 @@
 import assert from "node:assert/strict";
-import { execFile, spawn } from "node:child_process";
+import { execFile } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
-import { once } from "node:events";
-import { createInterface } from "node:readline";
 import { describe, test } from "node:test";
 import { promisify } from "node:util";
 import type { TarMember } from "@oci-worker/layer/tar/writer";
@@ -13,30 +11,6 @@ import { big, members } from "./peers/tree-members.ts";
 
 const execute = promisify(execFile);
 const [command, ...args] = killAfter;
-
-/** A process that reads every file of the directory `path`, and tells a line for each. */
-function startReader(path: string) {
-  const child = spawn(command, [...args, "sh", "-c", "find . -type f | sort | xargs -n 1 md5sum"], {
-    cwd: path,
-    stdio: ["ignore", "pipe", "pipe"],
-  });
-  const sums: string[] = [];
-  const errors: string[] = [];
-  const progress = createInterface(child.stdout).on("line", (line) => sums.push(line));
-  createInterface(child.stderr).on("line", (line) => errors.push(line));
-  const ended = once(child, "close");
-  return {
-    sums,
-    errors,
-    ended,
-    /** Resolves when it has read so many files, or has ended. */
-    async hasRead(files: number): Promise<void> {
-      while (sums.length < files && child.exitCode === null) {
-        await Promise.race([once(progress, "line"), ended]);
-      }
-    },
-  };
-}
 
 const manyFiles: readonly TarMember[] = Array.from({ length: 240 }, (_, index) => ({
   type: "file",
@@ -54,29 +28,6 @@ const onDemand = {
 // On loop devices it is read as in the first way, through the same mount.
 for (const mode of ["erofs", "fuse"]) {
   describe(`a lazy layer by ${mode}`, () => {
-    test("is read to the end, and rightly, by all who read it while the snapshotter is killed again and again", () =>
-      withLazyContainerd(
-        { members: manyFiles, settings: { ...onDemand, lazy_mode: mode, lazy_fetch_timeout_ms: "60000" } },
-        async (on) => {
-          await on.rpull();
-          await on.viewed(async (path) => {
-            const expected = manyFiles
-              .map(({ name, content }) => `${md5(content as Buffer)}  ./${name}`)
-              .sort();
-            const readers = [0, 1, 2, 3].map(() => startReader(path));
-            for (const files of [10, 60, 120, 180]) {
-              await readers[0]?.hasRead(files);
-              await on.snapshotter.restart("kill");
-            }
-            for (const { ended, sums, errors } of readers) {
-              await ended;
-              assert.deepEqual(errors, []);
-              assert.deepEqual(sums.filter((line) => line.includes("./data-")).sort(), expected);
-            }
-          });
-        },
-      ));
-
     test("fails to be read while its registry is away, says so, and is read when that is back", () =>
       withLazyContainerd({ members: manyFiles, settings: { ...onDemand, lazy_mode: mode } }, async (on) => {
         await on.rpull();

@@ -4,6 +4,7 @@ import { mkdtempDisposable } from "node:fs/promises";
 import { type AddressInfo, createServer, connect as dial, type Server, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { pipeline } from "node:stream/promises";
 import { promisify } from "node:util";
 import { type BuildOptions, buildLayer } from "@oci-worker/estargz/build";
 import { type TarMember, writeTar } from "@oci-worker/layer/tar/writer";
@@ -46,6 +47,39 @@ export interface Line extends AsyncDisposable {
   /** Refuses connections, and ends those that there are. */
   cut(): Promise<void>;
   mend(): Promise<void>;
+  /** Keeps back what the server answers from now on. Resolves when there is something that it keeps back. */
+  hold(): Promise<void>;
+  /** Passes on what is kept back, and all that comes. */
+  release(): void;
+}
+
+/** Where answers wait while a line holds them. */
+class Gate {
+  #isOpen = Promise.withResolvers<void>();
+  #isReached = Promise.withResolvers<void>();
+
+  constructor() {
+    this.open();
+  }
+
+  close(): Promise<void> {
+    this.open();
+    this.#isOpen = Promise.withResolvers();
+    this.#isReached = Promise.withResolvers();
+    return this.#isReached.promise;
+  }
+
+  open(): void {
+    this.#isOpen.resolve();
+  }
+
+  async *through(bytes: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+    for await (const piece of bytes) {
+      this.#isReached.resolve();
+      await this.#isOpen.promise;
+      yield piece;
+    }
+  }
 }
 
 /** Lays a line to `host`, an address and port. */
@@ -58,10 +92,13 @@ export async function layLine(host: string): Promise<Line> {
     return socket;
   };
   let server: Server | undefined;
+  const gate = new Gate();
   const listen = async (on: number): Promise<number> => {
     server = createServer((near) => {
       const far = keep(dial(Number(port), address));
-      keep(near).pipe(far).pipe(near);
+      keep(near).pipe(far);
+      // Either end may go at any moment.
+      pipeline(far, (bytes: AsyncIterable<Buffer>) => gate.through(bytes), near).catch(() => undefined);
       near.on("close", () => far.destroy());
       far.on("close", () => near.destroy());
     });
@@ -83,6 +120,8 @@ export async function layLine(host: string): Promise<Line> {
     host: `127.0.0.1:${own}`,
     cut,
     mend: async () => void (await listen(own)),
+    hold: () => gate.close(),
+    release: () => gate.open(),
     [Symbol.asyncDispose]: cut,
   };
 }
@@ -101,6 +140,9 @@ export interface LazyOptions {
   readonly enter?: readonly string[];
 }
 
+/** A machine that is busy with other tests is no reason to unpack a layer. */
+const patient = { lazy_open_timeout_ms: "60000" };
+
 /** A containerd on our snapshotter, and a registry with an image whose layers need not be unpacked. */
 export interface LazyContainerd {
   readonly containerd: ContainerdPeer;
@@ -111,7 +153,7 @@ export interface LazyContainerd {
   readonly image: string;
   /** Names of the snapshots of its layers, the lowest first. */
   readonly chain: readonly string[];
-  /** Pulls the image as stargz-snapshotter's client does. */
+  /** Pulls the image as stargz-snapshotter's client does. @throws if a layer of it is unpacked. */
   rpull(): Promise<void>;
   /** Has `use` see the whole tree of the image, mounted for reading. */
   viewed(use: (path: string) => Promise<void>): Promise<void>;
@@ -157,7 +199,7 @@ export async function withLazyContainerd(
   const image = madeBy === "us" ? name : await converted(name, `${line.host}/test/converted:1`);
   await using resolver = await startResolver();
   const environment = Object.fromEntries(
-    Object.entries({ resolver_address: resolver.address, ...settings }).map(([key, value]) => [
+    Object.entries({ resolver_address: resolver.address, ...patient, ...settings }).map(([key, value]) => [
       `OCI_WORKER_SNAPSHOTTER_${key.toUpperCase()}`,
       value,
     ]),
@@ -188,6 +230,10 @@ export async function withLazyContainerd(
     layers: async () => JSON.parse(await ociw("layers", "--json")),
     rpull: async () => {
       await runStargz(containerd, "images", "rpull", "--plain-http", "--snapshotter", proxied, image);
+      const unpacked = snapshotter.log.find((line) => line.includes('"remote-snapshot-prepared":"false"'));
+      if (unpacked !== undefined) {
+        throw new Error(`a layer is not lazy: ${unpacked}`);
+      }
     },
     run: (id, ...command) =>
       containerd.ctrAtLast("run", "--rm", "--snapshotter", proxied, image, id, ...command),

@@ -39,6 +39,8 @@ export interface SnapshotterPeer extends AsyncDisposable {
   said(pattern: RegExp, from?: number): Promise<string>;
   /** Ends it, by SIGTERM or as a crash would, and starts it again, with what happens `between`. */
   restart(how: "stop" | "kill", between?: () => Promise<void>): Promise<void>;
+  /** Starts it while it does not run, and ends it as a crash would when it has said what matches. */
+  crashAt(line: RegExp): Promise<void>;
 }
 
 export interface SnapshotterSettings {
@@ -84,8 +86,14 @@ export async function startSnapshotter(
   const settings = snapshotterProgram({ root, address, backend, flags: ["--log-level", logLevel] });
   const own = [options.program ?? settings.program, ...settings.args];
   const [command = "", ...args] = [...(options.enter ?? []), ...own];
-  const start = (): Promise<ProcessPeer> =>
-    startProcess({ ...settings, program: command, args, environment: { ...resolver, ...environment } });
+  const start = (more: Partial<ProcessOptions> = {}): Promise<ProcessPeer> =>
+    startProcess({
+      ...settings,
+      program: command,
+      args,
+      environment: { ...resolver, ...environment },
+      ...more,
+    });
   let process = await start();
   undo.defer(() => process[Symbol.asyncDispose]());
   const direct = undo.use(openProxy(address, { snapshotter: "", patienceMs: 10_000 }));
@@ -105,6 +113,10 @@ export async function startSnapshotter(
       await process[how]();
       await between?.();
       process = await start();
+    },
+    crashAt: async (line) => {
+      const dying = await start({ ready: line });
+      await dying.kill();
     },
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
   };
