@@ -6,6 +6,7 @@ import type { PassedSocket } from "@oci-worker/daemon/service-manager";
 import { unixChannel } from "@oci-worker/grpc/channel";
 import { HealthService } from "@oci-worker/grpc/health";
 import { logCalls } from "@oci-worker/grpc/log-calls";
+import { logConnections } from "@oci-worker/grpc/log-connections";
 import { implement } from "@oci-worker/grpc/router";
 import { serve } from "@oci-worker/grpc/serve";
 import { HttpClient } from "@oci-worker/registry/http";
@@ -70,6 +71,7 @@ export async function serveResolver(
     await serve({
       implementations: [implement(SourceService, sources), health.implementation],
       observe: logCalls(log),
+      observeConnection: logConnections(log),
       addresses: sockets.length > 0 ? sockets : [{ path: config.address, mode: socketMode }],
       drainTimeoutMs: config.drainTimeoutMs,
       refuse: refuseOtherUsers,

@@ -5,6 +5,7 @@ import { SnapshotterService } from "@oci-worker/api/ociworker/snapshotter";
 import type { PassedSocket } from "@oci-worker/daemon/service-manager";
 import { HealthService } from "@oci-worker/grpc/health";
 import { logCalls } from "@oci-worker/grpc/log-calls";
+import { logConnections } from "@oci-worker/grpc/log-connections";
 import { implement } from "@oci-worker/grpc/router";
 import { serve } from "@oci-worker/grpc/serve";
 import type { Snapshotter } from "@oci-worker/snapshots/snapshotter";
@@ -60,6 +61,7 @@ export async function serveSnapshotter(
   const server = await serve({
     implementations: [snapshots, ...explained, health.implementation],
     observe: logCalls(log, describeRequest),
+    observeConnection: logConnections(log),
     addresses: sockets.length > 0 ? sockets : [{ path: address, mode: socketMode }],
     drainTimeoutMs,
   });

@@ -7,6 +7,7 @@ import { SessionAuthService } from "@oci-worker/api/ociworker/session";
 import { refuseOtherUsers } from "@oci-worker/daemon/peer";
 import { HealthService } from "@oci-worker/grpc/health";
 import { logCalls } from "@oci-worker/grpc/log-calls";
+import { logConnections } from "@oci-worker/grpc/log-connections";
 import { implement } from "@oci-worker/grpc/router";
 import { type GrpcServer, type ListenAddress, serve } from "@oci-worker/grpc/serve";
 import type { Logger } from "pino";
@@ -54,6 +55,7 @@ export async function serveWorker(
       metrics.observeCall(call, thrown);
       logCall(call, thrown);
     },
+    observeConnection: logConnections(log),
     drainTimeoutMs,
   });
   return {
@@ -74,6 +76,7 @@ export function serveSessions(
     addresses,
     implementations: [implement(SessionAuthService, sessionAuthService(sessions))],
     observe: logCalls(log),
+    observeConnection: logConnections(log),
     refuse: refuseOtherUsers,
   });
 }

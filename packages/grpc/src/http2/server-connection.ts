@@ -20,6 +20,8 @@ export interface ServerConnectionOptions {
   readonly duplex: Duplex;
   /** Takes a request. It sets the stream's sink at once. */
   readonly onStream: (stream: ServerStream) => void;
+  /** Told why we end the connection before its time: a `ConnectionError`, or a mistake of ours. */
+  readonly onFailure: (thrown: unknown) => void;
   /** Told when the connection is gone. */
   readonly onClose?: () => void;
 }
@@ -36,12 +38,14 @@ export class ServerConnection {
   readonly #outbox: Outbox;
   readonly #frames: FrameHandler;
   readonly #reader: FrameReader;
+  readonly #onFailure: (thrown: unknown) => void;
   #timer: NodeJS.Timeout | undefined;
   /** "parting" has told the client to send no new calls, and "parted" does not take them any more. */
   #state: "open" | "parting" | "parted" | "ending" | "gone" = "open";
 
-  constructor({ duplex, onStream, onClose }: ServerConnectionOptions) {
+  constructor({ duplex, onStream, onFailure, onClose }: ServerConnectionOptions) {
     this.#duplex = duplex;
+    this.#onFailure = onFailure;
     this.#outbox = new Outbox(duplex, defaultFrameBytes);
     this.#frames = new FrameHandler(this.#outbox, {
       onStream,
@@ -148,13 +152,11 @@ export class ServerConnection {
   }
 
   #fail(thrown: unknown): void {
+    // A mistake of ours costs this connection and no other.
     const isTheirs = thrown instanceof ConnectionError;
-    if (!isTheirs) {
-      // A mistake of ours costs this connection and no other, and does not stay unseen.
-      process.emitWarning(thrown instanceof Error ? thrown : new Error(String(thrown)));
-    }
     const code = isTheirs ? thrown.code : ErrorCode.internalError;
     this.#outbox.goaway(this.#frames.streams.lastID, code, isTheirs ? thrown.message : "");
+    this.#onFailure(thrown);
     this.#end();
     this.#destroySoon();
     this.#frames.streams.closeAll();

@@ -140,13 +140,6 @@ export class ServerStream {
     }
   }
 
-  /** Ends the stream at once, whatever is still to be sent. */
-  reset(code: ErrorCode): void {
-    if (!this.#isClosed) {
-      this.#host.close(this, code);
-    }
-  }
-
   pause(): void {
     this.#isPaused = true;
   }

@@ -2,9 +2,11 @@ import { createServer, type Server, type Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { createServer as createTlsServer } from "node:tls";
 import { defaultMaxMessageBytes } from "../envelope.ts";
+import { ConnectionError } from "../http2/protocol.ts";
 import { ServerConnection } from "../http2/server-connection.ts";
 import type { CallObserver } from "./call.ts";
 import { type ListenAddress, listen, type ServerTls } from "./listen.ts";
+import type { ConnectionObserver } from "./log-connections.ts";
 import { type Implementation, Router } from "./router.ts";
 
 export type { ListenAddress, ServerTls } from "./listen.ts";
@@ -13,6 +15,8 @@ export interface ServeOptions {
   readonly implementations: readonly Implementation[];
   /** Told of every call when it has ended. */
   readonly observe?: CallObserver;
+  /** Told of every connection that we have ended before its time. */
+  readonly observeConnection?: ConnectionObserver;
   /** Largest message in either direction, in bytes; 16 MiB as containerd and BuildKit have it. */
   readonly maxMessageBytes?: number;
 }
@@ -48,7 +52,7 @@ export async function serve(options: ListenOptions): Promise<GrpcServer> {
     const tls = "port" in address ? address.tls : undefined;
     const server = tls === undefined ? createServer({ noDelay: true }) : tlsServer(tls);
     const event = tls === undefined ? "connection" : "secureConnection";
-    const connections = accept(server, event, router, options.refuse);
+    const connections = accept(server, event, router, options);
     undo.defer(() => drain(server, connections, options.drainTimeoutMs ?? defaultDrainTimeoutMs));
     await listen(server, address);
   }
@@ -65,7 +69,8 @@ export async function serve(options: ListenOptions): Promise<GrpcServer> {
 
 /** Serves gRPC to the one peer at the other end of `duplex`: a tunnel, or the pipes of a process. It ends with the stream. */
 export function serveDuplex(duplex: Duplex, options: ServeOptions): void {
-  new ServerConnection({ duplex, onStream: routerOf(options).onStream });
+  const { onStream } = routerOf(options);
+  new ServerConnection({ duplex, onStream, onFailure: options.observeConnection ?? warn });
 }
 
 function tlsServer(tls: ServerTls): Server {
@@ -92,12 +97,19 @@ function routerOf({ implementations, maxMessageBytes, observe }: ServeOptions): 
   });
 }
 
+/** Where nobody wants to be told of connections, a mistake of ours still does not stay unseen. */
+function warn(thrown: unknown): void {
+  if (!(thrown instanceof ConnectionError)) {
+    process.emitWarning(thrown instanceof Error ? thrown : new Error(String(thrown)));
+  }
+}
+
 /** The open connections of `server`, for draining. @param event by which it tells of one that is ready. */
 function accept(
   server: Server,
   event: "connection" | "secureConnection",
   router: Router,
-  refuse: ListenOptions["refuse"],
+  { refuse, observeConnection }: ListenOptions,
 ): ReadonlySet<ServerConnection> {
   const connections = new Set<ServerConnection>();
   server.on(event, (socket: Socket) => {
@@ -110,6 +122,7 @@ function accept(
     const connection = new ServerConnection({
       duplex: socket,
       onStream: router.onStream,
+      onFailure: observeConnection ?? warn,
       onClose: () => connections.delete(connection),
     });
     connections.add(connection);
