@@ -1,6 +1,15 @@
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
-import { access, mkdtempDisposable, readdir, readFile, rm, symlink } from "node:fs/promises";
+import {
+  access,
+  mkdir,
+  mkdtempDisposable,
+  readdir,
+  readFile,
+  rm,
+  symlink,
+  writeFile,
+} from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, test } from "node:test";
@@ -108,7 +117,9 @@ describe("a worker that cannot start", () => {
   test("says that its snapshotter cannot run, and stops what it has started", async () => {
     await using directory = await mkdtempDisposable(join(tmpdir(), "worker-"));
     const args = ["--root", join(directory.path, "root"), "--addr", `unix://${directory.path}/x.sock`];
-    const message = await failure([...args, "--oci-worker-snapshotter", "stargz"]);
+    await mkdir(join(directory.path, "root"));
+    await writeFile(join(directory.path, "root/snapshotter"), "no directory");
+    const message = await failure(args);
     assert.match(message, /Cannot start snapshotter: it ended with code 1 before it served/);
     await assert.rejects(access(join(directory.path, "root/resolver.sock")), { code: "ENOENT" });
   });

@@ -7,6 +7,7 @@ import { promisify } from "node:util";
 import { BuildKitClient } from "@oci-worker/client";
 import { mountPointsBeneath } from "@oci-worker/mounts/mountinfo";
 import { openProxy } from "@oci-worker/snapshots/proxy";
+import { endLazyMounts } from "./lazy-mounts.ts";
 import { type ProcessPeer, startProcess } from "./process.ts";
 
 const program = join(import.meta.dirname, "../../services/worker/bin/oci-worker");
@@ -18,6 +19,8 @@ export interface WorkerOptions {
   readonly environment?: NodeJS.ProcessEnv;
   /** Of a snapshotter that runs already; absent: the worker's own one. */
   readonly snapshotterAddress?: string;
+  /** What that is to be called, if it asks for a name: containerd does. */
+  readonly snapshotterName?: string;
   /** Path of the program, in place of the one that runs from source. */
   readonly program?: string;
   /** State of an earlier worker to go on with; absent: a directory of its own, which is gone afterwards. */
@@ -46,6 +49,9 @@ export async function startWorker(options: WorkerOptions = {}): Promise<WorkerPe
   const address = `unix://${join(directory, "worker.sock")}`;
   const file = join(directory, "buildkitd.toml");
   await writeFile(file, options.config ?? "");
+  const ownSnapshotter = join(root, "snapshotter");
+  // What a lazy snapshotter has mounted outlives it on purpose.
+  undo.defer(() => endLazyMounts(ownSnapshotter));
   const process = undo.use(
     await startProcess({
       program: options.program ?? program,
@@ -56,7 +62,9 @@ export async function startWorker(options: WorkerOptions = {}): Promise<WorkerPe
   );
   const client = undo.use(new BuildKitClient(address));
   const snapshotterAddress = options.snapshotterAddress ?? join(root, "snapshotter.sock");
-  const snapshotter = undo.use(openProxy(snapshotterAddress, { snapshotter: "auto" }));
+  const snapshotter = undo.use(
+    openProxy(snapshotterAddress, { snapshotter: options.snapshotterName ?? "auto", namespace: "buildkit" }),
+  );
   const snapshots = async () => {
     const infos = await Array.fromAsync(snapshotter.walk([]));
     return infos.map(({ kind, name }) => `${kind} ${name}`);
@@ -65,10 +73,9 @@ export async function startWorker(options: WorkerOptions = {}): Promise<WorkerPe
     const { stdout } = await promisify(execFile)("runc", ["--root", join(root, "runc"), "list", "--quiet"]);
     assert.equal(stdout.trim(), "", "a container is left");
     const mounts = await mountPointsBeneath(root);
-    // Networks are kept for the next steps while the worker runs.
-    const left = process.hasEnded
-      ? mounts
-      : mounts.filter((path) => !path.startsWith(join(root, "net/cni/")));
+    // Networks are kept for the next steps while the worker runs, lazy layers for longer.
+    const kept = [`${ownSnapshotter}/lazy/`, ...(process.hasEnded ? [] : [join(root, "net/cni/")])];
+    const left = mounts.filter((path) => !kept.some((place) => path.startsWith(place)));
     assert.deepEqual(left, [], "a mount is left");
     assert.deepEqual(await readdir(join(root, "executor")), [], "a bundle is left");
     assert.deepEqual(await readdir(join(root, "mounts")), [], "a mount point is left");

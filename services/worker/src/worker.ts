@@ -1,12 +1,8 @@
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
-import { FailedPreconditionError, NotFoundError, UnavailableError } from "@oci-worker/errdefs";
 import { unixChannel } from "@oci-worker/grpc/channel";
 import { hostPlatform, type Platform } from "@oci-worker/oci/platform";
 import { RegistryClient } from "@oci-worker/registry/client";
-import { describeSnapshotter } from "@oci-worker/snapshots/describe";
-import { openProxy } from "@oci-worker/snapshots/proxy";
-import type { Snapshotter } from "@oci-worker/snapshots/snapshotter";
 import { SourceClient } from "@oci-worker/sources/source-client";
 import type { Logger } from "pino";
 import { Builds } from "./builds/builds.ts";
@@ -27,12 +23,12 @@ import { ImageStore } from "./image/image-store.ts";
 import { Unpacker } from "./image/unpack.ts";
 import { openNetworks } from "./network/open-networks.ts";
 import type { NetworkPlan } from "./network/plan.ts";
-import { newId } from "./new-id.ts";
 import { operationOf } from "./ops/operations.ts";
 import { stepLogLimits } from "./ops/step-log.ts";
 import { RefStore } from "./refs/ref-store.ts";
 import type { SessionManager } from "./session/session-manager.ts";
 import { Slots } from "./slots.ts";
+import { openSnapshotter } from "./snapshots/open-snapshotter.ts";
 import { Scheduler } from "./solver/scheduler.ts";
 
 /** Everything that the RPCs of a worker call. Disposing ends it when its builds have. */
@@ -54,9 +50,6 @@ export interface WorkerPeers extends Pick<Peers, "snapshotterAddress" | "resolve
 
 /** A service beside us that restarts is waited for so long, instead of failing a build. */
 const peerPatienceMs = 60_000;
-
-/** The snapshotter must answer so soon when we start. */
-const snapshotterStartMs = 30_000;
 
 /**
  * Opens the worker on its root: content, cache, executor; what a killed one has left is cleaned up.
@@ -98,14 +91,9 @@ export async function openWorker(
   });
   await executor.recover();
 
-  const snapshotter = undo.use(
-    openProxy(peers.snapshotterAddress, {
-      snapshotter: config.snapshotter,
-      namespace: "buildkit",
-      patienceMs: peerPatienceMs,
-    }),
+  const { snapshotter, backend } = undo.use(
+    await openSnapshotter({ address: peers.snapshotterAddress, name: config.snapshotter }),
   );
-  await requireUse(snapshotter, peers.snapshotterAddress);
   const content = await ContentStore.open(join(root, "content"));
   const cache = undo.use(await openCache({ root, settings: config, snapshotter, content, log }));
   const { database, records, results } = cache;
@@ -126,7 +114,7 @@ export async function openWorker(
     sessions: peers.sessions,
     log,
   });
-  const identity = await identify({ ...config, snapshotter: await backendOf(config, peers), network });
+  const identity = await identify({ ...config, snapshotter: backend, network });
   const defaultPlatform = identity.platforms[0] ?? hostPlatform;
   const operationParts = {
     refs,
@@ -166,34 +154,4 @@ export async function openWorker(
     exporters: { local: new LocalExporter(refs) },
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
   };
-}
-
-/**
- * The backend that a snapshotter of ours runs on, which clients want to know and `auto` does not tell; the name that the
- * operator gave it, if it is another one.
- */
-async function backendOf({ snapshotter }: Config, { snapshotterAddress }: WorkerPeers): Promise<string> {
-  using channel = unixChannel(snapshotterAddress);
-  return (
-    (await describeSnapshotter(channel, AbortSignal.timeout(snapshotterStartMs)))?.backend ?? snapshotter
-  );
-}
-
-/**
- * Makes sure that the snapshotter answers, and takes changes of ours, by removing a snapshot that nobody has: one whose
- * root is another client's refuses that, as it would refuse all that a build does.
- */
-async function requireUse(snapshotter: Snapshotter, address: string): Promise<void> {
-  try {
-    await snapshotter.remove(`work-${newId()}`, AbortSignal.timeout(snapshotterStartMs));
-  } catch (cause) {
-    if (cause instanceof NotFoundError) {
-      return;
-    }
-    const why = cause instanceof Error ? cause.message : String(cause);
-    if (cause instanceof FailedPreconditionError) {
-      throw new FailedPreconditionError(`Cannot use the snapshotter at ${address}: ${why}`, { cause });
-    }
-    throw new UnavailableError(`failed to dial ${address}: ${why}`, { cause });
-  }
 }

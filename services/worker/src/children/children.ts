@@ -55,11 +55,16 @@ export async function openPeers(config: Config, registry: TomlTable, log: Logger
 export async function requireNamedSnapshotter({
   proxySnapshotterPath: path,
 }: Pick<Config, "proxySnapshotterPath">): Promise<void> {
+  if (path === undefined) {
+    return;
+  }
   try {
-    await (path === undefined ? undefined : stat(path));
+    if (!(await stat(path)).isSocket()) {
+      throw new Error("it is no socket");
+    }
   } catch (cause) {
     throw new NotFoundError(
-      `snapshotter doesn't exist on ${JSON.stringify(path)} (Do not include 'unix://' prefix)`,
+      `snapshotter doesn't exist on ${JSON.stringify(path)} (Do not include 'unix://' prefix): ${cause instanceof Error ? cause.message : cause}, want the socket of one that runs`,
       { cause },
     );
   }
@@ -72,15 +77,39 @@ async function snapshotterPeer(config: Config, log: Logger): Promise<Peer> {
     return named(proxySnapshotterPath);
   }
   const address = join(config.root, "snapshotter.sock");
-  return await startChild("snapshotter", "oci-snapshotter", address, log, [
+  const args = [
     ...["--root", join(config.root, "snapshotter")],
+    // It is asked about each lazy layer, no sooner: both of them start at the same time.
+    ...["--resolver-address", resolverSocket(config)],
     ...["--snapshotter", config.snapshotter],
     // It is ours alone: we may also change our name for it.
     ...["--client", config.snapshotter],
     ...["--log-level", config.logLevel],
     // What the solver's cache says is there is used without another look: a power cut must leave no empty files in it.
     "--sync-on-commit",
-  ]);
+  ];
+  // Its own config file stays in force for all that is not said here.
+  const environment = Object.fromEntries(
+    Object.entries(config.lazySettings).map(([key, value]) => [variableOf(key), String(value)]),
+  );
+  return await startChild({
+    name: "snapshotter",
+    program: "oci-snapshotter",
+    address,
+    args,
+    environment,
+    log,
+  });
+}
+
+/** The variable by which the snapshotter takes a setting. */
+function variableOf(key: string): string {
+  return `OCI_WORKER_SNAPSHOTTER_${key.replace(/[A-Z]/g, "_$&").toUpperCase()}`;
+}
+
+/** Where the resolver is or will be. */
+function resolverSocket({ resolverAddress, root }: Config): string {
+  return resolverAddress ?? join(root, "resolver.sock");
 }
 
 /** The resolver that the operator has named, or else one of our own that is told of the registries in our file. */
@@ -88,36 +117,39 @@ async function resolverPeer(config: Config, registry: TomlTable, log: Logger): P
   if (config.resolverAddress !== undefined) {
     return named(config.resolverAddress);
   }
-  const address = join(config.root, "resolver.sock");
+  const address = resolverSocket(config);
   const configFile = join(config.root, "resolver.toml");
   await writeFile(configFile, stringify({ registry }), { mode: 0o600 });
-  return await startChild("resolver", "oci-resolver", address, log, [
+  const args = [
     ...["--session-address", config.sessionSocketPath],
     ...["--config", configFile],
     ...["--log-level", config.logLevel],
-  ]);
+  ];
+  return await startChild({ name: "resolver", program: "oci-resolver", address, args, log });
 }
 
 function named(address: string): Peer {
   return { address, [Symbol.asyncDispose]: () => Promise.resolve() };
 }
 
-async function startChild(
-  name: string,
-  program: string,
-  address: string,
-  log: Logger,
-  args: readonly string[],
-): Promise<Peer> {
+interface ChildToStart {
+  readonly name: string;
+  readonly program: string;
+  readonly address: string;
+  readonly args: readonly string[];
+  readonly environment?: NodeJS.ProcessEnv;
+  readonly log: Logger;
+}
+
+async function startChild({ address, args, program, ...child }: ChildToStart): Promise<Peer> {
   await using undo = new AsyncDisposableStack();
   const channel = undo.use(unixChannel(address, { patienceMs }));
   undo.use(
     await superviseChild({
-      name,
+      ...child,
       program: await findProgram(program, process.env),
       args: ["--address", address, ...args],
       channel,
-      log,
     }),
   );
   const owned = undo.move();

@@ -13,6 +13,8 @@ export interface ChildOptions {
   readonly name: string;
   readonly program: string;
   readonly args: readonly string[];
+  /** Beside ours. */
+  readonly environment?: NodeJS.ProcessEnv;
   /** To the socket that the child serves, for asking whether it does. */
   readonly channel: Channel;
   readonly log: Logger;
@@ -104,10 +106,15 @@ class SupervisedChild implements AsyncDisposable {
 
   /** Runs the child to its end and says how that came. */
   async #runOnce(): Promise<string> {
-    const { program, args } = this.#options;
+    const { program, args, environment } = this.#options;
     const child = spawn(program, args, {
       stdio: ["ignore", "inherit", "inherit"],
-      env: { ...process.env, [parentVariable]: String(process.pid), NOTIFY_SOCKET: undefined },
+      env: {
+        ...process.env,
+        ...environment,
+        [parentVariable]: String(process.pid),
+        NOTIFY_SOCKET: undefined,
+      },
     });
     this.#process = child;
     try {

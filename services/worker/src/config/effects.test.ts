@@ -53,6 +53,10 @@ const effects: Readonly<Record<SettingName, readonly [file: string, title: strin
   minFreeSpace: [garbage, "tells clients the rules that its settings come to"],
   gcKeepStorage: [garbage, "tells clients the rules that its settings come to"],
   gcPolicies: [garbage, "removes what its rules do not keep, and says which of them and why"],
+  lazySettings: [
+    "e2e/worker-uses-snapshotters.test.ts",
+    "lets its own one have the settings for lazy layers",
+  ],
   nameservers: [takeEffect, "has steps look up names as it is told to"],
   searchDomains: [takeEffect, "has steps look up names as it is told to"],
   dnsOptions: [takeEffect, "has steps look up names as it is told to"],

@@ -62,7 +62,7 @@ const wrongValues: Readonly<Record<SettingName, Wrong>> = {
   cniInitLockPath: { flag: ["lock"], key: [] },
   snapshotter: { flag: ["x", "overlay"], key: ['"x"', "5"] },
   proxySnapshotterPath: {
-    flag: ["unix:///s", "s.sock", "/no/such.sock"],
+    flag: ["unix:///s", "s.sock", "/no/such.sock", "/etc/passwd"],
     key: ['"s.sock"', '"/no/such.sock"', "5"],
   },
   gc: { flag: ["maybe"], key: ['"true"', "1"] },
@@ -73,6 +73,10 @@ const wrongValues: Readonly<Record<SettingName, Wrong>> = {
   gcPolicies: {
     flag: [],
     key: ["5", "[5]", '[{ keepDuration = "x" }]', '[{ keepBytes = "x" }]', "[{ filters = 5 }]"],
+  },
+  lazySettings: {
+    flag: anyText,
+    key: ['"x"', "{ noprefetch = 1 }", "{ blob = { fetching_timeout_sec = 0 } }", "{ lazyMode = [] }"],
   },
   nameservers: { flag: anyText, key: ['"1.1.1.1"', "[1]"] },
   searchDomains: { flag: anyText, key: ['"a"', "[1]"] },

@@ -2,6 +2,7 @@ import { isAbsolute } from "node:path";
 import { shown, WrongValueError } from "../kind.ts";
 import { oneOf, socketPath, textual } from "../kinds.ts";
 import { setting } from "../setting.ts";
+import { stargzTable } from "../stargz-table.ts";
 
 const snapshotterNames = ["auto", "native", "overlayfs", "fuse-overlayfs", "stargz"] as const;
 
@@ -36,5 +37,10 @@ export const snapshotSettings = {
     fallback: undefined,
     unset: "a snapshotter of its own",
     help: "socket of a snapshotter that runs already, without unix://",
+  }),
+  lazySettings: setting(stargzTable, {
+    key: "worker.oci.stargzSnapshotter",
+    fallback: {},
+    help: "table of settings for lazy layers: those of stargz-snapshotter that its own snapshotter knows, and that one's own",
   }),
 };
