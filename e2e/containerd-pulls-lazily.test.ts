@@ -73,6 +73,20 @@ describe("a lazy layer", () => {
       assert.equal(await sumIn(on, "/data/linked"), md5(big));
     }));
 
+  test("may have its table of contents in another image", () =>
+    withLazyContainerd({ members, hasExternalTocs: true }, async (on) => {
+      await on.rpull();
+      assert.equal((await on.layers()).layers.length, 2);
+      await on.viewed(async (path) => {
+        const lines = await treeAt(path);
+        assert.ok(
+          lines.some((line) => line.startsWith('"data/linked" ')),
+          lines.join("\n"),
+        );
+      });
+      assert.equal(await sumIn(on, "/data/linked"), md5(big));
+    }));
+
   test("that cannot be had is unpacked, and the reason is told", () =>
     withLazyContainerd({ members }, async (on) => {
       const ordinary = `${on.line.host}/test/ordinary:1`;

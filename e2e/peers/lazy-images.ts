@@ -11,6 +11,7 @@ import { type TarMember, writeTar } from "@oci-worker/layer/tar/writer";
 import { mountTemporarily } from "@oci-worker/mounts/mount";
 import { chainIDs } from "@oci-worker/oci/chain-id";
 import { type ContainerdPeer, proxied, startContainerd } from "./containerd.ts";
+import { withExternalToc } from "./external-toc.ts";
 import { assembleImage, type ImageLayerContent, layerOf, programs } from "./image.ts";
 import { pushTo } from "./pushed-image.ts";
 import { startRegistry } from "./registry.ts";
@@ -134,6 +135,8 @@ export interface LazyOptions {
   /** Who makes the layers. */
   readonly madeBy?: "us" | "stargz-snapshotter";
   readonly build?: BuildOptions;
+  /** Whether the tables of contents of the layers are in an image of their own. */
+  readonly hasExternalTocs?: boolean;
   /** Settings of the snapshotter, as variables of its environment have them. */
   readonly settings?: Readonly<Record<string, string>>;
   /** What to start the snapshotter by. */
@@ -176,6 +179,7 @@ export async function withLazyContainerd(
     between = [],
     madeBy = "us",
     build = { chunkBytes: 65_536 },
+    hasExternalTocs = false,
     settings = {},
     enter = [],
   }: LazyOptions,
@@ -185,8 +189,15 @@ export async function withLazyContainerd(
   await using line = await layLine(registry.host);
   const contents = [await programs(), ...between, members];
   const layers: ImageLayerContent[] = [];
+  const tocs: ImageLayerContent[] = [];
   for (const content of contents) {
-    layers.push(await lazyLayerOf(content, build));
+    const whole = await lazyLayerOf(content, build);
+    const { layer, toc } = hasExternalTocs ? withExternalToc(whole) : { layer: whole, toc: undefined };
+    layers.push(layer);
+    tocs.push(...(toc === undefined ? [] : [toc]));
+  }
+  if (hasExternalTocs) {
+    await pushTo(registry, assembleImage(tocs), "test/lazy", "1-esgztoc");
   }
   const assembled = assembleImage(layers);
   await pushTo(registry, assembled, "test/lazy");

@@ -13,6 +13,7 @@ export async function pushTo(
   registry: RegistryPeer,
   image: SmallImage,
   repository = "test/image",
+  tag = "1",
 ): Promise<Reference> {
   using client = new RegistryClient();
   const target = client.repository({
@@ -20,6 +21,6 @@ export async function pushTo(
     repository,
     authorizer: basicAuthorizer(registry.host, user.username, user.password),
   });
-  await pushImage(target, image, "1");
-  return parseReference(`${registry.host}/${repository}:1`);
+  await pushImage(target, image, tag);
+  return parseReference(`${registry.host}/${repository}:${tag}`);
 }

@@ -17,6 +17,8 @@ export interface SampleRegistry extends AsyncDisposable {
   /** Address and port. */
   readonly host: string;
   readonly blobs: Map<string, Buffer>;
+  /** Manifests and indexes, by tag and by digest. */
+  readonly manifests: Map<string, Buffer>;
   readonly requests: SampleRequest[];
   misbehave: Misbehave;
   /** Goes away: connections break, and nobody answers at its address. */
@@ -28,6 +30,11 @@ export interface SampleRegistry extends AsyncDisposable {
 export async function sampleRegistry(blobs: Readonly<Record<string, Buffer>> = {}): Promise<SampleRegistry> {
   const requests: SampleRequest[] = [];
   const handle = (incoming: IncomingMessage, response: ServerResponse) => {
+    const [, name] = /\/manifests\/([^?]+)/.exec(incoming.url ?? "") ?? [];
+    if (name !== undefined) {
+      sendManifest(response, registry.manifests.get(name));
+      return;
+    }
     const digest = /\/blobs\/([^?]+)/.exec(incoming.url ?? "")?.[1] ?? "";
     const request = { digest, range: incoming.headers.range, headers: incoming.headers };
     requests.push(request);
@@ -52,6 +59,7 @@ export async function sampleRegistry(blobs: Readonly<Record<string, Buffer>> = {
   const registry: SampleRegistry = {
     host: `127.0.0.1:${port}`,
     blobs: new Map(Object.entries(blobs)),
+    manifests: new Map(),
     requests,
     misbehave: () => false,
     die: close,
@@ -59,6 +67,15 @@ export async function sampleRegistry(blobs: Readonly<Record<string, Buffer>> = {
     [Symbol.asyncDispose]: close,
   };
   return registry;
+}
+
+function sendManifest(response: ServerResponse, manifest: Buffer | undefined): void {
+  if (manifest === undefined) {
+    response.writeHead(404).end();
+    return;
+  }
+  const { mediaType } = JSON.parse(manifest.toString());
+  response.writeHead(200, { "content-type": mediaType, "content-length": manifest.length }).end(manifest);
 }
 
 /** As the distribution spec wants it. */

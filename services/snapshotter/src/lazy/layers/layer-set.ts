@@ -17,6 +17,7 @@ import type { SharedLayer } from "../device/shared-layer.ts";
 import type { LayerIdentity, OpenedLayer } from "../lazy-layers.ts";
 import { planLayer, type XattrNamespace } from "../plan/layer-plan.ts";
 import { BlobReader } from "../source/blob-reader.ts";
+import { readExternalToc } from "../source/external-toc.ts";
 import { type LayerPlaces, layerPlaces } from "../source/layer-places.ts";
 import { type LayerInfo, lastingLabels } from "./layer-info.ts";
 import { type DetailedStatus, FailureLog } from "./layer-status.ts";
@@ -385,7 +386,7 @@ function trustedDigest(
 /** Reads the table of contents, and gives what was read with it. */
 async function readLayer(
   reader: BlobReader,
-  { digest }: LayerPlaces,
+  found: LayerPlaces,
   trusted: TocDigest | undefined,
   signal: AbortSignal,
 ): Promise<{ layer: OpenLayer; tail: Buffer }> {
@@ -399,11 +400,11 @@ async function readLayer(
       },
       read: (offset, sizeBytes) => reader.read(offset, sizeBytes, signal),
     },
-    { trusted },
+    { trusted, readExternalToc: (maxBytes) => readExternalToc(found, maxBytes, signal) },
   );
   if (layer === undefined) {
     throw new NotFoundError(
-      `Cannot mount layer ${digest} lazily: it is an ordinary one, without a table of contents`,
+      `Cannot mount layer ${found.digest} lazily: it is an ordinary one, without a table of contents`,
     );
   }
   return { layer, tail };

@@ -1,9 +1,10 @@
 import { NotFoundError, UnavailableError } from "@oci-worker/errdefs";
 import type { Digest } from "@oci-worker/oci/digest";
-import { formatReference } from "@oci-worker/oci/reference";
+import { formatReference, type Reference } from "@oci-worker/oci/reference";
 import type { BlobPlace } from "@oci-worker/registry/blob-place";
 import type { RegistryClient } from "@oci-worker/registry/client";
-import type { LayerSource, SourceClient } from "@oci-worker/sources/source-client";
+import type { Repository } from "@oci-worker/registry/repository";
+import type { SourceClient } from "@oci-worker/sources/source-client";
 
 /** Where a layer can be read, and what the labels say of it. */
 export interface LayerPlaces {
@@ -13,6 +14,14 @@ export interface LayerPlaces {
   /** The image that it belongs to, for people. */
   readonly reference: string;
   readonly places: readonly BlobPlace[];
+  /** Those that have it. */
+  readonly images: readonly LayerImage[];
+}
+
+/** An image that a layer belongs to. */
+export interface LayerImage {
+  readonly reference: Reference;
+  readonly repository: Repository;
 }
 
 /** It asks nobody else for that, so it is there or it is not. */
@@ -46,17 +55,17 @@ export async function layerPlaces(
   }
   // Two images with the layer are as good as one; another layer is not.
   const same = answer.sources.filter(({ target }) => target.digest === first.target.digest);
+  const images = same.map(({ reference, hosts, repository, authorizer, onOutcome }) => ({
+    reference,
+    repository: registry.repository({ hosts, repository, authorizer, onOutcome }),
+  }));
   return {
     digest: first.target.digest,
     tocDigest: same.find(({ tocDigest }) => tocDigest !== undefined)?.tocDigest,
     reference: formatReference(first.reference),
-    places: same.flatMap((source) => placesAt(source, registry)),
+    places: same.flatMap(
+      ({ target }, index) => images[index]?.repository.placesOf(target.digest, target.urls) ?? [],
+    ),
+    images,
   };
-}
-
-function placesAt(source: LayerSource, registry: RegistryClient): BlobPlace[] {
-  const { hosts, repository, authorizer, onOutcome, target } = source;
-  return registry
-    .repository({ hosts, repository, authorizer, onOutcome })
-    .placesOf(target.digest, target.urls);
 }
