@@ -5,12 +5,14 @@ import { unmountBeneath } from "@oci-worker/mounts/mountinfo";
 import type { Logger } from "pino";
 import type { NetworkNamespace } from "../network/network.ts";
 import type { Networks } from "../network/networks.ts";
+import { hostFailure } from "./host-failure.ts";
 import {
   refuseLinkedKernelPlaces,
   refuseMountInProc,
   refuseWorkingDirectoryInProc,
 } from "./kernel-places.ts";
 import { MemoryDirectory } from "./memory-directory.ts";
+import { MemoryKills } from "./memory-kills.ts";
 import { findMountStubs } from "./mount-stubs.ts";
 import { type DnsSettings, hostResolvConf, stepHosts, stepResolvConf, writeWhole } from "./network-files.ts";
 import { type RuntimeSpec, runtimeSpec, type SpecMount } from "./oci-spec.ts";
@@ -69,8 +71,19 @@ export class Executor {
    *
    * @param signal kills it. The promise settles when nothing of it runs or is mounted any more.
    * @throws {InvalidArgumentError} if what the step asks for cannot be in its image, such as a user.
+   * @throws {ResourceExhaustedError} if the machine has run out of what it takes.
    */
   async run(step: Step, onOutput: OutputListener, signal: AbortSignal): Promise<ContainerExit> {
+    try {
+      return await this.#run(step, onOutput, signal);
+    } catch (error) {
+      // What goes wrong while it is taken away has no meaning of its own.
+      signal.throwIfAborted();
+      throw hostFailure(error);
+    }
+  }
+
+  async #run(step: Step, onOutput: OutputListener, signal: AbortSignal): Promise<ContainerExit> {
     await using undo = new AsyncDisposableStack();
     const bundle = join(this.#options.directory, step.id);
     await mkdir(bundle, { mode: 0o711 });
@@ -93,11 +106,12 @@ export class Executor {
     await writeConfig(spec, bundle, step.secretEnv.length > 0 ? await memory.path() : bundle);
 
     signal.throwIfAborted();
+    const kills = new MemoryKills();
     const exit = await this.#options.runc.run(step.id, bundle, onOutput, signal);
     if (!step.readonlyRootfs) {
       stubs.remove();
     }
-    return exit;
+    return { ...exit, outOfMemory: !signal.aborted && kills.explain(exit.code) };
   }
 
   async #spec(

@@ -1,14 +1,28 @@
 import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { once } from "node:events";
-import { access, constants, readFile } from "node:fs/promises";
-import { delimiter, join } from "node:path";
+import { existsSync } from "node:fs";
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
 import { promisify } from "node:util";
-import { FailedPreconditionError, NotFoundError, UnavailableError } from "@oci-worker/errdefs";
+import { UnavailableError } from "@oci-worker/errdefs";
 
 const run = promisify(execFile);
 
 /** One call of runc that only signals or deletes; one that hangs is given up. */
 const commandTimeoutMs = 7000;
+
+/** SIGKILL is sent again after so long: the first ones come too early while the runtime still sets the container up. */
+const killPauseMs = 50;
+
+/** A runtime that has not ended so long after its container was first killed is killed itself. */
+const killPatienceMs = 10_000;
+
+/** Of what a runtime says that cannot write its log either; a disk that is full leaves it nothing else. */
+const maxLastWords = 1000;
+
+/** A runtime that has not started its container by then never will; a machine under load takes seconds. */
+const defaultStartTimeoutMs = 60_000;
 
 /** What a step writes to its standard output (1) or standard error (2). */
 export type OutputListener = (stream: 1 | 2, chunk: Buffer) => void;
@@ -18,50 +32,20 @@ export interface ContainerExit {
   readonly code: number;
   /** What the runtime itself complained of, such as a command that is not there; empty if nothing. */
   readonly complaint: string;
+  /** The kernel has killed processes for want of memory while it ran. */
+  readonly outOfMemory: boolean;
 }
+
+/** What the runtime itself knows of that. */
+type RuntimeExit = Omit<ContainerExit, "outOfMemory">;
 
 export interface RuncOptions {
   /** The runtime: a name to be found on PATH, or a path. Empty: the first of buildkit-runc and runc. */
   readonly binary: string;
   /** Where runc keeps the state of its containers. Ours alone, so that all of them are ours to clean up. */
   readonly stateDirectory: string;
-}
-
-/** The names under which buildkitd looks for a runtime. */
-const defaultBinaries = ["buildkit-runc", "runc"];
-
-/**
- * Finds the runtime that `binary` names.
- *
- * @throws {NotFoundError} naming what was looked for and where.
- */
-export async function findRuntime(binary: string): Promise<string> {
-  const names = binary === "" ? defaultBinaries : [binary];
-  const directories = (process.env["PATH"] ?? "").split(delimiter);
-  for (const name of names) {
-    const candidates = name.includes("/") ? [name] : directories.map((directory) => join(directory, name));
-    for (const candidate of candidates) {
-      if (await isExecutable(candidate)) {
-        return candidate;
-      }
-    }
-  }
-  throw new NotFoundError(
-    `Cannot find a container runtime: no ${names.join(" or ")} on PATH, want runc installed`,
-  );
-}
-
-/**
- * Checks that a worker is wanted and can be.
- *
- * @throws {FailedPreconditionError} if it is turned off.
- * @throws {NotFoundError} if there is no runtime.
- */
-export async function requireRuntime(enabled: boolean | "auto", binary: string): Promise<string> {
-  if (enabled === false) {
-    throw new FailedPreconditionError("no worker found: the OCI worker is turned off, and there is no other");
-  }
-  return await findRuntime(binary);
+  /** How long the runtime may take until the step's process runs. */
+  readonly startTimeoutMs?: number;
 }
 
 /** An OCI runtime with runc's command line: runc, crun, buildkit-runc. */
@@ -76,32 +60,59 @@ export class Runc {
    * Runs the container of `bundle` to its end.
    *
    * @param signal kills the container; the promise still settles only when it has ended.
+   * @throws {UnavailableError} if the runtime cannot be started, does not start the container in time, or is killed; then
+   *   no container is left either.
    */
-  async run(
-    id: string,
-    bundle: string,
-    onOutput: OutputListener,
-    signal: AbortSignal,
-  ): Promise<ContainerExit> {
+  async run(id: string, bundle: string, onOutput: OutputListener, signal: AbortSignal): Promise<RuntimeExit> {
     const logPath = join(bundle, "runc-log.json");
-    const args = [...this.#global(logPath), "run", "--bundle", bundle, id];
+    const pidPath = join(bundle, "pid");
+    const args = [...this.#global(logPath), "run", "--bundle", bundle, "--pid-file", pidPath, id];
     // A process group of its own: an interrupt typed at the worker's terminal is for the worker.
     const child = spawn(this.#options.binary, args, { stdio: ["ignore", "pipe", "pipe"], detached: true });
     child.stdout.on("data", (chunk: Buffer) => onOutput(1, chunk));
-    child.stderr.on("data", (chunk: Buffer) => onOutput(2, chunk));
+    let lastWords = "";
+    child.stderr.on("data", (chunk: Buffer) => {
+      lastWords = (lastWords + chunk.toString()).slice(-maxLastWords);
+      onOutput(2, chunk);
+    });
     const ended = exitOf(child, this.#options.binary);
-    const killing = new AbortController();
-    const kill = () => void this.#killUntilGone(id, child, killing.signal);
+    let cleaned = Promise.resolve();
+    child.once("exit", (_code, killedBy) => {
+      if (killedBy !== null) {
+        // It cannot clean up after itself, and the container, if there is one, holds our ends of its output open.
+        cleaned = this.#forceAway(id, pidPath);
+      }
+    });
+    const over = new AbortController();
+    const kill = () => void this.#killUntilGone(id, child, over.signal);
     signal.addEventListener("abort", kill, { once: true });
     if (signal.aborted) {
       kill();
     }
+    const { startTimeoutMs = defaultStartTimeoutMs } = this.#options;
+    let isLate = false;
+    const starting = setTimeout(() => {
+      isLate = !existsSync(pidPath);
+      if (isLate) {
+        killGroup(child);
+      }
+    }, startTimeoutMs);
     try {
       const code = await ended;
-      return { code, complaint: await complaintIn(logPath) };
+      const hasStarted = (await pidIn(pidPath)) !== undefined;
+      const complaint = (await complaintIn(logPath)) || (hasStarted ? "" : lastWords.trim());
+      return { code, complaint: complaint || (hasStarted ? "" : "the runtime has not started it") };
+    } catch (error) {
+      await cleaned;
+      throw isLate
+        ? new UnavailableError(
+            `Cannot run the step: ${this.#options.binary} has not started it in ${startTimeoutMs / 1000} s`,
+          )
+        : error;
     } finally {
+      clearTimeout(starting);
       signal.removeEventListener("abort", kill);
-      killing.abort();
+      over.abort();
     }
   }
 
@@ -115,9 +126,16 @@ export class Runc {
 
   /** Kills the container and removes what is left of it. */
   async delete(id: string): Promise<void> {
-    await run(this.#options.binary, [...this.#global(), "delete", "--force", id], {
-      timeout: commandTimeoutMs,
-    });
+    try {
+      await run(this.#options.binary, [...this.#global(), "delete", "--force", id], {
+        timeout: commandTimeoutMs,
+      });
+    } catch (error) {
+      // A runtime that outlived the worker which had started it removes its container at the same time.
+      if ((await this.list()).includes(id)) {
+        throw error;
+      }
+    }
   }
 
   #global(logPath?: string): string[] {
@@ -125,25 +143,67 @@ export class Runc {
     return ["--root", this.#options.stateDirectory, ...log];
   }
 
-  /**
-   * Sends SIGKILL again and again until the container has ended: the first ones come too early while runc still sets it
-   * up. A runtime that does not even answer is killed itself.
-   */
-  async #killUntilGone(id: string, child: ChildProcess, gone: AbortSignal): Promise<void> {
-    const pauseMs = 50;
-    while (!gone.aborted) {
-      try {
-        await run(this.#options.binary, [...this.#global(), "kill", id, "KILL"], {
-          timeout: commandTimeoutMs,
-        });
-      } catch (error) {
-        if (error instanceof Error && "killed" in error && error.killed === true) {
-          child.kill("SIGKILL");
-          return;
-        }
-        // No such container, or none any more: what counts is whether the run has ended.
+  /** Removes a container whose runtime has died; its first process is killed if the runtime will not do that either. */
+  async #forceAway(id: string, pidPath: string): Promise<void> {
+    try {
+      await this.delete(id);
+    } catch {
+      const pid = await pidIn(pidPath);
+      if (pid !== undefined) {
+        killIfThere(pid);
       }
-      await new Promise((resolve) => setTimeout(resolve, pauseMs));
+    }
+  }
+
+  /** Kills the container until it has ended, and a runtime that does not see to that. */
+  async #killUntilGone(id: string, child: ChildProcess, gone: AbortSignal): Promise<void> {
+    const patience = AbortSignal.timeout(killPatienceMs);
+    while (!gone.aborted) {
+      const isHanging = await this.#kill(id);
+      if (isHanging || patience.aborted) {
+        killGroup(child);
+        return;
+      }
+      await delay(killPauseMs, undefined, { signal: gone }).catch(() => undefined);
+    }
+  }
+
+  /**
+   * Sends SIGKILL to the container. That there is none, or none any more, is no failure: what counts is whether the run
+   * has ended.
+   *
+   * @returns whether the runtime did not even answer.
+   */
+  async #kill(id: string): Promise<boolean> {
+    try {
+      await run(this.#options.binary, [...this.#global(), "kill", id, "KILL"], { timeout: commandTimeoutMs });
+      return false;
+    } catch (error) {
+      return error instanceof Error && "killed" in error && error.killed === true;
+    }
+  }
+}
+
+/** Undefined if the file is not there, or not whole. */
+async function pidIn(path: string): Promise<number | undefined> {
+  const text = await readFile(path, "utf8").catch(() => "");
+  return /^[1-9]\d*$/.test(text.trim()) ? Number(text) : undefined;
+}
+
+/** The runtime and what it has started in its process group, such as a shell around it. */
+function killGroup({ pid }: ChildProcess): void {
+  if (pid !== undefined) {
+    killIfThere(-pid);
+  }
+}
+
+/** @param target a process, or the negated number of a group of them. */
+function killIfThere(target: number): void {
+  try {
+    process.kill(target, "SIGKILL");
+  } catch (error) {
+    if (!(error instanceof Error && "code" in error && error.code === "ESRCH")) {
+      throw error;
     }
   }
 }
@@ -195,13 +255,4 @@ function errorText(line: string): string | undefined {
     // A line that the runtime was killed while writing.
   }
   return undefined;
-}
-
-async function isExecutable(path: string): Promise<boolean> {
-  try {
-    await access(path, constants.X_OK);
-    return true;
-  } catch {
-    return false;
-  }
 }

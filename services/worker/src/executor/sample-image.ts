@@ -6,7 +6,8 @@ import { mountPointsBeneath } from "@oci-worker/mounts/mountinfo";
 import { pino } from "pino";
 import { hostNetwork, Networks } from "../network/networks.ts";
 import { Executor } from "./executor.ts";
-import { findRuntime, Runc } from "./runc.ts";
+import { findRuntime } from "./find-runtime.ts";
+import { Runc } from "./runc.ts";
 import type { Step } from "./step.ts";
 
 const applets =

@@ -5,23 +5,31 @@ import { ExitError } from "../solver/failure.ts";
 const exitNotFound = 127;
 const exitNotExecutable = 126;
 
-/** The failure of a command, in the words that upstream's users and tests look for. */
-export function exitFailure(args: readonly string[], { code, complaint }: ContainerExit): ExitError {
-  const command = JSON.stringify(args.join(" "));
-  if (complaint === "") {
-    return new ExitError(`process ${command} did not complete successfully: exit code: ${code}`, code);
+/**
+ * The failure of a command, in the words that upstream's users and tests look for.
+ *
+ * @returns undefined if it has not failed.
+ * @param valid the exit codes that are none; empty for 0 alone.
+ */
+export function exitFailure(
+  args: readonly string[],
+  { code, complaint, outOfMemory }: ContainerExit,
+  valid: readonly number[],
+): ExitError | undefined {
+  if (complaint === "" && (valid.length > 0 ? valid : [0]).includes(code)) {
+    return undefined;
   }
+  const why = [complaint, outOfMemory ? "cannot allocate memory" : ""].filter(Boolean);
   const shellCode = exitCodeOf(complaint) ?? code;
-  return new ExitError(
-    `process ${command} did not complete successfully: ${complaint}: exit code: ${shellCode}`,
-    shellCode,
-  );
+  const reasons = [...why, `exit code: ${shellCode}`].join(": ");
+  const command = JSON.stringify(args.join(" "));
+  return new ExitError(`process ${command} did not complete successfully: ${reasons}`, shellCode);
 }
 
 /** The code a shell would have ended with, where the runtime could not start the command at all. */
 function exitCodeOf(complaint: string): number | undefined {
-  if (/executable file not found|no such file or directory/.test(complaint)) {
+  if (/executable file .*not found|no such file or directory/i.test(complaint)) {
     return exitNotFound;
   }
-  return /permission denied|exec format error/.test(complaint) ? exitNotExecutable : undefined;
+  return /permission denied|exec format error/i.test(complaint) ? exitNotExecutable : undefined;
 }

@@ -12,10 +12,8 @@ import type { Operation, OperationContext, Ref } from "../solver/operation.ts";
 import { exitFailure } from "./exec-failure.ts";
 import { execKey } from "./exec-key.ts";
 import { type MountParts, MountPreparation, type PreparedMount } from "./exec-mounts.ts";
+import { stepEnvironment } from "./step-environment.ts";
 import { StepLog, type StepLogLimits } from "./step-log.ts";
-
-/** What a step finds on its path if its image does not say (BuildKit, util/system/path.go). */
-const defaultPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 export interface ExecParts extends MountParts {
   readonly executor: Executor;
@@ -66,8 +64,9 @@ export class ExecOperation implements Operation {
     const running = () => executor.run(step, (stream, chunk) => log.write(stream, chunk), signal);
     const exit = await (slots === undefined ? running() : slots.run(running, signal));
     signal.throwIfAborted();
-    if (exit.code !== 0) {
-      throw exitFailure(step.args, exit);
+    const failure = exitFailure(step.args, exit, this.#op.meta?.validExitCodes ?? []);
+    if (failure !== undefined) {
+      throw failure;
     }
   }
 
@@ -86,7 +85,7 @@ export class ExecOperation implements Operation {
         .flatMap(({ step }) => (step === undefined ? [] : [step])),
       removeStubParents: meta.removeMountStubsRecursive,
       args: meta.args,
-      env: meta.env.some((variable) => variable.startsWith("PATH=")) ? meta.env : [defaultPath, ...meta.env],
+      env: stepEnvironment(meta),
       secretEnv,
       cwd: meta.cwd,
       user: meta.user,

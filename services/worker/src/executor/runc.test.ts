@@ -1,0 +1,132 @@
+import assert from "node:assert/strict";
+import { existsSync } from "node:fs";
+import { chmod, glob, mkdir, mkdtempDisposable, readFile, rm, rmdir, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { describe, test } from "node:test";
+import { UnavailableError } from "@oci-worker/errdefs";
+import { Runc } from "./runc.ts";
+import { fixture, run, step } from "./sample-image.ts";
+import type { Step } from "./step.ts";
+
+/** A runtime that does `script` in place of `run`, and is the real one otherwise. */
+async function standIn(script: string, startTimeoutMs: number) {
+  const directory = await mkdtempDisposable(join(tmpdir(), "runtime-"));
+  const binary = join(directory.path, "runtime");
+  await writeFile(binary, `#!/bin/sh\ncase "$*" in *" run "*) ${script};; esac\nexec runc "$@"\n`);
+  await chmod(binary, 0o755);
+  const bundle = join(directory.path, "bundle");
+  await mkdir(bundle);
+  const runc = new Runc({ binary, stateDirectory: join(directory.path, "state"), startTimeoutMs });
+  return {
+    runc,
+    bundle,
+    path: directory.path,
+    [Symbol.asyncDispose]: () => directory[Symbol.asyncDispose](),
+  };
+}
+
+const unaborted = new AbortController().signal;
+
+describe("a runtime", () => {
+  test("that does not start the step is killed with all that it has started", async () => {
+    await using on = await standIn("sleep 3000 & wait", 200);
+    const failure = await on.runc.run("x", on.bundle, () => undefined, unaborted).catch((error) => error);
+    assert(failure instanceof UnavailableError);
+    assert.match(failure.message, /^Cannot run the step: .*\/runtime has not started it in 0\.2 s$/);
+    // The child had the step's output; that the promise has settled says that it is gone.
+  });
+
+  test("that hangs when the step is to be killed is killed itself, and the step with it", async () => {
+    await using outer = await fixture();
+    const binary = join(outer.path, "runtime");
+    const started = Promise.withResolvers<void>();
+    // Its kill never answers: after its own limit the runtime that runs the step is taken for hanging, too.
+    await writeFile(binary, '#!/bin/sh\ncase "$*" in *" kill "*) exec sleep 3000;; esac\nexec runc "$@"\n');
+    await chmod(binary, 0o755);
+    await using on = await fixture(binary);
+    const controller = new AbortController();
+    const what = step(on.image, ["sh", "-c", "echo started; sleep 3000"]);
+    const running = on.executor.run(what, () => started.resolve(), controller.signal);
+    await started.promise;
+    controller.abort();
+    await assert.rejects(running, /aborted/);
+  });
+
+  test("that is killed by somebody else takes its step with it", async () => {
+    await using outer = await fixture();
+    const binary = join(outer.path, "runtime");
+    const pidFile = join(outer.path, "pid");
+    await writeFile(
+      binary,
+      `#!/bin/sh\ncase "$*" in *" run "*) echo $$ > ${pidFile};; esac\nexec runc "$@"\n`,
+    );
+    await chmod(binary, 0o755);
+    await using on = await fixture(binary);
+    const started = Promise.withResolvers<void>();
+    const what = step(on.image, ["sh", "-c", "echo started; sleep 3000"]);
+    const running = on.executor.run(what, () => started.resolve(), unaborted);
+    await started.promise;
+    process.kill(Number(await readFile(pidFile, "utf8")), "SIGKILL");
+    await assert.rejects(running, /Cannot tell how the step ended: .* was ended by SIGKILL/);
+  });
+
+  test("that is not there, or ends without a word, is told", async () => {
+    await using on = await standIn("exit 7", 60_000);
+    assert.deepEqual(await on.runc.run("x", on.bundle, () => undefined, unaborted), {
+      code: 7,
+      complaint: "the runtime has not started it",
+    });
+    await rm(join(on.path, "runtime"));
+    await assert.rejects(
+      on.runc.run("x", on.bundle, () => undefined, unaborted),
+      (error) => {
+        assert(error instanceof UnavailableError);
+        assert.match(error.message, /^Cannot start .*\/runtime: spawn .* ENOENT/);
+        return true;
+      },
+    );
+  });
+
+  test("says what it could not do with a step", async () => {
+    await using on = await fixture();
+    const { code, complaint } = await run(on.executor, step(on.image, ["/etc/passwd"]));
+    assert.notEqual(code, 0);
+    assert.match(complaint, /permission denied/);
+  });
+});
+
+/** A cgroup whose processes have 16 MiB together. Disposing removes it, and what the runtime has made in it. */
+async function smallCgroup() {
+  const name = `memory-test-${process.pid}`;
+  const isFirstVersion = existsSync("/sys/fs/cgroup/memory");
+  const path = join("/sys/fs/cgroup", isFirstVersion ? "memory" : "", name);
+  await mkdir(path);
+  await writeFile(join(path, isFirstVersion ? "memory.limit_in_bytes" : "memory.max"), String(16 << 20));
+  const remove = async () => {
+    for (const made of [`${name}/buildkit`, name]) {
+      for await (const directory of glob(`/sys/fs/cgroup/{*/,}${made}`)) {
+        await rmdir(directory);
+      }
+    }
+  };
+  return { name, [Symbol.asyncDispose]: remove };
+}
+
+describe("a step that is killed", () => {
+  test("for want of memory is told apart from one that ends by itself", async () => {
+    await using on = await fixture();
+    const endOf = async (script: string, more: Partial<Step> = {}) => {
+      const { code, outOfMemory } = await run(on.executor, step(on.image, ["sh", "-c", script], more));
+      return { code, outOfMemory };
+    };
+    {
+      await using cgroup = await smallCgroup();
+      const hungry = 'x=$(yes | head -c 200000000); echo "$x" | head -c 1';
+      assert.deepEqual(await endOf(hungry, { cgroupParent: cgroup.name }), { code: 137, outOfMemory: true });
+    }
+    assert.deepEqual(await endOf("exit 137"), { code: 137, outOfMemory: false });
+    assert.deepEqual(await endOf("sh -c 'kill -KILL $$'; exit $?"), { code: 137, outOfMemory: false });
+    assert.deepEqual(await endOf("sh -c 'kill -SEGV $$'; exit $?"), { code: 139, outOfMemory: false });
+  });
+});
