@@ -1,4 +1,4 @@
-import "./peers/enter-own-network.ts";
+import "./peers/enter-own-namespaces.ts";
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
 import { mkdtempDisposable, open, readdir, readFile, writeFile } from "node:fs/promises";

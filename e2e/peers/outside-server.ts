@@ -36,7 +36,7 @@ const server = `
   process.stdin.resume().on("end", () => process.exit());
 `;
 
-/** Starts the server and connects it. Call it from a network that nobody else has (enter-own-network.ts). */
+/** Starts the server and connects it. Call it from a network that nobody else has (enter-own-namespaces.ts). */
 export async function startOutsideServer(): Promise<OutsideServer> {
   // It says that it is there, and then waits until its address is.
   const script = 'echo ready; read go; ip link set lo up; exec "$@"';

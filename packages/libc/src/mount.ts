@@ -34,6 +34,7 @@ const libc = {
   mount: bind(
     "int mount(const char *source, const char *target, const char *type, unsigned long flags, const char *data)",
   ),
+  statfs: bind("int statfs(const char *path, void *result)"),
   statx: bind("int statx(int directory, const char *path, int flags, unsigned int mask, void *result)"),
   umount2: bind("int umount2(const char *target, int flags)"),
 };
@@ -46,6 +47,19 @@ export function mount(source: string, target: string, type: string, flags: bigin
 /** umount2(2). */
 export function umount2(target: Path, flags: number): void {
   check("umount2", libc.umount2(cPath(target), flags), target);
+}
+
+/** Where the flags stand in struct statfs, and its size, on 64-bit machines (asm-generic/statfs.h). */
+const [statfsFlagsAt, statfsBytes] = [80, 120];
+
+/**
+ * The flags of the mount that `path` is in, by statfs(2): {@link MS_RDONLY}, {@link MS_NOSUID}, {@link MS_NODEV},
+ * {@link MS_NOEXEC}, {@link MS_NOATIME} and {@link MS_NODIRATIME}, and others whose bits are not those of mount(2).
+ */
+export function mountFlagsOf(path: string): bigint {
+  const result = Buffer.alloc(statfsBytes);
+  check("statfs", libc.statfs(path, result), path);
+  return result.readBigUInt64LE(statfsFlagsAt);
 }
 
 // statx(2): the flag of the attributes that says "mount root", and where the attributes and the mask of those that the

@@ -11,6 +11,7 @@ import {
   UMOUNT_NOFOLLOW,
   umount2,
 } from "@oci-worker/libc/mount";
+import { lockedOptions } from "./locked-options.ts";
 import { attachMapped, mappedLowers } from "./mapped.ts";
 import { helperCommand, mountByHelper } from "./mount-by-helper.ts";
 import { mountByParameters } from "./mount-by-parameters.ts";
@@ -156,10 +157,11 @@ function mountMapped(mount: Mount, at: string, options: ParsedOptions, userNames
   }
 }
 
-/** A bind mount has the flags of its source; only a remount gives it others (mount(2)). */
+/** A bind mount has the flags of its source; only a remount gives it others (mount(2)), and must not lift locked ones. */
 function remountBind(at: string, flags: bigint): void {
   const wanted = flags & appliedByRemount;
   if ((flags & MS_BIND) !== 0n && wanted !== 0n && (flags & MS_REMOUNT) === 0n) {
-    mountSyscall("", at, "", wanted | MS_BIND | MS_REMOUNT, "");
+    const kept = parseOptions(lockedOptions(at)).flags;
+    mountSyscall("", at, "", wanted | kept | MS_BIND | MS_REMOUNT, "");
   }
 }

@@ -22,6 +22,8 @@ export interface IdentityInput {
   readonly snapshotter: string;
   /** Where the network of a step comes from. */
   readonly network: string;
+  /** Whether steps share the worker's processes. */
+  readonly noProcessSandbox: boolean;
 }
 
 /** What {@link newId} makes. */
@@ -37,6 +39,7 @@ export async function identify({
   platforms,
   snapshotter,
   network,
+  noProcessSandbox,
 }: IdentityInput): Promise<Identity> {
   return {
     id: await persistentId(join(root, "workerid")),
@@ -45,7 +48,7 @@ export async function identify({
       [`${labelPrefix}snapshotter`]: snapshotter,
       [`${labelPrefix}hostname`]: hostname(),
       [`${labelPrefix}network`]: network,
-      [`${labelPrefix}oci.process-mode`]: "sandbox",
+      [`${labelPrefix}oci.process-mode`]: noProcessSandbox ? "no-sandbox" : "sandbox",
       [`${labelPrefix}selinux.enabled`]: "false",
       ...labels,
     },

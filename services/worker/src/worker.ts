@@ -87,6 +87,8 @@ export async function openWorker(
     networks,
     dns: config.dns,
     apparmorProfile: config.apparmorProfile,
+    isRootless: config.isRootless,
+    sharesProcesses: config.noProcessSandbox,
     log,
   });
   await executor.recover();

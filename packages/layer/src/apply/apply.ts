@@ -1,8 +1,9 @@
 import { randomFill } from "node:crypto";
-import { type FileHandle, open, readFile } from "node:fs/promises";
+import { type FileHandle, open } from "node:fs/promises";
 import { promisify } from "node:util";
 import { Worker } from "node:worker_threads";
 import { DataLossError, ServiceError } from "@oci-worker/errdefs";
+import { isInUserNamespace } from "@oci-worker/libc/user-namespace";
 import type { Digest } from "@oci-worker/oci/digest";
 import { type Compression, detectCompression, magicBytes } from "../compression/detect.ts";
 import { programFor, startProgram } from "../compression/program.ts";
@@ -44,9 +45,6 @@ export interface LayerToApply {
  */
 const startThreadPool = promisify(randomFill);
 
-/** What /proc/self/uid_map says in the user namespace that the kernel began with (user_namespaces(7)). */
-const initialUidMap = /^\s*0\s+0\s+4294967295\s*$/;
-
 /**
  * Applies an OCI layer to a directory (OCI image-spec, layer.md, "Applying Changesets").
  *
@@ -66,7 +64,7 @@ export async function applyLayer(layer: LayerToApply, signal: AbortSignal): Prom
   await startThreadPool(Buffer.alloc(1));
   await using blob = await open(layer.blobPath);
   await checkSize(layer, blob);
-  const isUserNamespace = !initialUidMap.test(await readFile("/proc/self/uid_map", "utf8"));
+  const isUserNamespace = isInUserNamespace();
   const compression = await compressionOf(blob);
   const programPath = await programFor(compression, blob, layer.sizeBytes);
   signal.throwIfAborted();

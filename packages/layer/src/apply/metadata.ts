@@ -23,7 +23,7 @@ export function setMetadata(
   const at = pathOf(path);
   // chown(2) takes a file's capabilities away, even if it changes nothing, and GNU tar has them only at the first name.
   if (found?.uid !== entry.uid || found.gid !== entry.gid) {
-    lchownSync(at, entry.uid, entry.gid);
+    giveTo(entry, () => lchownSync(at, entry.uid, entry.gid));
   }
   setXattrs(entry, onSkipped, (name, value) => lsetxattr(at, name, value));
   // After chown(2), which clears the setuid and setgid bits. Not on a link: it would be followed (CVE-2021-32760).
@@ -36,11 +36,27 @@ export function setMetadata(
 
 /** The same for an open file. */
 export function setFileMetadata(fd: number, entry: TarEntry, onSkipped: OnSkippedXattr): void {
-  fchownSync(fd, entry.uid, entry.gid);
+  giveTo(entry, () => fchownSync(fd, entry.uid, entry.gid));
   setXattrs(entry, onSkipped, (name, value) => fsetxattr(fd, name, value));
   fchmodSync(fd, entry.mode);
   const { accessedNs, modifiedNs } = timesOf(entry);
   setTimesOf(fd, accessedNs, modifiedNs);
+}
+
+/** In a user namespace there are only so many ids; the kernel says no more than EINVAL of another one (chown(2)). */
+function giveTo({ uid, gid }: TarEntry, change: () => void): void {
+  try {
+    change();
+  } catch (cause) {
+    if (codeOf(cause) !== "EINVAL") {
+      throw cause;
+    }
+    const error = new Error(
+      `its owner ${uid}:${gid} is not among the ids of this user namespace, want more of them in /etc/subuid and /etc/subgid`,
+      { cause },
+    );
+    throw Object.assign(error, { code: "EINVAL" });
+  }
 }
 
 /** As containerd has them: accessed no earlier than modified, and 1970 for what the kernel cannot count. */

@@ -9,6 +9,8 @@ export type { Entitlement } from "./groups/access.ts";
 export interface Config extends Omit<Settings, "entitlements" | "sessionSocketPath"> {
   readonly entitlements: ReadonlySet<Settings["entitlements"][number]>;
   readonly sessionSocketPath: string;
+  /** Whether steps run as a user namespace allows it. */
+  readonly isRootless: boolean;
   /** How steps look up names; an empty list leaves the host's. */
   readonly dns: {
     readonly nameservers: readonly string[];
@@ -58,8 +60,17 @@ function completed(settings: Settings): Config {
     throw new InvalidArgumentError("--addr cannot be empty");
   }
   requireWholePair(settings);
+  const isRootless = settings.workerRootless ?? settings.rootless ?? false;
+  if (settings.noProcessSandbox && !isRootless) {
+    throw new InvalidArgumentError(
+      "can't enable NoProcessSandbox without Rootless, want --oci-worker-no-process-sandbox in a user namespace only",
+    );
+  }
   return {
     ...settings,
+    isRootless,
+    // What a configuration of CNI says is for root; who wants it all the same says so.
+    networkMode: isRootless && settings.networkMode === "auto" ? "host" : settings.networkMode,
     addresses: [...new Set(settings.addresses)],
     entitlements: new Set(settings.entitlements),
     logLevel: settings.debug ? "debug" : settings.logLevel,

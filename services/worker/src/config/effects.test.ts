@@ -10,6 +10,7 @@ const startsAndStops = "e2e/worker-starts-and-stops.test.ts";
 const listens = "e2e/worker-listens-in-the-network.test.ts";
 const takeEffect = "e2e/worker-settings-take-effect.test.ts";
 
+const rootless = "e2e/worker-runs-rootless.test.ts";
 const networks = "e2e/worker-gives-steps-networks.test.ts";
 const garbage = "e2e/worker-garbage-collects.test.ts";
 
@@ -35,6 +36,9 @@ const effects: Readonly<Record<SettingName, readonly [file: string, title: strin
   runtimeBinary: [takeEffect, "runs steps with the runtime that it is given"],
   defaultCgroupParent: [takeEffect, "runs steps beneath the cgroup that it is given"],
   networkMode: [networks, "is what auto means if its file is there, and must work then"],
+  rootless: [rootless, "pulls an image, runs a step and gives its result, with nothing but the user's own"],
+  workerRootless: [rootless, "is not rootless"],
+  noProcessSandbox: [rootless, "see those of the worker, and leave none behind"],
   cniConfigPath: [networks, "is used by the flag --oci-cni-config-path"],
   cniBinaryDirectory: [networks, "cannot be without its plugin"],
   cniPoolSize: [networks, "are there before a step asks, and gone with the worker"],

@@ -1,13 +1,14 @@
 import { loadConfig } from "@oci-worker/daemon/load-config";
 import { version } from "@oci-worker/daemon/version";
+import { isInUserNamespace } from "@oci-worker/libc/user-namespace";
 import type { TomlTable } from "smol-toml";
 import { type Config, resolveConfig } from "./config.ts";
 import { readEnvironment } from "./environment.ts";
 import { readConfigFile } from "./file.ts";
 import { parseCommandLine } from "./flags.ts";
 import { usage } from "./help.ts";
-import { defaultConfigFile } from "./paths.ts";
 import { printConfig } from "./print-config.ts";
+import { configFileOf, requireMappedRoot, requireUserNamespace, rootlessDefaults } from "./rootless.ts";
 
 /** What a worker is to be run with. */
 export interface Instructions {
@@ -17,6 +18,10 @@ export interface Instructions {
   /** What the operator should know of the settings. */
   readonly warnings: readonly string[];
 }
+
+/** By upstream's name for it, which operators look for in the log. */
+const noProcessSandbox =
+  "NoProcessSandbox is enabled: steps can see, kill and perhaps trace every process of this worker's user, want it only where the worker runs in a container of its own as an unprivileged user";
 
 /**
  * Reads command line, environment and file, and answers what the command line may ask instead of running a worker.
@@ -33,14 +38,23 @@ export async function readConfig(
     process.stdout.write(commandLine.help ? usage(process.stdout.columns) : `oci-worker ${version}\n`);
     return undefined;
   }
-  const { configFile = defaultConfigFile } = commandLine;
+  const uid = process.geteuid?.() ?? 0;
+  const standing = { isInUserNamespace: isInUserNamespace(), uid, environment };
+  requireMappedRoot(commandLine, standing);
+  const { configFile = configFileOf(standing) } = commandLine;
   const table = await loadConfig(configFile, commandLine.configFile !== undefined);
   const { layer, registry, unused, warnings } = readConfigFile(table, configFile);
-  const resolved = resolveConfig(layer, readEnvironment(environment), commandLine.layer);
+  const resolved = resolveConfig(
+    rootlessDefaults(standing),
+    layer,
+    readEnvironment(environment),
+    commandLine.layer,
+  );
   if (commandLine.printConfig) {
     process.stdout.write(printConfig(resolved, registry, configFile));
     return undefined;
   }
+  requireUserNamespace(resolved.config, standing);
   const unusedKeys = unused.map(
     ({ key, meant }) =>
       `${key} of ${configFile} is not used by this worker${meant === undefined ? "" : `, want ${meant}?`}`,
@@ -48,6 +62,11 @@ export async function readConfig(
   return {
     config: resolved.config,
     registry,
-    warnings: [...unusedKeys, ...warnings, ...commandLine.warnings],
+    warnings: [
+      ...unusedKeys,
+      ...warnings,
+      ...commandLine.warnings,
+      ...(resolved.config.noProcessSandbox ? [noProcessSandbox] : []),
+    ],
   };
 }

@@ -5,6 +5,7 @@ import { nameSettings } from "./groups/names.ts";
 import { networkSettings } from "./groups/networks.ts";
 import { otherWorkerSettings } from "./groups/other-worker.ts";
 import { resolverSettings } from "./groups/resolver.ts";
+import { rootlessSettings } from "./groups/rootless.ts";
 import { snapshotSettings } from "./groups/snapshots.ts";
 import { stepSettings } from "./groups/steps.ts";
 import { workerSettings } from "./groups/worker.ts";
@@ -17,6 +18,7 @@ export const groups: readonly SettingGroup[] = [
   { title: "Worker", settings: workerSettings },
   { title: "Steps", settings: stepSettings },
   { title: "Snapshots", settings: snapshotSettings },
+  { title: "Rootless", settings: rootlessSettings },
   { title: "Networks", settings: networkSettings },
   { title: "Cache", settings: cacheSettings },
   { title: "Names", settings: nameSettings },
@@ -36,6 +38,7 @@ export const settings = {
   ...workerSettings,
   ...stepSettings,
   ...snapshotSettings,
+  ...rootlessSettings,
   ...networkSettings,
   ...cacheSettings,
   ...nameSettings,

@@ -19,9 +19,11 @@ import { type RuntimeSpec, runtimeSpec, type SpecMount } from "./oci-spec.ts";
 import { insecurePrivileges, sandboxPrivileges } from "./privileges.ts";
 import { processUser } from "./process-user.ts";
 import { Rootfs } from "./rootfs.ts";
-import type { ContainerExit, OutputListener, Runc } from "./runc.ts";
+import { rootlessSpec } from "./rootless-spec.ts";
+import { type ContainerExit, type OutputListener, pidFileIn, type Runc, type RuntimeExit } from "./runc.ts";
 import type { Step } from "./step.ts";
 import { specMounts } from "./step-mounts.ts";
+import { StepProcesses } from "./step-processes.ts";
 
 export interface ExecutorOptions {
   /** Holds the bundles, and what an earlier process may have left of them. */
@@ -31,8 +33,15 @@ export interface ExecutorOptions {
   readonly dns: DnsSettings;
   /** Of sandboxed steps; empty for none. */
   readonly apparmorProfile: string;
+  /** Whether this process is root in a user namespace only. */
+  readonly isRootless: boolean;
+  /** Rootless alone: whether steps share the worker's processes, see them and may kill them. */
+  readonly sharesProcesses: boolean;
   readonly log: Logger;
 }
+
+/** In a bundle: what the processes of a step are known by, if they have no pid name space. */
+const processesName = "processes";
 
 /**
  * Runs steps under an OCI runtime: root mounted, files generated, spec written, and all of it undone again however the
@@ -56,6 +65,12 @@ export class Executor {
     for (const id of await runc.list()) {
       log.warn({ container: id }, "container of an earlier run removed");
       await runc.delete(id);
+    }
+    for (const name of await readdir(directory)) {
+      const processes = StepProcesses.of(join(directory, name, processesName));
+      if (processes !== undefined) {
+        log.warn({ step: name, killed: await processes.kill() }, "processes of an earlier run killed");
+      }
     }
     const mountPoints = await unmountBeneath(directory);
     if (mountPoints.length > 0) {
@@ -102,16 +117,41 @@ export class Executor {
     const stubs = findMountStubs(rootfsPath, destinations, step.removeStubParents);
     const memory = undo.use(new MemoryDirectory(join(bundle, "memory")));
     const mounts = await specMounts(step.mounts, { bundle, memory, undo });
-    const spec = await this.#spec(step, bundle, rootfsPath, mounts, network.namespace);
+    const processes = this.#options.sharesProcesses
+      ? undo.use(await StepProcesses.begin(join(bundle, processesName)))
+      : undefined;
+    const wanted = await this.#spec(step, bundle, rootfsPath, mounts, network.namespace);
+    const spec = this.#options.isRootless ? rootlessSpec(wanted, processes?.namespacePath) : wanted;
     await writeConfig(spec, bundle, step.secretEnv.length > 0 ? await memory.path() : bundle);
 
     signal.throwIfAborted();
     const kills = new MemoryKills();
-    const exit = await this.#options.runc.run(step.id, bundle, onOutput, signal);
+    const exit = await this.#runToEnd(step.id, bundle, onOutput, signal, processes);
     if (!step.readonlyRootfs) {
       stubs.remove();
     }
     return { ...exit, outOfMemory: !signal.aborted && kills.explain(exit.code) };
+  }
+
+  /**
+   * What the first process of a step leaves behind, where it has no pid name space, is killed when that ends; the runtime
+   * would wait for it.
+   */
+  async #runToEnd(
+    id: string,
+    bundle: string,
+    onOutput: OutputListener,
+    signal: AbortSignal,
+    processes: StepProcesses | undefined,
+  ): Promise<RuntimeExit> {
+    const ended = new AbortController();
+    const watching = processes?.killAfterFirst(pidFileIn(bundle), ended.signal);
+    try {
+      return await this.#options.runc.run(id, bundle, onOutput, signal);
+    } finally {
+      ended.abort();
+      await watching;
+    }
   }
 
   async #spec(

@@ -36,7 +36,7 @@ function inputOf(spec: RuntimeSpec): SpecInput {
   const file = (destination: string) =>
     spec.mounts.find((mount) => mount.destination === destination)?.source ?? "";
   return {
-    id: spec.linux.cgroupsPath.split("/").at(-1) ?? "",
+    id: spec.linux.cgroupsPath?.split("/").at(-1) ?? "",
     rootfsPath: spec.root.path,
     readonlyRootfs: false,
     args: spec.process.args,

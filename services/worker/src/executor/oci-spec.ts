@@ -70,8 +70,8 @@ export interface RuntimeSpec {
   readonly hostname: string;
   readonly mounts: readonly SpecMount[];
   readonly linux: {
-    readonly resources: { readonly devices: readonly DeviceRule[] };
-    readonly cgroupsPath: string;
+    readonly resources?: { readonly devices: readonly DeviceRule[] };
+    readonly cgroupsPath?: string;
     readonly namespaces: readonly { readonly type: string; readonly path?: string }[];
     readonly seccomp?: SeccompProfile;
     readonly devices?: readonly SpecDevice[];

@@ -37,7 +37,7 @@ export interface ContainerExit {
 }
 
 /** What the runtime itself knows of that. */
-type RuntimeExit = Omit<ContainerExit, "outOfMemory">;
+export type RuntimeExit = Omit<ContainerExit, "outOfMemory">;
 
 export interface RuncOptions {
   /** The runtime: a name to be found on PATH, or a path. Empty: the first of buildkit-runc and runc. */
@@ -65,7 +65,7 @@ export class Runc {
    */
   async run(id: string, bundle: string, onOutput: OutputListener, signal: AbortSignal): Promise<RuntimeExit> {
     const logPath = join(bundle, "runc-log.json");
-    const pidPath = join(bundle, "pid");
+    const pidPath = pidFileIn(bundle);
     const args = [...this.#global(logPath), "run", "--bundle", bundle, "--pid-file", pidPath, id];
     // A process group of its own: an interrupt typed at the worker's terminal is for the worker.
     const child = spawn(this.#options.binary, args, { stdio: ["ignore", "pipe", "pipe"], detached: true });
@@ -184,8 +184,13 @@ export class Runc {
   }
 }
 
+/** Where the runtime writes the number of a container's first process when it has started that. */
+export function pidFileIn(bundle: string): string {
+  return join(bundle, "pid");
+}
+
 /** Undefined if the file is not there, or not whole. */
-async function pidIn(path: string): Promise<number | undefined> {
+export async function pidIn(path: string): Promise<number | undefined> {
   const text = await readFile(path, "utf8").catch(() => "");
   return /^[1-9]\d*$/.test(text.trim()) ? Number(text) : undefined;
 }

@@ -50,6 +50,8 @@ export async function fixture(runtime = "runc") {
     networks: new Networks(hostNetwork),
     dns: { nameservers: [], searchDomains: [], options: [] },
     apparmorProfile: "",
+    isRootless: false,
+    sharesProcesses: false,
     log: pino({ level: "silent" }),
   });
   await executor.recover();

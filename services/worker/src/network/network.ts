@@ -16,6 +16,8 @@ export interface StepNetwork extends AsyncDisposable {
 export interface NetworkRequest {
   /** The name that the step asked for, which some networks make known; empty if it asked for none. */
   readonly hostname: string;
+  /** Whether the step may change the network that it gets, so that nobody must get it after it. */
+  readonly insecure: boolean;
 }
 
 /** Gives networks of one kind to steps. */

@@ -1,11 +1,9 @@
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync } from "node:fs";
+import { isInUserNamespace } from "@oci-worker/libc/user-namespace";
 import { lastOfEach } from "./mount-options.ts";
 
 /** There since Linux 4.13; an older overlayfs does not know the option. */
 const indexParameter = "/sys/module/overlay/parameters/index";
-
-/** How /proc/self/uid_map reads where no user is mapped to another (user_namespaces(7)). */
-const identityMap = /^\s*0\s+0\s+4294967295\s*$/;
 
 /** What is to be known of a host to choose the options of its overlay mounts. */
 export interface OverlayHost {
@@ -19,7 +17,7 @@ export interface OverlayHost {
 export function overlayHost(): OverlayHost {
   return {
     hasIndex: existsSync(indexParameter),
-    inUserNamespace: !identityMap.test(readFileSync("/proc/self/uid_map", "utf8")),
+    inUserNamespace: isInUserNamespace(),
   };
 }
 

@@ -3,8 +3,8 @@ import { join } from "node:path";
 import { UnavailableError } from "@oci-worker/errdefs";
 import type { Logger } from "pino";
 import { newId } from "../../new-id.ts";
+import { isPinned, pinNamespace, unpinNamespace } from "../../pinned-namespace.ts";
 import { Slots } from "../../slots.ts";
-import { isPinned, pinNetworkNamespace, unpinNetworkNamespace } from "../pinned-namespace.ts";
 import { type Attachment, type AttachmentRecord, AttachmentRecords } from "./attachments.ts";
 import { attach, type CniCapabilities, type CniNetwork, detach, verify } from "./chain.ts";
 import { CniPlugins, type CniTarget } from "./plugin.ts";
@@ -76,7 +76,7 @@ export class CniNamespaces {
     let record: AttachmentRecord = { pluginDirectories: plugins.directories, args, attachments: networks };
     await this.#records.write(id, record);
     try {
-      await pinNetworkNamespace(path);
+      await pinNamespace("net", path);
       const attached: Attachment[] = [];
       for (const { network, ifname } of networks) {
         const target = { containerID: id, netns: path, ifname, args };
@@ -132,7 +132,7 @@ export class CniNamespaces {
       const target: CniTarget = { containerID: id, netns, ifname, args: record.args };
       await attempt(detach(network, plugins, target, capabilities, result));
     }
-    await attempt(unpinNetworkNamespace(path));
+    await attempt(unpinNamespace(path));
     if (isGone) {
       await this.#records.remove(id);
     }

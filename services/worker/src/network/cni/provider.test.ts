@@ -18,6 +18,7 @@ import { CniPlugins } from "./plugin.ts";
 import { CniProvider, type CniProviderOptions } from "./provider.ts";
 
 const patient = new AbortController().signal;
+const plain = { hostname: "", insecure: false };
 const versions = '{"cniVersion":"1.0.0","supportedVersions":["0.3.1","0.4.0","1.0.0"]}';
 const result = '{"cniVersion":"1.0.0","ips":[{"address":"10.9.8.7/24"}]}';
 
@@ -175,7 +176,7 @@ describe("a CNI network", () => {
     const file = join(on.path, "bin/ancient");
     await writeFile(file, `#!/bin/sh\ncat > /dev/null\n${script}\necho '${old}'\n`, { mode: 0o755 });
     await using provider = await on.open({ name: "net", type: "ancient" });
-    await using _network = await provider.open({ hostname: "" }, patient);
+    await using _network = await provider.open(plain, patient);
   });
 
   test("tells plugins only what they ask for", async () => {
@@ -192,11 +193,11 @@ describe("a CNI network", () => {
     await using on = await fixture();
     {
       await using provider = await on.open(list({ type: "first" }));
-      const one = await provider.open({ hostname: "" }, patient);
-      const two = await provider.open({ hostname: "" }, patient);
+      const one = await provider.open(plain, patient);
+      const two = await provider.open(plain, patient);
       assert.notEqual(pathOf(one), pathOf(two));
       await one[Symbol.asyncDispose]();
-      await using again = await provider.open({ hostname: "" }, patient);
+      await using again = await provider.open(plain, patient);
       assert.equal(pathOf(again), pathOf(one));
       await two[Symbol.asyncDispose]();
       assert.equal((await mountPointsBeneath(on.directory)).length, 2);
@@ -204,11 +205,21 @@ describe("a CNI network", () => {
     assert.deepEqual(await on.left(), []);
   });
 
+  test("is not used again after a step that may have changed it", async () => {
+    await using on = await fixture();
+    await using provider = await on.open(list({ type: "first" }));
+    const insecure = await provider.open({ ...plain, insecure: true }, patient);
+    await insecure[Symbol.asyncDispose]();
+    assert.deepEqual(await mountPointsBeneath(on.directory), []);
+    await using next = await provider.open(plain, patient);
+    assert.notEqual(pathOf(next), pathOf(insecure));
+  });
+
   test("makes name spaces ahead of need", async () => {
     await using on = await fixture();
     await using provider = await on.open(list({ type: "first" }), { poolSize: 2 });
     // The pool is being filled; the steps get those, or, if they are quicker, ones of their own.
-    await using _one = await provider.open({ hostname: "" }, patient);
+    await using _one = await provider.open(plain, patient);
     await provider[Symbol.asyncDispose]();
     const made = (await on.calls()).filter(({ command, type }) => command === "ADD" && type === "first");
     assert(made.length >= 3, "the proof and the pool");
@@ -219,12 +230,15 @@ describe("a CNI network", () => {
     await using provider = await on.open(list({ type: "first" }));
     await on.forget();
     {
-      await using _network = await provider.open({ hostname: "web.example" }, patient);
+      await using _network = await provider.open({ ...plain, hostname: "web.example" }, patient);
     }
     const calls = await on.calls();
     assert.equal(calls.length, 4, "it is not kept for others");
     assert(calls.every(({ args }) => args === "IgnoreUnknown=1;K8S_POD_NAME=web.example"));
-    await assert.rejects(provider.open({ hostname: "a;IP=10.0.0.1" }, patient), InvalidArgumentError);
+    await assert.rejects(
+      provider.open({ ...plain, hostname: "a;IP=10.0.0.1" }, patient),
+      InvalidArgumentError,
+    );
   });
 
   const failures = [
@@ -324,11 +338,11 @@ describe("a CNI network", () => {
     await using on = await fixture();
     await using provider = await on.open(list({ type: "first" }));
     const controller = new AbortController();
-    const opening = provider.open({ hostname: "" }, controller.signal);
+    const opening = provider.open(plain, controller.signal);
     controller.abort(new Error("taken back"));
     await assert.rejects(opening, /taken back/);
     const named = new AbortController();
-    const other = provider.open({ hostname: "box" }, named.signal);
+    const other = provider.open({ ...plain, hostname: "box" }, named.signal);
     named.abort(new Error("taken back too"));
     await assert.rejects(other, /taken back too/);
     await provider[Symbol.asyncDispose]();
@@ -341,8 +355,8 @@ describe("the networks of an earlier process", () => {
     await using on = await fixture();
     // Never disposed of: as if the process had been killed.
     const killed = await on.open(list({ type: "first" }, { type: "second" }));
-    await killed.open({ hostname: "" }, patient);
-    await killed.open({ hostname: "box" }, patient);
+    await killed.open(plain, patient);
+    await killed.open({ ...plain, hostname: "box" }, patient);
     await on.forget();
     await using _provider = await on.open({ cniVersion: "1.0.0", name: "other", type: "first" });
     const calls = await on.calls();
@@ -358,7 +372,7 @@ describe("the networks of an earlier process", () => {
   test("are removed also where the name space is gone, and what was half written", async () => {
     await using on = await fixture();
     const killed = await on.open(list({ type: "first" }));
-    const { namespace } = await killed.open({ hostname: "" }, patient);
+    const { namespace } = await killed.open(plain, patient);
     assert(typeof namespace === "object");
     for (const point of await mountPointsBeneath(on.directory)) {
       const { umount2 } = await import("@oci-worker/libc/mount");

@@ -76,10 +76,12 @@ export class CniProvider implements NetworkProvider, AsyncDisposable {
     return provider;
   }
 
-  async open({ hostname }: NetworkRequest, signal: AbortSignal): Promise<StepNetwork> {
+  async open({ hostname, insecure }: NetworkRequest, signal: AbortSignal): Promise<StepNetwork> {
     if (hostname === "") {
       const namespace = await this.#pool.take(signal);
-      return stepNetwork(namespace, () => this.#pool.put(namespace));
+      return stepNetwork(namespace, () =>
+        insecure ? this.#pool.drop(namespace) : this.#pool.put(namespace),
+      );
     }
     if (!hostnameForm.test(hostname)) {
       throw new InvalidArgumentError(

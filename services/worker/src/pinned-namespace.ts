@@ -1,5 +1,5 @@
 import { execFile } from "node:child_process";
-import { rm, writeFile } from "node:fs/promises";
+import { rm, stat, writeFile } from "node:fs/promises";
 import { promisify } from "node:util";
 import { UnavailableError } from "@oci-worker/errdefs";
 import { isMountRoot } from "@oci-worker/libc/mount";
@@ -11,26 +11,26 @@ const run = promisify(execFile);
 const timeoutMs = 30_000;
 
 /**
- * Makes a network name space, empty, that lives without any process in it: it is mounted on the file `path`, which is
+ * Makes a name space of `kind`, empty, that lives without any process in it: it is mounted on the file `path`, which is
  * made.
  *
  * A child makes it, because a thread of ours that entered it would have to find back. `unshare` is part of util-linux.
  *
  * @throws {UnavailableError} if it cannot be made; then there is no file either.
  */
-export async function pinNetworkNamespace(path: string): Promise<void> {
+export async function pinNamespace(kind: "net" | "ipc", path: string): Promise<void> {
   await writeFile(path, "", { flag: "wx", mode: 0o600 });
   try {
-    await run("unshare", [`--net=${path}`, "true"], { timeout: timeoutMs, killSignal: "SIGKILL" });
+    await run("unshare", [`--${kind}=${path}`, "true"], { timeout: timeoutMs, killSignal: "SIGKILL" });
   } catch (cause) {
-    await unpinNetworkNamespace(path);
+    await unpinNamespace(path);
     const why = cause instanceof Error ? cause.message.trim() : String(cause);
-    throw new UnavailableError(`Cannot make a network name space at ${path}: ${why}`, { cause });
+    throw new UnavailableError(`Cannot make a name space of kind ${kind} at ${path}: ${why}`, { cause });
   }
 }
 
-/** Lets go of a name space: it ends, with the devices in it, when no process is in it any more. */
-export async function unpinNetworkNamespace(path: string): Promise<void> {
+/** Lets go of a name space: it ends, with what is in it, when no process is in it any more. */
+export async function unpinNamespace(path: string): Promise<void> {
   await unmount(path);
   await rm(path, { force: true });
 }
@@ -42,4 +42,9 @@ export function isPinned(path: string): boolean {
   } catch {
     return false;
   }
+}
+
+/** What /proc/PID/ns/KIND links to for a process in the name space at `path` (namespaces(7)). */
+export async function linkOf(kind: "net" | "ipc", path: string): Promise<string> {
+  return `${kind}:[${(await stat(path)).ino}]`;
 }

@@ -1,0 +1,220 @@
+import "./peers/enter-own-namespaces.ts";
+import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
+import { lstat, mkdtempDisposable, readdir, readFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { describe, test } from "node:test";
+import { promisify } from "node:util";
+import { BuildKitClient } from "@oci-worker/client";
+import { BuildError } from "@oci-worker/client/build-error";
+import { definitionOf, image, type RunOptions, run } from "@oci-worker/llb/build";
+import { assembleImage, layerOf, programs } from "./peers/image.ts";
+import { type ProcessPeer, startProcess } from "./peers/process.ts";
+import { pushTo } from "./peers/pushed-image.ts";
+import { startRegistry } from "./peers/registry.ts";
+import { makeUser } from "./peers/unprivileged-user.ts";
+
+const mappedRoot =
+  /rootless mode requires to be executed as the mapped root in a user namespace; you may use RootlessKit for setting up the namespace/;
+
+const program = join(import.meta.dirname, "../services/worker/bin/oci-worker");
+
+/** A user whose own worker runs under RootlessKit, and an image in a registry. */
+async function fixture(...args: string[]) {
+  await using undo = new AsyncDisposableStack();
+  const user = undo.use(await makeUser());
+  const registry = undo.use(await startRegistry());
+  const layers = [
+    await layerOf(await programs()),
+    await layerOf([
+      { type: "file", name: "etc/owned", uid: 1000, gid: 1001, mode: 0o4755, content: Buffer.from("x") },
+      { type: "character device", name: "dev/kmsg", deviceMajor: 1, deviceMinor: 11 },
+    ]),
+  ];
+  const reference = await pushTo(registry, assembleImage(layers));
+  const [first, ...rest] = user.as([
+    "rootlesskit",
+    "--net=host",
+    join(user.repository, "services/worker/bin/oci-worker"),
+    ...args,
+  ]);
+  const worker = undo.use(
+    await startProcess({ program: first, args: rest, ready: /"name":"worker".*"msg":"serving"/ }),
+  );
+  const client = undo.use(
+    new BuildKitClient(`unix://${join(user.runtimeDirectory, "oci-worker/worker.sock")}`),
+  );
+  const owned = undo.move();
+  return { user, registry, reference, worker, client, [Symbol.asyncDispose]: () => owned.disposeAsync() };
+}
+
+type Fixture = Awaited<ReturnType<typeof fixture>>;
+
+function step({ reference }: Fixture, script: string, options: Partial<RunOptions> = {}) {
+  return run({ root: image(reference), args: ["sh", "-c", script], env: ["PATH=/bin"], ...options }).root;
+}
+
+/** What a build prints on standard output. */
+async function outputOf(build: ReturnType<BuildKitClient["solve"]>): Promise<string> {
+  let text = "";
+  for await (const { logs } of build.status) {
+    for (const { data, stream } of logs) {
+      text += stream === "stdout" ? Buffer.from(data).toString() : "";
+    }
+  }
+  await build.result;
+  return text;
+}
+
+async function failureOf(command: string, args: readonly string[]): Promise<string> {
+  const error = await promisify(execFile)(command, args).then(
+    () => assert.fail("it has started and ended well"),
+    (thrown: { readonly code: number; readonly stderr: string }) => thrown,
+  );
+  assert.equal(error.code, 1);
+  return error.stderr;
+}
+
+/** The processes whose command line has `marker` in it. */
+async function processesWith(marker: string): Promise<string[]> {
+  const pids = (await readdir("/proc")).filter((each) => /^\d+$/.test(each));
+  const found = await Promise.all(
+    pids.map(async (pid) => {
+      const commandLine = await readFile(`/proc/${pid}/cmdline`, "utf8").catch(() => "");
+      return commandLine.split("\0").includes(marker) ? [pid] : [];
+    }),
+  );
+  return found.flat();
+}
+
+async function labelOf(client: BuildKitClient, name: string): Promise<string | undefined> {
+  const [worker] = await client.workers();
+  return worker?.labels[`org.mobyproject.buildkit.worker.${name}`];
+}
+
+describe("an unprivileged user's worker", () => {
+  test("pulls an image, runs a step and gives its result, with nothing but the user's own", async () => {
+    await using on = await fixture();
+    assert.equal(await labelOf(on.client, "network"), "host");
+    assert.equal(await labelOf(on.client, "oci.process-mode"), "sandbox");
+    const script = `cat /proc/self/uid_map; stat -c '%u %g %a' /etc/owned; ls /dev/kmsg; ls /sys
+      echo made > /made && busybox chown 7:8 /made && ls /proc | busybox grep -c '^[0-9]'`;
+    const tree = step(on, script);
+    await using directory = await mkdtempDisposable(join(tmpdir(), "output-"));
+    const build = on.client.solve(definitionOf(tree), {
+      output: { type: "local", directory: directory.path },
+    });
+    const [own, subordinate, owned, processes, ...others] = (await outputOf(build)).trim().split("\n");
+    assert.match(own ?? "", new RegExp(`^\\s*0\\s+${on.user.uid}\\s+1$`));
+    assert.match(subordinate ?? "", /^\s*1\s+2000000\s+65536$/);
+    assert.equal(owned, "1000 1001 4755");
+    assert(Number(processes) < 6, `it sees ${processes} processes, want its own`);
+    assert.deepEqual(others, [], "no device and no /sys");
+    assert.equal(await readFile(join(directory.path, "made"), "utf8"), "made\n");
+    const state = join(on.user.home, ".local/share/oci-worker/worker");
+    assert.equal((await lstat(state)).uid, on.user.uid);
+  });
+
+  test("mounts what a step asks for, on a file system with flags that it may not lift", async () => {
+    await using on = await fixture();
+    const other = step(on, "echo other > /file");
+    const { root } = run({
+      root: image(on.reference),
+      args: [
+        "sh",
+        "-c",
+        "cat /in/file; touch /in/x; echo kept > /cache/x; cat /cache/x; busybox grep ' /in ' /proc/mounts",
+      ],
+      env: ["PATH=/bin"],
+      mounts: [
+        { type: "bind", dest: "/in", from: other, readonly: true },
+        { type: "cache", dest: "/cache", id: "kept" },
+        { type: "tmpfs", dest: "/memory" },
+      ],
+    });
+    const [file, kept, mounted] = (await outputOf(on.client.solve(definitionOf(root)))).split("\n");
+    assert.deepEqual([file, kept], ["other", "kept"]);
+    assert.match(mounted ?? "", / \/in \S+ ro,/);
+  });
+
+  test("has networks of its own for steps that ask for none", async () => {
+    await using on = await fixture();
+    const tree = step(on, "busybox ip -o link show | busybox awk '{ print $2, $3 }'", { network: "none" });
+    assert.match(await outputOf(on.client.solve(definitionOf(tree))), /^lo: <LOOPBACK,UP[^\n]*>\n$/);
+  });
+
+  test("says which ids it has no room for", async () => {
+    await using on = await fixture();
+    const layer = await layerOf([
+      { type: "file", name: "far", uid: 100_000, gid: 0, content: Buffer.from("x") },
+    ]);
+    const reference = await pushTo(on.registry, assembleImage([layer]));
+    await assert.rejects(on.client.solve(definitionOf(image(reference))).result, (error) => {
+      assert(error instanceof BuildError);
+      assert.match(error.message, /entry "far".*100000:0.*\/etc\/subuid and \/etc\/subgid/);
+      return true;
+    });
+  });
+});
+
+describe("steps without a sandbox for processes", () => {
+  const marker = `${process.pid}123`;
+  const leaveBehind = `busybox setsid sleep ${marker} & sleep ${marker} & echo started`;
+
+  test("see those of the worker, and leave none behind", async () => {
+    await using on = await fixture("--oci-worker-no-process-sandbox");
+    await on.worker.said(/NoProcessSandbox is enabled/);
+    assert.equal(await labelOf(on.client, "oci.process-mode"), "no-sandbox");
+    const tree = step(on, `${leaveBehind}; ls /proc | busybox grep -qx ${process.pid} && echo seen`);
+    assert.equal(await outputOf(on.client.solve(definitionOf(tree))), "started\nseen\n");
+    assert.deepEqual(await processesWith(marker), []);
+  });
+
+  test("leave none behind when they are canceled, either", async () => {
+    await using on = await fixture("--oci-worker-no-process-sandbox");
+    const controller = new AbortController();
+    const tree = step(on, `${leaveBehind}; sleep ${marker}`);
+    const build = on.client.solve(definitionOf(tree), { signal: controller.signal });
+    const ended = assert.rejects(build.result);
+    for await (const { logs } of build.status) {
+      if (logs.length > 0) {
+        controller.abort();
+        break;
+      }
+    }
+    await ended;
+    await untilNoStep(on.worker, on);
+    assert.deepEqual(await processesWith(marker), []);
+  });
+});
+
+/** The worker has ended, which it does not before its steps have. */
+async function untilNoStep(worker: ProcessPeer, { user }: Fixture): Promise<void> {
+  await worker.stop();
+  const bundles = join(user.home, ".local/share/oci-worker/worker/executor");
+  assert.deepEqual(await readdir(bundles), []);
+}
+
+describe("a worker that is not root", () => {
+  test("says how it could be", async () => {
+    await using user = await makeUser();
+    const [first, ...rest] = user.as([join(user.repository, "services/worker/bin/oci-worker")]);
+    assert.match(await failureOf(first, rest), mappedRoot);
+  });
+});
+
+describe("a worker of root", () => {
+  test("is not rootless", async () => {
+    assert.match(await failureOf(program, ["--oci-worker-rootless"]), mappedRoot);
+    assert.match(await failureOf(program, ["--oci-worker-rootless=false"]), mappedRoot);
+    assert.match(await failureOf(program, ["--rootless"]), mappedRoot);
+  });
+
+  test("has a sandbox for processes", async () => {
+    assert.match(
+      await failureOf(program, ["--oci-worker-no-process-sandbox"]),
+      /can't enable NoProcessSandbox without Rootless/,
+    );
+  });
+});
