@@ -131,13 +131,18 @@ export class BuildKitClient implements AsyncDisposable {
    * @throws {InvalidArgumentError} if a filter cannot be read; nothing has been removed then.
    */
   async *prune(options: PruneOptions = {}): AsyncGenerator<CacheRecord, void> {
-    const { signal } = options;
+    // A call does not end by itself when nobody reads its answers any more.
+    const stopping = new AbortController();
+    const { signal = stopping.signal } = options;
+    const ends = AbortSignal.any([signal, stopping.signal]);
     try {
-      for await (const record of this.#control.prune(pruneRequest(options), { ...(signal && { signal }) })) {
+      for await (const record of this.#control.prune(pruneRequest(options), { signal: ends })) {
         yield cacheRecordOf(record);
       }
     } catch (thrown) {
       throw fromConnectError(thrown);
+    } finally {
+      stopping.abort();
     }
   }
 

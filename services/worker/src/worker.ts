@@ -18,6 +18,8 @@ import type { WorkerMetrics } from "./debug/worker-metrics.ts";
 import { Executor } from "./executor/executor.ts";
 import { Runc } from "./executor/runc.ts";
 import { LocalExporter } from "./exporters/local.ts";
+import { BuildHistory } from "./history/build-history.ts";
+import { BuildTable } from "./history/build-table.ts";
 import { type Identity, identify } from "./identity.ts";
 import { ImageStore } from "./image/image-store.ts";
 import { Unpacker } from "./image/unpack.ts";
@@ -26,6 +28,7 @@ import type { NetworkPlan } from "./network/plan.ts";
 import { operationOf } from "./ops/operations.ts";
 import { stepLogLimits } from "./ops/step-log.ts";
 import { RefStore } from "./refs/ref-store.ts";
+import { encodeProgress } from "./rpc/stored-progress.ts";
 import type { SessionManager } from "./session/session-manager.ts";
 import { Slots } from "./slots.ts";
 import { openSnapshotter } from "./snapshots/open-snapshotter.ts";
@@ -41,6 +44,7 @@ export interface Worker extends AsyncDisposable {
   readonly defaultPlatform: Platform;
   readonly usage: CacheUsage;
   readonly collector: Collector;
+  readonly history: BuildHistory;
 }
 
 export interface WorkerPeers extends Pick<Peers, "snapshotterAddress" | "resolverAddress"> {
@@ -134,11 +138,18 @@ export async function openWorker(
   results.onLookup = (isThere) => metrics.countLookup(isThere);
   const operations = metrics.operations((vertex) => operationOf(vertex, operationParts));
   const scheduler = new Scheduler(operations, results);
+  const table = undo.use(new BuildTable(join(root, "history.db")));
+  const { historyMaxAge: maxAgeMs, historyMaxEntries: maxEntries } = config;
+  const history = undo.use(
+    new BuildHistory({ table, content, records, encodeProgress, maxAgeMs, maxEntries, log }),
+  );
+  await history.forgetOld();
   const builds = undo.use(
     new Builds({
       scheduler,
       sessions,
       metrics,
+      history,
       entitlements: config.entitlements,
       onEnd: () => collector.request(),
     }),
@@ -153,6 +164,7 @@ export async function openWorker(
     builds,
     usage,
     collector,
+    history,
     exporters: { local: new LocalExporter(refs) },
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
   };

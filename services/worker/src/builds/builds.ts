@@ -9,6 +9,8 @@ import { digestOf } from "@oci-worker/oci/digest";
 import { AwaitedMap } from "../awaited-map.ts";
 import type { Entitlement } from "../config/config.ts";
 import type { WorkerMetrics } from "../debug/worker-metrics.ts";
+import type { BuildHistory, BuildOutcome } from "../history/build-history.ts";
+import type { BuildDescription } from "../history/build-record.ts";
 import type { SessionManager } from "../session/session-manager.ts";
 import { messageOf } from "../solver/failure.ts";
 import { Job } from "../solver/job.ts";
@@ -33,6 +35,8 @@ export interface BuildRequest {
   readonly exporter: Exporter | undefined;
   /** What the client allows its build beyond the sandbox. */
   readonly entitlements: readonly string[];
+  /** What is remembered of it; undefined for one that is nobody's business. */
+  readonly description: BuildDescription | undefined;
 }
 
 interface Build {
@@ -57,6 +61,7 @@ export interface BuildsParts {
   /** What the operator lets builds be granted. */
   readonly entitlements: ReadonlySet<Entitlement>;
   readonly metrics: Pick<WorkerMetrics, "build">;
+  readonly history: Pick<BuildHistory, "begin" | "complete">;
   /** Told of each build that has ended. */
   readonly onEnd: () => void;
 }
@@ -67,15 +72,17 @@ export class Builds implements AsyncDisposable {
   readonly #sessions: SessionManager;
   readonly #entitlements: ReadonlySet<Entitlement>;
   readonly #metrics: Pick<WorkerMetrics, "build">;
+  readonly #history: Pick<BuildHistory, "begin" | "complete">;
   readonly #onEnd: () => void;
   readonly #builds = new AwaitedMap<Build>();
   readonly #running = new Set<Promise<unknown>>();
 
-  constructor({ scheduler, sessions, entitlements, metrics, onEnd }: BuildsParts) {
+  constructor({ scheduler, sessions, entitlements, metrics, history, onEnd }: BuildsParts) {
     this.#scheduler = scheduler;
     this.#sessions = sessions;
     this.#entitlements = entitlements;
     this.#metrics = metrics;
+    this.#history = history;
     this.#onEnd = onEnd;
   }
 
@@ -173,11 +180,38 @@ export class Builds implements AsyncDisposable {
   }
 
   async #run(request: BuildRequest, signal: AbortSignal): Promise<Readonly<Record<string, string>>> {
-    const { ref, sessionID, graph, exporter } = request;
+    const { ref, description } = request;
     if (this.#builds.has(ref)) {
       throw new AlreadyExistsError(`job ID ${ref} exists`);
     }
-    using job = new Job(ref, sessionID === "" ? [] : [sessionID]);
+    if (description !== undefined) {
+      this.#history.begin(description);
+    }
+    let outcome: Pick<BuildOutcome, "response" | "error"> = { response: {}, error: undefined };
+    const job = new Job(ref, request.sessionID === "" ? [] : [request.sessionID]);
+    try {
+      const response = await this.#answer(request, job, signal);
+      outcome = { response, error: undefined };
+      return response;
+    } catch (error) {
+      outcome = { response: {}, error };
+      throw error;
+    } finally {
+      await this.#scheduler.leave(job);
+      job[Symbol.dispose]();
+      if (description !== undefined) {
+        await this.#history.complete(ref, { ...outcome, events: job.progress.events });
+      }
+      setTimeout(() => this.#builds.delete(ref), remembranceMs).unref();
+    }
+  }
+
+  async #answer(
+    request: BuildRequest,
+    job: Job,
+    signal: AbortSignal,
+  ): Promise<Readonly<Record<string, string>>> {
+    const { ref, graph, exporter } = request;
     const build: Build = { request, job, gateway: graph === undefined ? new Gateway() : undefined };
     this.#builds.set(ref, build);
     const cancel = () => job.cancel(signal.reason);
@@ -187,8 +221,6 @@ export class Builds implements AsyncDisposable {
       return exporter === undefined ? {} : await this.#export(exporter, result, job);
     } finally {
       signal.removeEventListener("abort", cancel);
-      await this.#scheduler.leave(job);
-      setTimeout(() => this.#builds.delete(ref), remembranceMs).unref();
     }
   }
 

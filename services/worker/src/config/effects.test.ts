@@ -13,6 +13,7 @@ const takeEffect = "e2e/worker-settings-take-effect.test.ts";
 const rootless = "e2e/worker-runs-rootless.test.ts";
 const networks = "e2e/worker-gives-steps-networks.test.ts";
 const garbage = "e2e/worker-garbage-collects.test.ts";
+const remembers = "e2e/worker-remembers-builds.test.ts";
 
 /** For each setting the test that shows its effect, by file and title: reading a setting is not yet heeding it. */
 const effects: Readonly<Record<SettingName, readonly [file: string, title: string]>> = {
@@ -60,6 +61,11 @@ const effects: Readonly<Record<SettingName, readonly [file: string, title: strin
   lazySettings: [
     "e2e/worker-uses-snapshotters.test.ts",
     "lets its own one have the settings for lazy layers",
+  ],
+  historyMaxAge: [remembers, "forgets builds that are both too old and too many, but none that is pinned"],
+  historyMaxEntries: [
+    remembers,
+    "forgets builds that are both too old and too many, but none that is pinned",
   ],
   nameservers: [takeEffect, "has steps look up names as it is told to"],
   searchDomains: [takeEffect, "has steps look up names as it is told to"],

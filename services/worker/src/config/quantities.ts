@@ -1,15 +1,5 @@
+import { parseGoDuration } from "../go-duration.ts";
 import { type Kind, shown, WrongValueError } from "./kind.ts";
-
-/** Milliseconds of the units of a Go duration (time.ParseDuration). */
-const unitMs: Readonly<Record<string, number>> = {
-  ns: 1e-6,
-  us: 1e-3,
-  µs: 1e-3,
-  ms: 1,
-  s: 1000,
-  m: 60_000,
-  h: 3_600_000,
-};
 
 /**
  * A length of time in milliseconds: a Go duration such as "48h" or "1h30m", or a number of seconds.
@@ -22,13 +12,7 @@ export const duration: Kind<number> = {
 };
 
 function durationMs(value: unknown, text: string): number {
-  const parts = [...text.matchAll(/(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)/g)];
-  const isGo = parts.length > 0 && parts.map(([part]) => part).join("") === text;
-  const ms = isGo
-    ? parts.reduce((sum, [, count, unit = ""]) => sum + Number(count) * (unitMs[unit] ?? Number.NaN), 0)
-    : /^\d+$/.test(text)
-      ? Number(text) * 1000
-      : Number.NaN;
+  const ms = /^\d+$/.test(text) ? Number(text) * 1000 : (parseGoDuration(text) ?? Number.NaN);
   if (!Number.isSafeInteger(Math.round(ms))) {
     throw new WrongValueError(
       `invalid duration ${shown(value)}, want a number of seconds or a text such as "48h" or "1h30m"`,
@@ -39,8 +23,11 @@ function durationMs(value: unknown, text: string): number {
 
 /** `ms` in the largest units that say it whole. */
 function formatDuration(ms: number): string {
-  for (const unit of ["h", "m", "s"] as const) {
-    const size = unitMs[unit] ?? 1;
+  for (const [unit, size] of [
+    ["h", 3_600_000],
+    ["m", 60_000],
+    ["s", 1000],
+  ] as const) {
     if (ms % size === 0 && ms > 0) {
       return `${ms / size}${unit}`;
     }

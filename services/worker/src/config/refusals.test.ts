@@ -81,6 +81,8 @@ const wrongValues: Readonly<Record<SettingName, Wrong>> = {
     flag: anyText,
     key: ['"x"', "{ noprefetch = 1 }", "{ blob = { fetching_timeout_sec = 0 } }", "{ lazyMode = [] }"],
   },
+  historyMaxAge: { flag: [], key: ['"x"', "-1", "[]"] },
+  historyMaxEntries: { flag: [], key: ['"x"', "-1", "1.5"] },
   nameservers: { flag: anyText, key: ['"1.1.1.1"', "[1]"] },
   searchDomains: { flag: anyText, key: ['"a"', "[1]"] },
   dnsOptions: { flag: anyText, key: ['"a"', "[1]"] },

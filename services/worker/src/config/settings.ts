@@ -1,6 +1,7 @@
 import { accessSettings } from "./groups/access.ts";
 import { cacheSettings } from "./groups/cache.ts";
 import { generalSettings } from "./groups/general.ts";
+import { historySettings } from "./groups/history.ts";
 import { nameSettings } from "./groups/names.ts";
 import { networkSettings } from "./groups/networks.ts";
 import { otherWorkerSettings } from "./groups/other-worker.ts";
@@ -21,6 +22,7 @@ export const groups: readonly SettingGroup[] = [
   { title: "Rootless", settings: rootlessSettings },
   { title: "Networks", settings: networkSettings },
   { title: "Cache", settings: cacheSettings },
+  { title: "History", settings: historySettings },
   { title: "Names", settings: nameSettings },
   { title: "Resolver", settings: resolverSettings },
   { title: "The containerd worker", settings: otherWorkerSettings },
@@ -41,6 +43,7 @@ export const settings = {
   ...rootlessSettings,
   ...networkSettings,
   ...cacheSettings,
+  ...historySettings,
   ...nameSettings,
   ...resolverSettings,
   ...otherWorkerSettings,

@@ -1,22 +1,29 @@
 import { create } from "@bufbuild/protobuf";
-import type { HandlerContext, ServiceImpl } from "@connectrpc/connect";
+import type { ServiceImpl } from "@connectrpc/connect";
 import { type Control, type SolveRequest, SolveResponseSchema } from "@oci-worker/api/buildkit/control";
 import { InvalidArgumentError, NotFoundError, UnimplementedError } from "@oci-worker/errdefs";
-import { sendHeaders } from "@oci-worker/grpc/call";
 import { loadDefinition } from "@oci-worker/llb/definition";
 import type { BuildRequest } from "../builds/builds.ts";
 import type { Exporter } from "../builds/exporter.ts";
+import type { ContentStore } from "../content/store.ts";
+import type { BuildHistory } from "../history/build-history.ts";
+import type { BuildDescription } from "../history/build-record.ts";
 import { type Identity, workerMatches } from "../identity.ts";
 import { helloOf } from "../session/hello.ts";
 import type { SessionManager } from "../session/session-manager.ts";
+import { announceTime } from "./announce-time.ts";
 import { type CacheParts, cacheService } from "./cache.ts";
 import { buildError } from "./error-details.ts";
+import { historyService } from "./history.ts";
 import { statusResponses } from "./progress.ts";
+import { decodeProgress } from "./stored-progress.ts";
 import { buildkitVersion, workerRecord } from "./worker-record.ts";
 
 export interface ControlParts extends CacheParts {
   readonly identity: Identity;
   readonly sessions: SessionManager;
+  readonly history: BuildHistory;
+  readonly content: Pick<ContentStore, "path">;
   /** By the name that clients ask for. */
   readonly exporters: Readonly<Record<string, Exporter>>;
 }
@@ -26,6 +33,7 @@ export function controlService(parts: ControlParts): Partial<ServiceImpl<typeof 
   const { builds, identity, sessions } = parts;
   return {
     ...cacheService(parts),
+    ...historyService(parts.history),
 
     info: () => ({ buildkitVersion }),
 
@@ -43,6 +51,12 @@ export function controlService(parts: ControlParts): Partial<ServiceImpl<typeof 
     },
 
     async *status({ Ref }, context) {
+      const logs = parts.history.logsOf(Ref);
+      if (logs !== undefined) {
+        announceTime(context);
+        yield* decodeProgress(parts.content.path(logs.digest), context.signal);
+        return;
+      }
       const progress = await builds.progressOf(Ref, context.signal);
       announceTime(context);
       for await (const events of progress.follow(context.signal)) {
@@ -85,6 +99,21 @@ function buildRequest(request: SolveRequest, { exporters }: ControlParts): Build
     graph,
     entitlements: request.Entitlements,
     exporter: exporterOf(request, exporters),
+    description: request.Internal ? undefined : descriptionOf(request),
+  };
+}
+
+function descriptionOf(request: SolveRequest): BuildDescription {
+  const { Exporters, ExporterDeprecated, ExporterAttrsDeprecated } = request;
+  const exporters =
+    Exporters.length === 0 && ExporterDeprecated !== ""
+      ? [{ Type: ExporterDeprecated, Attrs: ExporterAttrsDeprecated }]
+      : Exporters;
+  return {
+    ref: request.Ref,
+    frontend: request.Frontend,
+    frontendAttrs: request.FrontendAttrs,
+    exporters: exporters.map(({ Type, Attrs }) => ({ type: Type, attrs: Attrs })),
   };
 }
 
@@ -108,10 +137,4 @@ function exporterOf(
     throw new NotFoundError(`exporter ${JSON.stringify(type)} could not be found`);
   }
   return exporter;
-}
-
-/** Sends our time before anything else, by which clients correct the times that they show. */
-function announceTime(context: HandlerContext): void {
-  context.responseHeader.set("buildkit-current-timestamp", new Date().toISOString());
-  sendHeaders(context);
 }

@@ -55,6 +55,11 @@ export class ProgressLog {
     }
   }
 
+  /** What has been reported so far. */
+  get events(): readonly ProgressEvent[] {
+    return this.#events;
+  }
+
   /** No more events will come; followers end when they have seen what there is. */
   end(): void {
     this.#ended = true;
