@@ -1,9 +1,11 @@
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
+import { join } from "node:path";
 import { describe, test } from "node:test";
 import { promisify } from "node:util";
 import type { TarMember } from "@oci-worker/layer/tar/writer";
+import { mountPointsBeneath } from "@oci-worker/mounts/mountinfo";
 import { withLazyContainerd } from "./peers/lazy-images.ts";
 import { endLazyMounts } from "./peers/lazy-mounts.ts";
 import { killAfter, treeAt } from "./peers/tree.ts";
@@ -64,6 +66,35 @@ for (const mode of ["erofs", "fuse"]) {
           const { stdout } = await execute(command, [...args, "cat", "data/linked"], { cwd: path });
           assert.equal(stdout, big.toString());
         });
+      }));
+  });
+}
+
+for (const mode of ["erofs", "erofs-loop"]) {
+  describe(`a lazy layer by ${mode}`, () => {
+    test("is read without the snapshotter as soon as it is complete", () =>
+      withLazyContainerd({ members, settings: { lazy_mode: mode } }, async (on) => {
+        await on.rpull();
+        const first = await on.snapshotter.said(/"msg":"complete layer is read past the snapshotter"/);
+        await on.snapshotter.said(
+          /"msg":"complete layer is read past the snapshotter"/,
+          on.snapshotter.log.indexOf(first) + 1,
+        );
+        let expected: string[] = [];
+        await on.viewed(async (path) => {
+          expected = await treeAt(path);
+        });
+        await on.viewed(async (path) => {
+          await on.snapshotter.restart("kill", async () => {
+            // Nobody serves now.
+            assert.deepEqual(await treeAt(path), expected);
+          });
+        });
+        for (const name of on.chain.toReversed()) {
+          await on.snapshotter.direct.remove(name);
+        }
+        await on.snapshotter.direct.cleanup();
+        assert.deepEqual(await mountPointsBeneath(join(on.snapshotter.root, "snapshots")), []);
       }));
   });
 }

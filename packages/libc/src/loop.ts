@@ -1,6 +1,7 @@
 import { bind, check } from "./libc.ts";
 
 // Requests and flags of loop devices (linux/loop.h).
+const LOOP_CHANGE_FD = 0x4c06;
 const LOOP_CONFIGURE = 0x4c0a;
 const LOOP_CTL_GET_FREE = 0x4c82;
 
@@ -35,4 +36,12 @@ export function configureLoop(fd: number, fileFd: number, flags: number, name: s
   config.writeUInt32LE(flags, flagsAt);
   config.write(name, nameAt, nameBytes - 1);
   check("ioctl", libc.ioctlBuffer(fd, LOOP_CONFIGURE, config), name);
+}
+
+/**
+ * ioctl(2) with LOOP_CHANGE_FD: the device `fd`, which is read-only, shows the file `fileFd` of the same size from now on, to
+ * those as well who have it mounted. It waits for the reads of the old file that are on their way.
+ */
+export function changeLoopFile(fd: number, fileFd: number): void {
+  check("ioctl", libc.ioctlNumber(fd, LOOP_CHANGE_FD, fileFd));
 }

@@ -22,6 +22,8 @@ export interface OpenedLayer extends LayerIdentity {
   readonly dataBlocks: number;
   /** Whether nothing has to be fetched any more. Before its file is mounted as its device: {@link LazyLayers.useAsDevice}. */
   readonly isComplete: boolean;
+  /** Whether {@link LazyLayers.useAsDevice} has been promised, perhaps to an earlier process. */
+  readonly isDevice: boolean;
 }
 
 /** How far a layer is, and what stands in its way. Sizes are in bytes. */
@@ -72,9 +74,12 @@ export interface LazyLayers {
    * Promises that the data of the layer `number` stays as it is for as long as there is the layer, so that the file itself
    * can be its device.
    *
-   * @returns false if it is not complete.
+   * @returns false if it is not complete, or too much of the quota is promised already.
    */
   useAsDevice(number: number): Promise<boolean>;
+
+  /** Has `listener` told of each layer from now on of which the last piece has come, or has been found to be good. */
+  onComplete(listener: (layer: LayerIdentity) => void): void;
 
   /** Tells that no snapshot shows the layer `number` any more, and that nobody has it mounted. */
   forget(number: number): Promise<void>;
@@ -92,6 +97,8 @@ export interface LayerMounts {
   /** Whether what an earlier process has mounted is served again; if not, it is of no use to anybody. */
   readonly adopted: boolean;
   mountLayer(layer: OpenedLayer, target: string): Promise<void>;
-  /** Undoes {@link mountLayer}. EBUSY: somebody is in there. */
+  /** Has what is mounted at `target` read out of the data file of the layer, which is complete; not there where it cannot be. */
+  useFile?(layer: OpenedLayer, target: string): Promise<void>;
+  /** Undoes both. EBUSY: somebody is in there. */
   unmountLayer(target: string): Promise<void>;
 }

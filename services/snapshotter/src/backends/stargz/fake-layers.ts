@@ -77,6 +77,9 @@ export class FakeLayers implements LazyLayers, LayerMounts {
     return false;
   }
 
+  /** None ever is. */
+  onComplete(): void {}
+
   async forget(number: number): Promise<void> {
     this.forgotten.push(number);
     for (const [digest, each] of this.#known) {
@@ -134,6 +137,7 @@ export class FakeLayers implements LazyLayers, LayerMounts {
       dataPath: "",
       dataBlocks: 0,
       isComplete: false,
+      isDevice: false,
     };
   }
 }

@@ -26,6 +26,8 @@ interface Entry {
   readonly layer: LayerIdentity | undefined;
   /** Whether an earlier process has mounted something there. */
   readonly isLeft: boolean;
+  /** Whether the files are read out of the data file of the layer, past all of ours. */
+  isDirect: boolean;
   /** The mount that is made or is there; undefined while nobody has wanted it since the start. */
   mounted: Promise<OpenedLayer> | undefined;
 }
@@ -50,6 +52,11 @@ export class LazyMounts implements OwnMounts {
     for (const name of names) {
       lazyMounts.#find(Number(name), left, log);
     }
+    options.layers.onComplete((layer) => {
+      for (const id of lazyMounts.showing(layer)) {
+        lazyMounts.#useFile(id);
+      }
+    });
     return lazyMounts;
   }
 
@@ -76,9 +83,10 @@ export class LazyMounts implements OwnMounts {
   /** Makes `layer` the content of the new snapshot `id`, whose content directory is empty. */
   async put(id: number, layer: OpenedLayer): Promise<void> {
     noteLayer(this.#directoryOf(id), layer);
-    const mounted = this.#mount(id, layer);
-    this.#entries.set(id, { layer, isLeft: false, mounted });
-    await mounted;
+    const entry: Entry = { layer, isLeft: false, isDirect: false, mounted: undefined };
+    entry.mounted = this.#mount(id, entry, layer);
+    this.#entries.set(id, entry);
+    await entry.mounted;
   }
 
   /**
@@ -142,6 +150,7 @@ export class LazyMounts implements OwnMounts {
       return;
     }
     entry.mounted ??= this.#restore(id, entry, record);
+    this.#useFile(id);
     try {
       const { number } = await entry.mounted;
       await this.#options.layers.prefetched(number);
@@ -156,8 +165,9 @@ export class LazyMounts implements OwnMounts {
     }
   }
 
-  async #restore(id: number, { layer, isLeft }: Entry, record: SnapshotRecord): Promise<OpenedLayer> {
+  async #restore(id: number, entry: Entry, record: SnapshotRecord): Promise<OpenedLayer> {
     const { mounts, log } = this.#options;
+    const { layer, isLeft } = entry;
     const target = this.#targetOf(id);
     // Throws if the note is damaged.
     const noted = layer ?? notedLayer(this.#directoryOf(id));
@@ -169,7 +179,9 @@ export class LazyMounts implements OwnMounts {
       if (isLeft) {
         await mounts.unmountLayer(target);
       }
-      await this.#mount(id, opened);
+      await this.#mount(id, entry, opened);
+    } else {
+      entry.isDirect = opened.isDevice;
     }
     log.info(
       { name: record.name, digest: noted.digest, adopted: isLeft && mounts.adopted },
@@ -178,11 +190,43 @@ export class LazyMounts implements OwnMounts {
     return opened;
   }
 
-  async #mount(id: number, layer: OpenedLayer): Promise<OpenedLayer> {
+  async #mount(id: number, entry: Entry, layer: OpenedLayer): Promise<OpenedLayer> {
     const { layers, mounts } = this.#options;
     const isComplete = layer.isComplete && (await layers.useAsDevice(layer.number));
     await mounts.mountLayer({ ...layer, isComplete }, this.#targetOf(id));
+    entry.isDirect = isComplete;
     return layer;
+  }
+
+  /**
+   * Has what the snapshot `id` shows read out of the layer's file, if that is complete and the snapshot has been wanted since
+   * the start. What fails is tried again when it is wanted next.
+   */
+  #useFile(id: number): void {
+    const entry = this.#entries.get(id);
+    if (entry?.mounted === undefined || entry.isDirect || this.#options.mounts.useFile === undefined) {
+      return;
+    }
+    // Whoever releases it waits for this too.
+    entry.mounted = entry.mounted.then(async (opened) => {
+      await this.#takeOut(id, entry, opened).catch((error: unknown) =>
+        this.#options.log.warn({ digest: opened.digest, err: error }, "complete layer is still served"),
+      );
+      return opened;
+    });
+    // Told to whoever has mounted it.
+    entry.mounted.catch(() => undefined);
+  }
+
+  async #takeOut(id: number, entry: Entry, opened: OpenedLayer): Promise<void> {
+    const { layers, mounts, log } = this.#options;
+    const layer = await layers.reopen(opened);
+    const isWanted = !entry.isDirect && layer.isComplete && layer.dataBlocks > 0;
+    if (isWanted && (await layers.useAsDevice(layer.number))) {
+      await mounts.useFile?.(layer, this.#targetOf(id));
+      entry.isDirect = true;
+      log.info({ digest: layer.digest, id }, "complete layer is read past the snapshotter");
+    }
   }
 
   /** Opens the layer `noted` from what is on disk, or else from where `record` says it is. */
@@ -209,11 +253,11 @@ export class LazyMounts implements OwnMounts {
     try {
       const layer = notedLayer(this.#directoryOf(id));
       if (layer !== undefined) {
-        this.#entries.set(id, { layer, isLeft, mounted: undefined });
+        this.#entries.set(id, { layer, isLeft, isDirect: false, mounted: undefined });
       }
     } catch (error) {
       log.error({ id, err: error }, "snapshot of a lazy layer is damaged");
-      this.#entries.set(id, { layer: undefined, isLeft, mounted: undefined });
+      this.#entries.set(id, { layer: undefined, isLeft, isDirect: false, mounted: undefined });
     }
   }
 

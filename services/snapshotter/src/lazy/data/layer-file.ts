@@ -21,6 +21,16 @@ const blockBytes = 4096;
 
 const syncFile = promisify(fsync);
 
+export interface LayerFileOptions {
+  /** Made if it is absent. */
+  readonly dataPath: string;
+  /** Likewise. */
+  readonly presentPath: string;
+  readonly clock: Float64Array<SharedArrayBuffer>;
+  /** Whether others read the file, past all of ours: none of it may be zeros again. */
+  readonly isPinned: () => boolean;
+}
+
 /**
  * The content of a layer as far as it is there: a sparse file that is byte for byte its data device, and beside it a note of
  * which chunks it has.
@@ -37,21 +47,12 @@ export class LayerFile implements Disposable {
   readonly #fd: number;
   readonly #presentFd: number;
   readonly #present: Buffer;
+  readonly #isPinned: () => boolean;
   #isClosed = false;
 
-  /**
-   * @param dataPath made if it is absent.
-   * @param presentPath likewise.
-   */
-  constructor(
-    content: LayerContent,
-    {
-      dataPath,
-      presentPath,
-      clock,
-    }: { dataPath: string; presentPath: string; clock: Float64Array<SharedArrayBuffer> },
-  ) {
+  constructor(content: LayerContent, { dataPath, presentPath, clock, isPinned }: LayerFileOptions) {
     this.content = content;
+    this.#isPinned = isPinned;
     const deviceBytes = content.dataBlocks * blockBytes;
     using undo = new DisposableStack();
     this.#fd = openSync(dataPath, constants.O_RDWR | constants.O_CREAT, 0o600);
@@ -162,7 +163,8 @@ export class LayerFile implements Disposable {
     const isLastOfFile =
       (starts[chunk + 1] ?? Number.POSITIVE_INFINITY) >= Math.ceil(end / blockBytes) * blockBytes;
     const to = (isLastOfFile ? Math.ceil(end / blockBytes) : Math.floor(end / blockBytes)) * blockBytes;
-    if (to > from) {
+    // What is wrong in one that others read is written over when it comes again.
+    if (to > from && !this.#isPinned()) {
       punchHole(this.#fd, from, to - from);
     }
   }

@@ -35,6 +35,15 @@ export class Quota {
     return this.usedBytes + bytes <= this.#maxBytes;
   }
 
+  /** Whether `file` may be kept for good: what is promised leaves half of the quota to what changes. */
+  canPromise(file: LayerFile): boolean {
+    let promised = file.presentBytes;
+    for (const { file: other, isDevice } of this.#layers()) {
+      promised += isDevice ? other.presentBytes : 0;
+    }
+    return promised <= this.#maxBytes / 2;
+  }
+
   get usedBytes(): number {
     let sum = 0;
     for (const { file } of this.#layers()) {

@@ -1,9 +1,25 @@
+import { execFile } from "node:child_process";
+import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
 import { codeOf } from "./error-code.ts";
 import { forgetHeldMount, type HeldMount } from "./held-mount.ts";
 import type { LayerMounter, LayerToMount, PassedOver, ServeDevice } from "./layer-mounter.ts";
 import { openElsewhere } from "./look-up.ts";
 import { type ErofsWay, mountErofs } from "./mount-erofs.ts";
 import { unmountUnused } from "./unmount-unused.ts";
+
+/** It waits for reads that are on their way, and all of what they want is there. */
+const changeTimeoutMs = 30_000;
+
+/**
+ * Has the loop devices that show the served file `shown` show the file `wanted`. By another process, because it waits for
+ * answers that this one gives: killed meanwhile, it could never end.
+ */
+async function changeLoops(shown: string, wanted: string): Promise<void> {
+  const program = fileURLToPath(new URL("./change-loops.ts", import.meta.url));
+  const options = { timeout: changeTimeoutMs, killSignal: "SIGKILL" } as const;
+  await promisify(execFile)(process.execPath, [program, shown, wanted], options);
+}
 
 /**
  * Mounts EROFS images whose data devices are files of one FUSE mount: all of the metadata is with the kernel, and a read is
@@ -32,6 +48,18 @@ export class ErofsMounter implements LayerMounter {
 
   async mountLayer(layer: LayerToMount, target: string): Promise<void> {
     await mountErofs(this.#way, layer.metaPath, await this.#dataOf(layer), target);
+  }
+
+  /**
+   * A loop device can be given the file while it is read. A file system that is mounted from files keeps those that it was
+   * mounted with, so another one with the data file is put in front of it.
+   */
+  async useFile({ number, metaPath, dataPath }: LayerToMount, target: string): Promise<void> {
+    if (this.mode === "erofs-loop") {
+      await changeLoops(`${this.#blobs.target}/${number}`, dataPath);
+    } else {
+      await mountErofs(this.#way, metaPath, dataPath, target);
+    }
   }
 
   async unmountLayer(target: string): Promise<void> {

@@ -224,6 +224,29 @@ for (const mode of ["erofs", "erofs-loop"] as const) {
       assertShows(target, layer.plan.root, layer.data);
     });
 
+    test("are read without whoever served them once their file is used, and go away as before", async () => {
+      await using scratch = await openScratch();
+      const layer = await layerOnDisk(scratch.path, 1, members);
+      const program = await scratch.start({ mode, layers: [layer] });
+      const target = join(scratch.path, "target");
+      await program.mount(layer, target);
+      const options = [`lowerdir=${target}:${scratch.path}`];
+      const overlay = () => mountTemporarily([{ type: "overlay", source: "overlay", options }], scratch.path);
+      await using before = await overlay();
+      await program.useFile(layer, target);
+      await using after = await overlay();
+      await program.kill();
+      assertShows(target, layer.plan.root, layer.data);
+      // What was mounted meanwhile has a file of its own, unless that is a loop device.
+      for (const { path } of mode === "erofs" ? [after] : [before, after]) {
+        const { stdout } = await run("timeout", ["-s", "KILL", "60", "cat", join(path, "etc/hosts")]);
+        assert.equal(stdout, "127.0.0.1 localhost\n");
+      }
+      const next = await scratch.start({ mode, layers: [layer] });
+      await next.unmount(target);
+      assert.equal(mountedAt(await readMountInfo(), target), undefined);
+    });
+
     test("are refused when nobody knows them", async () => {
       await using scratch = await openScratch();
       const layer = await layerOnDisk(scratch.path, 1, members);

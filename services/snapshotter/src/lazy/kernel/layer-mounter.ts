@@ -75,7 +75,13 @@ export interface LayerMounter extends AsyncDisposable {
   mountLayer(layer: LayerToMount, target: string): Promise<void>;
 
   /**
-   * Undoes {@link mountLayer}; nothing if nothing is mounted there.
+   * Has a layer that is mounted at `target`, and complete by now, read out of its data file: by whoever mounts it from there
+   * from now on, and as far as the kernel can do that, by those who have. Not there where all is served.
+   */
+  useFile?(layer: LayerToMount, target: string): Promise<void>;
+
+  /**
+   * Undoes {@link mountLayer} and {@link useFile}; nothing if nothing is mounted there.
    *
    * @throws EBUSY while somebody uses it.
    */

@@ -101,6 +101,10 @@ class Program {
     await this.#tell({ mount: plain(layer), at });
   }
 
+  async useFile(layer: LayerToMount, at: string): Promise<void> {
+    await this.#tell({ useFile: plain(layer), at });
+  }
+
   async unmount(at: string): Promise<void> {
     await this.#tell({ unmount: true, at });
   }

@@ -16,6 +16,7 @@ export interface SampleProgramOptions extends LayerMounterOptions {
 /** What it can be told, a line each. */
 export type SampleCommand =
   | { readonly mount: LayerToMount; readonly at: string }
+  | { readonly useFile: LayerToMount; readonly at: string }
   | { readonly unmount: true; readonly at: string }
   | { readonly stop: true };
 
@@ -25,7 +26,11 @@ const say = (line: object) => process.stdout.write(`${JSON.stringify(line)}\n`);
 async function obey(mounter: LayerMounter, command: Exclude<SampleCommand, { stop: true }>): Promise<void> {
   const { at } = command;
   try {
-    await ("mount" in command ? mounter.mountLayer(command.mount, at) : mounter.unmountLayer(at));
+    if ("mount" in command) {
+      await mounter.mountLayer(command.mount, at);
+    } else {
+      await ("useFile" in command ? mounter.useFile?.(command.useFile, at) : mounter.unmountLayer(at));
+    }
     say({ at });
   } catch (error) {
     say({ at, failed: error instanceof Error ? error.message : String(error) });

@@ -54,6 +54,8 @@ export interface LayerSetOptions {
   /** From now on there is this layer, or no longer, for the threads that serve the kernel. */
   readonly onAdded: (layer: SharedLayer) => void;
   readonly onRemoved: (number: number) => void;
+  /** All of it is there now, and checked. */
+  readonly onComplete: (layer: LayerIdentity) => void;
   readonly log: (message: string, fields: Readonly<Record<string, unknown>>) => void;
 }
 
@@ -172,7 +174,7 @@ export class LayerSet implements AsyncDisposable {
    * Promises that the data file of the layer stays as it is, to be mounted itself, until {@link releaseDevice}. So does an
    * earlier process that has been killed.
    *
-   * @returns false if it is not complete.
+   * @returns false if it is not complete, or too much of the quota is promised already.
    */
   async useAsDevice(number: number): Promise<boolean> {
     const layer = this.#layers.get(number);
@@ -180,6 +182,9 @@ export class LayerSet implements AsyncDisposable {
       return false;
     }
     if (!layer.isDevice) {
+      if (!this.#quota.canPromise(layer.file)) {
+        return false;
+      }
       const before = layer.stored;
       // Nothing of it may go while that is being written.
       layer.stored = { ...before, info: { ...before.info, isDevice: true } };
@@ -327,7 +332,10 @@ export class LayerSet implements AsyncDisposable {
       quota: this.#quota,
       others: this.#shared,
       ahead: this.#ahead,
-      onComplete: ({ number }) => this.#options.log("lazy layer is complete", { layer: number }),
+      onComplete: ({ number, stored: { info } }) => {
+        this.#options.log("lazy layer is complete", { layer: number });
+        this.#options.onComplete({ digest: info.digest, tocDigest: info.tocDigest });
+      },
     });
     this.#layers.set(live.number, live);
     this.#options.onAdded(live.file.shared);
@@ -352,7 +360,7 @@ export class LayerSet implements AsyncDisposable {
     });
   }
 
-  #opened({ stored, isComplete }: LiveLayer): OpenedLayer {
+  #opened({ stored, isComplete, isDevice }: LiveLayer): OpenedLayer {
     const { info, content, directory } = stored;
     return {
       number: info.number,
@@ -363,6 +371,7 @@ export class LayerSet implements AsyncDisposable {
       dataPath: `${directory}/data`,
       dataBlocks: content.dataBlocks,
       isComplete,
+      isDevice,
     };
   }
 }

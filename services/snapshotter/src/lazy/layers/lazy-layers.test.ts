@@ -344,9 +344,9 @@ describe("lazy layers", () => {
   });
 
   test("give up nothing of what is mounted as it is", async () => {
-    const other = await sampleLayer([{ type: "file", name: "other", content: noise(1_000_000, 5) }]);
+    const other = await sampleLayer([{ type: "file", name: "other", content: noise(3_000_000, 5) }]);
     await using registry = await registryWith(chunked, other);
-    await using lazy = await sampleLazy([registry], { cacheQuotaBytes: 2_300_000 });
+    await using lazy = await sampleLazy([registry], { cacheQuotaBytes: 4_400_000 });
     const { number, dataPath } = await lazy.layers.open(labels, patient);
     assert.equal(await lazy.layers.useAsDevice(number), false);
     await lazy.read(number);

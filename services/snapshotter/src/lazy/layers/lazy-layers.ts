@@ -64,6 +64,7 @@ export class LazyLayers implements AsyncDisposable {
   readonly #log: Logger;
   readonly #devices = new Set<DeviceThread>();
   readonly #calls = new Map<number, PromiseWithResolvers<unknown>>();
+  readonly #listeners: ((layer: LayerIdentity) => void)[] = [];
   #isClosing = false;
   #lastCall = 0;
   #end: Error | undefined;
@@ -180,6 +181,11 @@ export class LazyLayers implements AsyncDisposable {
     return this.#call("releaseDevice", { number });
   }
 
+  /** Has `listener` told of each layer from now on of which the last piece has come, or has been found to be good. */
+  onComplete(listener: (layer: LayerIdentity) => void): void {
+    this.#listeners.push(listener);
+  }
+
   /** Deletes a layer that is mounted nowhere, and what has been fetched of it. */
   forget(number: number): Promise<void> {
     return this.#call("forget", { number });
@@ -237,6 +243,11 @@ export class LazyLayers implements AsyncDisposable {
         return;
       case "result":
         this.#calls.get(message.id)?.resolve(message.result);
+        return;
+      case "complete":
+        for (const listener of this.#listeners) {
+          listener(message.layer);
+        }
         return;
       case "failure":
         this.#calls.get(message.id)?.reject(errorOf(message.failure));

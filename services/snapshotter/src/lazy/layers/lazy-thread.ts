@@ -32,6 +32,7 @@ const layers = new LayerSet({
   sources: new SourceClient(channel),
   registry,
   onAdded: (added) => tellDevices({ added }),
+  onComplete: (layer) => tell({ kind: "complete", layer }),
   onRemoved: (removed) => tellDevices({ removed }),
   log: (message, fields) => tell({ kind: "log", message, fields }),
 });

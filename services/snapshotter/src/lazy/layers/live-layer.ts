@@ -49,6 +49,7 @@ export class LiveLayer implements AsyncDisposable {
       dataPath: `${stored.directory}/data`,
       presentPath: `${stored.directory}/present`,
       clock,
+      isPinned: () => this.isDevice,
     });
     const { signal } = this.#stopped;
     this.fetcher = new LayerFetcher({

@@ -63,6 +63,7 @@ export type ToLazyThread = LazyCall | { readonly kind: "cancel"; readonly id: nu
 
 export type FromLazyThread =
   | { readonly kind: "ready" }
+  | { readonly kind: "complete"; readonly layer: LayerIdentity }
   | { readonly kind: "log"; readonly message: string; readonly fields: Readonly<Record<string, unknown>> }
   | { readonly kind: "result"; readonly id: number; readonly result: LazyCalls[keyof LazyCalls]["result"] }
   | { readonly kind: "failure"; readonly id: number; readonly failure: TreeFailure };
