@@ -146,6 +146,7 @@ export class LayerFetcher {
 
   /** Takes what is wanted out of `bytes` of the blob, from `offset` on, that were read for another reason. */
   offer(offset: number, bytes: Buffer): void {
+    this.fetchedBytes += bytes.length;
     for (const member of this.members) {
       const at = member.offset - offset;
       if (at >= 0 && at + member.compressedBytes <= bytes.length) {

@@ -87,10 +87,13 @@ describe("lazy layers", () => {
     await using lazy = await sampleLazy([registry]);
     const { number } = await lazy.layers.open(labels, patient);
     assert.equal(registry.requests.length, 1);
+    const [opened] = await lazy.layers.status();
+    assert.equal(opened?.fetchedBytes, 256 * 1024);
     assert.ok((await lazy.read(number)).equals(data));
     await lazy.complete(number);
     const [status] = await lazy.layers.status();
     assert.equal(status?.verifiedBytes, status?.contentBytes);
+    assert.equal(status?.cachedBytes, status?.contentBytes);
     assert.equal(status?.isComplete, true);
     assert.equal(status?.host, registry.host);
     assert.deepEqual(status?.failures, []);

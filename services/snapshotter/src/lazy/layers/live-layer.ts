@@ -135,10 +135,11 @@ export class LiveLayer implements AsyncDisposable {
     const { file, fetcher, stored, isDevice, isComplete } = this;
     const { info, content } = stored;
     const { reader, failures } = this.#options;
-    let [contentBytes, verifiedBytes] = [0, 0];
+    let [contentBytes, verifiedBytes, cachedBytes] = [0, 0, 0];
     for (const [index, { chunk }] of content.chunks.entries()) {
       contentBytes += chunk.sizeBytes;
       verifiedBytes += file.isVerified(index) ? chunk.sizeBytes : 0;
+      cachedBytes += file.isPresent(index) ? chunk.sizeBytes : 0;
     }
     return {
       number: info.number,
@@ -147,7 +148,7 @@ export class LiveLayer implements AsyncDisposable {
       reference: info.reference,
       contentBytes,
       verifiedBytes,
-      cachedBytes: file.presentBytes,
+      cachedBytes,
       blobBytes: info.blobBytes,
       fetchedBytes: fetcher.fetchedBytes,
       requests: reader.requests,
