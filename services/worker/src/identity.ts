@@ -3,27 +3,31 @@ import { hostname } from "node:os";
 import { join } from "node:path";
 import { InvalidArgumentError } from "@oci-worker/errdefs";
 import { compileFilters } from "@oci-worker/filters/filters";
-import { hostPlatform, type Platform } from "@oci-worker/oci/platform";
+import { formatPlatform, type Platform } from "@oci-worker/oci/platform";
+import type { Logger } from "pino";
 import { newId } from "./new-id.ts";
+import { HostPlatforms } from "./platforms/host-platforms.ts";
 
 /** What the worker says of itself. */
 export interface Identity {
   readonly id: string;
   readonly labels: Readonly<Record<string, string>>;
-  readonly platforms: readonly Platform[];
+  /** What it builds for now, its own platform first: emulators come and go. */
+  platforms(): Promise<readonly Platform[]>;
 }
 
 export interface IdentityInput {
   readonly root: string;
   /** Those of the operator; they win over our own. */
   readonly labels: Readonly<Record<string, string>>;
-  /** Empty: the machine's own. */
+  /** Those of the operator; empty: what runs on this machine. */
   readonly platforms: readonly Platform[];
   readonly snapshotter: string;
   /** Where the network of a step comes from. */
   readonly network: string;
   /** Whether steps share the worker's processes. */
   readonly noProcessSandbox: boolean;
+  readonly log: Logger;
 }
 
 /** What {@link newId} makes. */
@@ -40,7 +44,10 @@ export async function identify({
   snapshotter,
   network,
   noProcessSandbox,
+  log,
 }: IdentityInput): Promise<Identity> {
+  const host = new HostPlatforms(join(root, "probe"), log);
+  await warnOfForeign(platforms, host, log);
   return {
     id: await persistentId(join(root, "workerid")),
     labels: {
@@ -52,8 +59,28 @@ export async function identify({
       [`${labelPrefix}selinux.enabled`]: "false",
       ...labels,
     },
-    platforms: platforms.length > 0 ? platforms : [hostPlatform],
+    platforms: async () => (platforms.length > 0 ? platforms : await host.list()),
   };
+}
+
+/** Tells of platforms of the operator's whose programs do not run here: their images can be pulled all the same. */
+async function warnOfForeign(
+  platforms: readonly Platform[],
+  host: HostPlatforms,
+  log: Logger,
+): Promise<void> {
+  if (platforms.length === 0) {
+    return;
+  }
+  const running = (await host.list()).map(formatPlatform);
+  for (const platform of platforms.map(formatPlatform)) {
+    if (!running.includes(platform)) {
+      log.warn(
+        { platform, running },
+        "programs of this platform do not run here, want an emulator (binfmt_misc)",
+      );
+    }
+  }
 }
 
 async function persistentId(path: string): Promise<string> {

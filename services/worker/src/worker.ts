@@ -120,8 +120,8 @@ export async function openWorker(
     sessions: peers.sessions,
     log,
   });
-  const identity = await identify({ ...config, snapshotter: backend, network });
-  const defaultPlatform = identity.platforms[0] ?? hostPlatform;
+  const identity = await identify({ ...config, snapshotter: backend, network, log });
+  const defaultPlatform = config.platforms[0] ?? hostPlatform;
   const operationParts = {
     refs,
     cacheMounts,

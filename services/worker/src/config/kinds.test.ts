@@ -85,6 +85,7 @@ describe("a value of the file", () => {
     [wholeNumber(0), "1.5", /want a whole number/],
     [wholeNumber(0), "-1", /want a whole number/],
     [wholeNumber(0), "true", /want a whole number/],
+    [wholeNumber(0), '"1"', /want a whole number/],
     [pairs, "{ a = 1 }", /want a table of texts/],
     [duration, "true", /invalid duration true/],
     [duration, "-5", /invalid duration -5/],

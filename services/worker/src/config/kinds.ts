@@ -136,7 +136,7 @@ function parseTruth(value: string, wanted = "true or false"): boolean {
   throw wrongValue(value, wanted);
 }
 
-/** A whole number from `least` to `most`; digits in the file will do. */
+/** A whole number from `least` to `most`. */
 export function wholeNumber(least: number, most: number = Number.MAX_SAFE_INTEGER): Kind<number> {
   const check = (value: unknown, number: number) => {
     if (!Number.isSafeInteger(number) || number < least || number > most) {
@@ -145,15 +145,10 @@ export function wholeNumber(least: number, most: number = Number.MAX_SAFE_INTEGE
     }
     return number;
   };
-  const fromText = (value: string) =>
-    check(value, /^-?[0-9]{1,16}$/.test(value) ? Number(value) : Number.NaN);
   return {
     operand: "NUMBER",
-    fromText,
-    fromToml: (value) =>
-      typeof value === "string"
-        ? fromText(value)
-        : check(value, typeof value === "number" ? value : Number.NaN),
+    fromText: (value) => check(value, /^-?[0-9]{1,16}$/.test(value) ? Number(value) : Number.NaN),
+    fromToml: (value) => check(value, typeof value === "number" ? value : Number.NaN),
     toToml: (value) => value,
   };
 }

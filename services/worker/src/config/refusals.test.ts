@@ -111,6 +111,8 @@ const wrongFiles: readonly string[] = [
   "grpc = []",
 ];
 
+const runningTimeoutMs = 60_000;
+
 /** Runs the program in a directory that is empty but for its config file, and checks how it refuses to start. */
 async function refusal(
   args: readonly string[],
@@ -127,6 +129,8 @@ async function refusal(
   const inFile = /^(root|grpc\.address) =/.test(toml) ? [] : asked;
   const running = promisify(execFile)(program, ["--config", file, ...inFile, ...args], {
     cwd: directory.path,
+    // One that starts is a failure here, and would run on.
+    timeout: runningTimeoutMs,
     env: { ...process.env, ...environment },
   });
   const error = await running.then(

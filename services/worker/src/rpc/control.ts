@@ -37,8 +37,8 @@ export function controlService(parts: ControlParts): Partial<ServiceImpl<typeof 
 
     info: () => ({ buildkitVersion }),
 
-    listWorkers: ({ filter }) => ({
-      record: workerMatches(identity, filter) ? [workerRecord(identity, parts.collector.policies)] : [],
+    listWorkers: async ({ filter }) => ({
+      record: workerMatches(identity, filter) ? [await workerRecord(identity, parts.collector.policies)] : [],
     }),
 
     async solve(request, { signal }) {

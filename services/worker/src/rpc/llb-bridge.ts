@@ -34,10 +34,10 @@ const buildHeader = "buildkit-controlapi-buildid";
 export function llbBridgeService(parts: BridgeParts): Partial<ServiceImpl<typeof LLBBridge>> {
   const { builds, collector, defaultPlatform, identity, images } = parts;
   return {
-    ping: () => ({
+    ping: async () => ({
       FrontendAPICaps: frontendCapabilities,
       LLBCaps: llbCapabilities,
-      Workers: [workerRecord(identity, collector.policies)],
+      Workers: [await workerRecord(identity, collector.policies)],
     }),
 
     async solve(request, context) {

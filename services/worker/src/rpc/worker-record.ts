@@ -11,10 +11,9 @@ import type { Identity } from "../identity.ts";
 import { policyToProto } from "./cache.ts";
 
 /** The worker as ListWorkers and Ping tell of it. */
-export function workerRecord(
-  { id, labels, platforms }: Identity,
-  policies: readonly GcPolicy[],
-): WorkerRecord {
+export async function workerRecord(identity: Identity, policies: readonly GcPolicy[]): Promise<WorkerRecord> {
+  const { id, labels } = identity;
+  const platforms = await identity.platforms();
   return create(WorkerRecordSchema, {
     ID: id,
     Labels: labels,
