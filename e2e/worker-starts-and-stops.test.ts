@@ -249,6 +249,39 @@ describe("a worker that has started", () => {
     });
   });
 
+  test("lets builds end when it is asked to end, for as long as it is told to", async () => {
+    await using registry = await startRegistry();
+    const base = image(await pushTo(registry, await createImage()));
+    const stopDuring = async (script: string, args: readonly string[]) => {
+      await using directory = await mkdtempDisposable(join(tmpdir(), "worker-"));
+      await using worker = await startWorker({ directory: directory.path, args });
+      const { root } = run({ root: base, args: ["sh", "-c", script], env: ["PATH=/bin"] });
+      const build = worker.client.solve(definitionOf(root));
+      const ended = build.result.then(
+        () => "well",
+        (error) => String(error),
+      );
+      let stopped: Promise<number | null> | undefined;
+      let output = "";
+      for await (const { logs } of build.status) {
+        output += logs.map(({ data }) => Buffer.from(data).toString()).join("");
+        if (logs.length > 0 && stopped === undefined) {
+          stopped = worker.process.stop();
+          await worker.process.said(/"msg":"stopping"/);
+          const other = worker.client.solve(definitionOf(root)).result;
+          await assert.rejects(other, /the worker is stopping/);
+        }
+      }
+      assert.equal(await stopped, 0);
+      return { output, ended: await ended };
+    };
+    const patient = await stopDuring("echo started; sleep 2; echo done", []);
+    assert.deepEqual(patient, { output: "started\ndone\n", ended: "well" });
+    const impatient = await stopDuring("echo started; sleep 3000", ["--stop-timeout=0"]);
+    assert.equal(impatient.output, "started\n");
+    assert.match(impatient.ended, /CanceledError|canceled|stopping/);
+  });
+
   test("waits for the steps of its builds to be killed when it is asked to end", async () => {
     await using registry = await startRegistry();
     const reference = await pushTo(registry, await createImage());

@@ -44,7 +44,12 @@ export async function runWorker({ config, registry, warnings }: Instructions): P
   await using _sessionServer = await serveSessions(addresses.sessions, sessions, log);
   await using peers = await openPeers(config, registry, log);
   await using worker = await openWorker(config, runtime, networkPlan, { ...peers, sessions, metrics }, log);
-  await using _server = await serveWorker(addresses.control, worker, { sessions, metrics, log });
+  await using _server = await serveWorker(addresses.control, worker, {
+    sessions,
+    stopTimeoutMs: config.stopTimeout,
+    metrics,
+    log,
+  });
   const { id, labels } = worker.identity;
   log.info({ addresses: config.addresses, root: config.root, workerID: id, labels }, "serving");
   phase = "serving";

@@ -19,11 +19,13 @@ import { sessionAuthService } from "./rpc/session-auth.ts";
 import type { SessionManager } from "./session/session-manager.ts";
 import type { Worker } from "./worker.ts";
 
-/** Calls in flight, builds among them, may go on so long after the worker has been asked to stop. */
-const drainTimeoutMs = 10_000;
+/** Calls in flight may go on so long when the builds have ended. Those that are left then are of clients that look on. */
+const drainTimeoutMs = 5000;
 
 interface ServerParts {
   readonly sessions: SessionManager;
+  /** How long builds may go on when the server is disposed of, in milliseconds. */
+  readonly stopTimeoutMs: number;
   readonly metrics: Pick<WorkerMetrics, "observeCall">;
   readonly log: Logger;
 }
@@ -32,7 +34,7 @@ interface ServerParts {
 export async function serveWorker(
   addresses: readonly ListenAddress[],
   worker: Worker,
-  { sessions, metrics, log }: ServerParts,
+  { sessions, stopTimeoutMs, metrics, log }: ServerParts,
 ): Promise<AsyncDisposable> {
   for (const address of addresses) {
     if ("path" in address) {
@@ -61,6 +63,9 @@ export async function serveWorker(
   return {
     [Symbol.asyncDispose]: async () => {
       health.stop();
+      // Clients that drive a build go on calling, so the connections stay open until the builds have ended.
+      await worker.builds.stop(stopTimeoutMs);
+      worker.history[Symbol.dispose]();
       await server[Symbol.asyncDispose]();
     },
   };

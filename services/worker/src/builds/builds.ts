@@ -3,6 +3,7 @@ import {
   CanceledError,
   FailedPreconditionError,
   NotFoundError,
+  UnavailableError,
 } from "@oci-worker/errdefs";
 import type { Graph } from "@oci-worker/llb/definition";
 import { digestOf } from "@oci-worker/oci/digest";
@@ -76,6 +77,7 @@ export class Builds implements AsyncDisposable {
   readonly #onEnd: () => void;
   readonly #builds = new AwaitedMap<Build>();
   readonly #running = new Set<Promise<unknown>>();
+  #isStopping = false;
 
   constructor({ scheduler, sessions, entitlements, metrics, history, onEnd }: BuildsParts) {
     this.#scheduler = scheduler;
@@ -91,12 +93,24 @@ export class Builds implements AsyncDisposable {
     return this.#running.size === 0;
   }
 
-  /** Resolves when nothing of any build runs or is mounted any more. */
-  async [Symbol.asyncDispose](): Promise<void> {
-    for (const { job } of this.#builds.values()) {
-      job.cancel(new CanceledError("the worker is stopping"));
-    }
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.stop(0);
+  }
+
+  /**
+   * Takes no more builds, and lets those that are under way go on for `graceMs` milliseconds before they are canceled.
+   * Resolves when nothing of any build runs or is mounted any more.
+   */
+  async stop(graceMs: number): Promise<void> {
+    this.#isStopping = true;
+    const cancel = () => {
+      for (const { job } of this.#builds.values()) {
+        job.cancel(new CanceledError("the worker is stopping"));
+      }
+    };
+    const timer = setTimeout(cancel, graceMs);
     await Promise.allSettled(this.#running);
+    clearTimeout(timer);
   }
 
   /**
@@ -104,8 +118,12 @@ export class Builds implements AsyncDisposable {
    *
    * @param signal cancels the build. The promise settles when nothing of it runs or is mounted any more.
    * @returns what the client is told of the result, by upstream's keys.
+   * @throws {UnavailableError} if the worker is stopping.
    */
   async run(request: BuildRequest, signal: AbortSignal): Promise<Readonly<Record<string, string>>> {
+    if (this.#isStopping) {
+      throw new UnavailableError(`Cannot build ${request.ref}: the worker is stopping`);
+    }
     const running = this.#metrics.build(() => this.#run(request, signal));
     this.#running.add(running);
     try {

@@ -18,6 +18,7 @@ const remembers = "e2e/worker-remembers-builds.test.ts";
 /** For each setting the test that shows its effect, by file and title: reading a setting is not yet heeding it. */
 const effects: Readonly<Record<SettingName, readonly [file: string, title: string]>> = {
   root: [startsAndStops, "says who it is, the same after a restart, and that it is well"],
+  stopTimeout: [startsAndStops, "lets builds end when it is asked to end, for as long as it is told to"],
   debug: [takeEffect, "logs as much as it is told to"],
   logLevel: [takeEffect, "logs as much as it is told to"],
   addresses: [takeEffect, "listens on every address that it is given, for the group that it is given"],

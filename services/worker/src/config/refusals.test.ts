@@ -20,6 +20,7 @@ const anyText: readonly string[] = [];
 
 const wrongValues: Readonly<Record<SettingName, Wrong>> = {
   root: { flag: ["x", "./x\n/y"], key: ["5", '"x"', "[]"] },
+  stopTimeout: { flag: ["soon", "-1"], key: ['"soon"', "-1", "true"] },
   debug: { flag: ["maybe", ""], key: ['"true"', "1"] },
   logLevel: { flag: ["loud", "INFO"], key: ['"loud"', "4", "true"] },
   debugAddress: { flag: ["6060", "127.0.0.1:0", "unix:///d.sock"], key: ["6060", '"here"'] },

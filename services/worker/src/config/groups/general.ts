@@ -1,4 +1,5 @@
 import { directory, oneOf, textual, truth } from "../kinds.ts";
+import { duration } from "../quantities.ts";
 import { setting } from "../setting.ts";
 import { tcpAddress } from "../tcp-address.ts";
 
@@ -18,6 +19,12 @@ export const generalSettings = {
     key: "root",
     fallback: "/var/lib/oci-worker/worker",
     help: "directory of all state",
+  }),
+  stopTimeout: setting(duration, {
+    flag: "stop-timeout",
+    key: "stopTimeout",
+    fallback: 10_000,
+    help: "how long builds may go on when the worker is asked to end, before they are canceled",
   }),
   debug: setting(truth, { flag: "debug", key: "debug", fallback: false, help: "log at level debug" }),
   logLevel: setting(oneOf(logLevels, { alias: { warning: "warn", panic: "fatal" }, operand: "LEVEL" }), {
