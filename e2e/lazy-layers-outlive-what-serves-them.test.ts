@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
+import { readdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { promisify } from "node:util";
@@ -69,6 +70,27 @@ for (const mode of ["erofs", "fuse"]) {
       }));
   });
 }
+
+test("a lazy layer by fuse whose image is damaged on disk shows nothing of it, says so, and is made anew", () =>
+  withLazyContainerd({ members: manyFiles, settings: { ...onDemand, lazy_mode: "fuse" } }, async (on) => {
+    await on.rpull();
+    await on.viewed(async (path) => {
+      const read = async () => (await execute(command, [...args, "md5sum", "data-0"], { cwd: path })).stdout;
+      await on.snapshotter.restart("kill", async () => {
+        const layers = join(on.snapshotter.root, "lazy/layers");
+        for (const name of await readdir(layers)) {
+          await writeFile(join(layers, name, "meta.erofs"), "no image");
+        }
+      });
+      await assert.rejects(read(), /Input\/output error/);
+      const failing = (await on.layers()).layers.map(({ failure }) => failure);
+      assert.match(failing.join("\n"), /its image .*meta\.erofs is damaged/);
+      // Whoever wants it mounted has it made anew, for those too who have it mounted.
+      await on.snapshotter.direct.view("look again", on.chain.at(-1) ?? "", {});
+      assert.equal((await read()).slice(0, 32), md5(manyFiles[0]?.content as Buffer));
+      await on.snapshotter.direct.remove("look again");
+    });
+  }));
 
 for (const mode of ["erofs", "erofs-loop"]) {
   describe(`a lazy layer by ${mode}`, () => {

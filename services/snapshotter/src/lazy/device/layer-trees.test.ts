@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { appendFile, mkdtempDisposable, writeFile } from "node:fs/promises";
+import { appendFile, mkdtempDisposable, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, test } from "node:test";
@@ -32,9 +32,22 @@ async function open() {
     [{ start: 0, sizeBytes: content.length }],
   );
   const missed: MissedRead[] = [];
-  const trees = new LayerTrees(records.path, { onMiss: (read) => missed.push(read) });
+  const damaged: number[] = [];
+  const trees = new LayerTrees(records.path, {
+    onMiss: (read) => missed.push(read),
+    onDamaged: (number) => damaged.push(number),
+  });
   const owned = undo.move();
-  return { layer, records, tree, shared, missed, trees, [Symbol.asyncDispose]: () => owned.disposeAsync() };
+  return {
+    layer,
+    records,
+    tree,
+    shared,
+    missed,
+    damaged,
+    trees,
+    [Symbol.asyncDispose]: () => owned.disposeAsync(),
+  };
 }
 
 describe("LayerTrees", () => {
@@ -69,10 +82,15 @@ describe("LayerTrees", () => {
 
   test("show no image that is not the one that was made", async () => {
     await using scene = await open();
-    const { trees, tree, layer } = scene;
+    const { trees, tree, layer, damaged } = scene;
+    const image = await readFile(layer.metaPath);
     await appendFile(layer.metaPath, "x");
     assert.throws(() => trees.find(tree), DataLossError);
-    await writeFile(layer.metaPath, "");
+    await rm(layer.metaPath);
     assert.throws(() => trees.find(tree), DataLossError);
+    // Once, however often the kernel asks.
+    assert.deepEqual(damaged, [layer.number]);
+    await writeFile(layer.metaPath, image);
+    assert(trees.find(tree));
   });
 });

@@ -12,6 +12,8 @@ import type { SharedLayer } from "./shared-layer.ts";
 
 export interface LayerTreesOptions {
   readonly onMiss: (read: MissedRead) => void;
+  /** The image of a layer is not good, which is told once until it is. */
+  readonly onDamaged: (layerNumber: number, error: Error) => void;
 }
 
 /** A tree, and the layer that it shows. */
@@ -25,6 +27,8 @@ export class LayerTrees {
   readonly #options: LayerTreesOptions;
   readonly #readers = new Map<number, DeviceReader>();
   readonly #trees = new Map<number, LayerTree>();
+  /** Layers whose images are known to be damaged. */
+  readonly #damaged = new Set<number>();
 
   /** @param recordsPath where it is written which layer a tree shows. */
   constructor(recordsPath: string, options: LayerTreesOptions) {
@@ -67,9 +71,11 @@ export class LayerTrees {
 
   #open(record: TreeRecord): LayerTree {
     const { layerNumber } = record;
+    const image = this.#imageOf(record);
+    this.#damaged.delete(layerNumber);
     return {
       layerNumber,
-      image: this.#imageOf(record),
+      image,
       read: (offset, size, reply, at, unique) => this.#read(layerNumber, offset, size, reply, at, unique),
     };
   }
@@ -80,9 +86,15 @@ export class LayerTrees {
     if (other !== undefined) {
       return other.image;
     }
-    const image = readFileSync(metaPath);
-    if (digestOf(image) !== metaDigest) {
-      throw new DataLossError(`Cannot show layer ${layerNumber}: its image ${metaPath} is damaged`);
+    const image = contentOf(metaPath);
+    if (image === undefined || digestOf(image) !== metaDigest) {
+      const what = image === undefined ? "is gone" : "is damaged";
+      const error = new DataLossError(`Cannot show layer ${layerNumber}: its image ${metaPath} ${what}`);
+      if (!this.#damaged.has(layerNumber)) {
+        this.#damaged.add(layerNumber);
+        this.#options.onDamaged(layerNumber, error);
+      }
+      throw error;
     }
     return new ErofsImage(image);
   }
@@ -105,5 +117,13 @@ export class LayerTrees {
     }
     this.#options.onMiss({ layer: layerNumber, offset, size, unique });
     return later;
+  }
+}
+
+function contentOf(path: string): Buffer | undefined {
+  try {
+    return readFileSync(path);
+  } catch {
+    return undefined;
   }
 }

@@ -10,8 +10,11 @@ import type { DeviceThreadData, FromDevice, ToDevice } from "./messages.ts";
 const { device, fetcher, stopped } = workerData as DeviceThreadData;
 const tell = (message: FromDevice) => fetcher.postMessage(message);
 const onMiss = (missed: MissedRead) => tell({ missed });
+const onDamaged = (layer: number, { message }: Error) => tell({ damaged: { layer, message } });
 const layers =
-  device.kind === "blobs" ? new BlobFiles({ onMiss }) : new LayerTrees(device.recordsPath, { onMiss });
+  device.kind === "blobs"
+    ? new BlobFiles({ onMiss })
+    : new LayerTrees(device.recordsPath, { onMiss, onDamaged });
 const files = layers instanceof BlobFiles ? layers : treesOf(layers);
 
 serveFileSystem(device.fd, files, {

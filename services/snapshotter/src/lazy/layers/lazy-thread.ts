@@ -1,5 +1,6 @@
 // The thread that fetches: it has the layers, speaks to the resolver and to registries, and answers what the kernel waits for.
 import { parentPort, workerData } from "node:worker_threads";
+import { DataLossError } from "@oci-worker/errdefs";
 import { unixChannel } from "@oci-worker/grpc/channel";
 import { RegistryClient } from "@oci-worker/registry/client";
 import { SourceClient } from "@oci-worker/sources/source-client";
@@ -105,8 +106,11 @@ function serve(device: ServedBy): void {
     if ("missed" in message) {
       const { missed } = message;
       reads.answer(missed).catch((error: Error) => layers.noteFailure(missed.layer, error));
-    } else {
+    } else if ("interrupted" in message) {
       reads.interrupt(message.interrupted);
+    } else {
+      const { layer, message: reason } = message.damaged;
+      layers.noteFailure(layer, new DataLossError(reason));
     }
   });
   served.set(device, reads);

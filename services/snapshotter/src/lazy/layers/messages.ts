@@ -33,7 +33,10 @@ export interface DeviceThreadData {
 export type ToDevice = { readonly added: SharedLayer } | { readonly removed: number };
 
 /** And back. */
-export type FromDevice = { readonly missed: MissedRead } | { readonly interrupted: bigint };
+export type FromDevice =
+  | { readonly missed: MissedRead }
+  | { readonly interrupted: bigint }
+  | { readonly damaged: { readonly layer: number; readonly message: string } };
 
 /** What the thread that fetches is asked for. */
 export interface LazyCalls {
