@@ -27,7 +27,7 @@ export interface ServeOptions extends Partial<Capabilities> {
 export function serveFileSystem(
   fd: number,
   fileSystem: FileSystem,
-  { passthrough = false, isStopped = () => false, beforeRequest, onFailure }: ServeOptions = {},
+  { passthrough = false, isStopped = () => false, ...hooks }: ServeOptions = {},
 ): void {
   const handler = new RequestHandler(fileSystem, { passthrough });
   while (!isStopped()) {
@@ -41,8 +41,7 @@ export function serveFileSystem(
       }
       throw new Error(`Cannot read requests from FUSE device: errno ${-length}`);
     }
-    beforeRequest?.();
-    const replyBytes = answered(handler, length, onFailure);
+    const replyBytes = answered(handler, length, hooks);
     if (replyBytes > 0) {
       // It fails when whoever asked is gone, or the mount is.
       writeFrom(fd, handler.reply, replyBytes);
@@ -50,8 +49,13 @@ export function serveFileSystem(
   }
 }
 
-function answered(handler: RequestHandler, length: number, onFailure: ServeOptions["onFailure"]): number {
+function answered(
+  handler: RequestHandler,
+  length: number,
+  { beforeRequest, onFailure }: Pick<ServeOptions, "beforeRequest" | "onFailure">,
+): number {
   try {
+    beforeRequest?.();
     return handler.handle(length);
   } catch (error) {
     onFailure?.(error);

@@ -12,19 +12,20 @@ export const missing = Number.MIN_SAFE_INTEGER;
  */
 export class DeviceReader implements Disposable {
   readonly layer: SharedLayer;
-  readonly #fd: number;
+  /** Not before somebody reads: the layer may be gone by the time that this thread hears that it has come. */
+  #fd: number | undefined;
   #reply: Buffer | undefined;
   #content: Buffer | undefined;
 
   constructor(layer: SharedLayer) {
     this.layer = layer;
-    this.#fd = openSync(layer.dataPath, "r");
   }
 
   /**
    * Writes up to `size` bytes from `offset` on at `at` of `reply`, which are the same two each time.
    *
-   * @returns how many, fewer at the end of the device alone; {@link missing}; or a negated errno.
+   * @returns how many, fewer at the end of the device alone; {@link missing}, also if the file cannot be opened, so that
+   * whoever fetches finds out why; or a negated errno.
    */
   read(offset: number, size: number, reply: Buffer, at: number): number {
     const { layer } = this;
@@ -51,6 +52,10 @@ export class DeviceReader implements Disposable {
       this.#reply = reply;
       this.#content = reply.subarray(at);
     }
+    this.#fd ??= opened(layer.dataPath);
+    if (this.#fd === undefined) {
+      return missing;
+    }
     const read = readAt(this.#fd, this.#content, wanted, offset);
     if (Atomics.load(layer.evictions, 0) !== evictions) {
       return missing;
@@ -60,6 +65,16 @@ export class DeviceReader implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    closeSync(this.#fd);
+    if (this.#fd !== undefined) {
+      closeSync(this.#fd);
+    }
+  }
+}
+
+function opened(path: string): number | undefined {
+  try {
+    return openSync(path, "r");
+  } catch {
+    return undefined;
   }
 }

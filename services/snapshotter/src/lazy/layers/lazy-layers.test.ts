@@ -398,6 +398,16 @@ describe("lazy layers", () => {
     assert.ok(registry.requests.length <= 5, `${registry.requests.length} requests`);
   });
 
+  test("are served on when one has come and gone before anything was read", async () => {
+    const other = await sampleLayer([big]);
+    await using registry = await registryWith(chunked, other);
+    await using lazy = await sampleLazy([registry]);
+    const gone = await lazy.layers.open(labelsOf(other), patient);
+    await lazy.layers.forget(gone.number);
+    const { number } = await lazy.layers.open(labels, patient);
+    assert.ok((await lazy.read(number)).equals(data));
+  });
+
   test("are gone when they are forgotten, number and all", async () => {
     await using registry = await registryWith(chunked);
     await using lazy = await sampleLazy([registry]);

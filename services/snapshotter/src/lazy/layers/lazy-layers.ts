@@ -2,6 +2,7 @@ import { execFile } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import { on } from "node:events";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { MessageChannel, type MessagePort, Worker } from "node:worker_threads";
 import { UnavailableError } from "@oci-worker/errdefs";
 import { resendUnanswered } from "@oci-worker/fuse/device";
@@ -43,6 +44,9 @@ const fetcherMemory = { maxYoungGenerationSizeMb: 16 };
 
 /** It makes nothing anew for a request. */
 const deviceMemory = { maxYoungGenerationSizeMb: 2 };
+
+/** How long is waited for the end of a process that was killed. */
+const askingEndsMs = 5000;
 
 /** A thread that serves a device. */
 interface DeviceThread {
@@ -279,7 +283,7 @@ async function endThread({ ended, stopped, target }: DeviceThread): Promise<void
   const gone = Promise.withResolvers<void>();
   const asking = execFile("stat", [name], () => gone.resolve());
   await ended;
-  // Nobody answers it any more, and while it waits the mount is in use.
+  // Nobody answers it any more, and while it waits the mount is in use. One that is never answered cannot be ended.
   asking.kill("SIGKILL");
-  await gone.promise;
+  await Promise.race([gone.promise, sleep(askingEndsMs, undefined, { ref: false })]);
 }
