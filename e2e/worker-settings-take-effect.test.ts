@@ -9,6 +9,7 @@ import { credentialsFor } from "@oci-worker/client/credentials";
 import { Secret } from "@oci-worker/credentials/secret";
 import { definitionOf, image, type RunOptions, run } from "@oci-worker/llb/build";
 import { createImage } from "./peers/image.ts";
+import { startProcess } from "./peers/process.ts";
 import { pushTo, user } from "./peers/pushed-image.ts";
 import { startRegistry } from "./peers/registry.ts";
 import { startResolver } from "./peers/resolver.ts";
@@ -75,6 +76,23 @@ describe("a worker", () => {
     assert.equal(await calledLog("", []), 1);
     assert.equal(await calledLog("debug = true", ["--debug=false"]), 0);
     assert.equal(await calledLog('[log]\nlevel = "debug"', ["--debug=false"]), 1);
+  });
+
+  test("logs for people if it is told to, its children too", async () => {
+    await using directory = await mkdtempDisposable(join(tmpdir(), "text-"));
+    await using running = await startProcess({
+      program: join(import.meta.dirname, "../services/worker/bin/oci-worker"),
+      args: ["--root", directory.path, "--addr", join(directory.path, "w.sock"), "--log-format", "text"],
+      environment: { DOCKER_CONFIG: directory.path },
+      ready: /^\d{4}-\S+Z INFO {2}worker serving addresses=\["unix:/,
+    });
+    for (const child of ["snapshotter", "resolver"]) {
+      assert(
+        running.log.some((line) => new RegExp(`^\\S+Z INFO  ${child} serving address=/`).test(line)),
+        child,
+      );
+    }
+    assert(!running.log.some((line) => line.startsWith("{")), "none is JSON");
   });
 
   test("listens on every address that it is given, for the group that it is given", async () => {

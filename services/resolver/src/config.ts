@@ -1,6 +1,8 @@
+import { type LogFormat, logFormats } from "@oci-worker/daemon/log";
 import {
   absolutePath,
   milliseconds,
+  oneOf,
   refuseUnknownKeys,
   socketPath,
   text,
@@ -35,6 +37,8 @@ export interface Config {
   readonly drainTimeoutMs: number;
   /** Least level of the lines that are logged. At `debug` each call is one. */
   readonly logLevel: string;
+  /** Whether lines are JSON, for machines, or text, for people. */
+  readonly logFormat: LogFormat;
   /** Folder with a directory of settings for each registry, as containerd's; undefined: there is none. It may come and go. */
   readonly hostsDir: string | undefined;
   /** A `buildkitd.toml` whose registries count, before `hostsDir`; undefined: there is none. It may come and go. */
@@ -53,6 +57,7 @@ export const defaults: Config = {
   tokenTimeoutMs: 30_000,
   drainTimeoutMs: 10_000,
   logLevel: "info",
+  logFormat: "json",
   hostsDir: "/etc/containerd/certs.d",
   buildkitdConfig: undefined,
   registry: new Map(),
@@ -78,6 +83,7 @@ export function parseConfig(raw: Readonly<Record<string, unknown>>): Config {
     tokenTimeoutMs: milliseconds("tokenTimeoutMs", raw["tokenTimeoutMs"] ?? defaults.tokenTimeoutMs, 1),
     drainTimeoutMs: milliseconds("drainTimeoutMs", raw["drainTimeoutMs"] ?? defaults.drainTimeoutMs, 1),
     logLevel: text("logLevel", raw["logLevel"] ?? defaults.logLevel),
+    logFormat: oneOf("logFormat", raw["logFormat"] ?? defaults.logFormat, logFormats),
     hostsDir:
       raw["hostsDir"] === "" ? undefined : absolutePath("hostsDir", raw["hostsDir"] ?? defaults.hostsDir),
     buildkitdConfig:

@@ -19,7 +19,7 @@ await runProgram("oci-resolver", async () => {
   }
   const file = await loadConfig(flags.configFile, flags.configFileNamed);
   const config = parseConfig({ dockerConfig: defaultDockerConfig(process.env), ...file, ...flags.settings });
-  const log = createLog("resolver", config.logLevel);
+  const log = createLog("resolver", config.logLevel, config.logFormat);
   const stopped = untilSignal(log);
   const sockets = passedSockets(process.env);
 

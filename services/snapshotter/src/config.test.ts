@@ -18,6 +18,7 @@ describe("parseConfig", () => {
       allowSeveralClients: true,
       resolverAddress: "/run/r.sock",
       logLevel: "debug",
+      logFormat: "text",
       syncOnCommit: true,
       mountOptions: ["xino=off"],
       upperdirLabel: true,

@@ -1,3 +1,4 @@
+import { type LogFormat, logFormats } from "@oci-worker/daemon/log";
 import {
   absolutePath,
   milliseconds,
@@ -45,6 +46,8 @@ export interface Config {
   readonly resolverAddress: string | undefined;
   /** Least level of the lines that are logged. At `debug` each call is one. */
   readonly logLevel: string;
+  /** Whether lines are JSON, for machines, or text, for people. */
+  readonly logFormat: LogFormat;
   /**
    * Whether a commit waits until everything in the snapshot is on disk, so that no power cut leaves empty files in a
    * layer that is there by name. It waits for other writers of the file system, too.
@@ -88,6 +91,7 @@ export const defaults: Config = {
   allowSeveralClients: false,
   resolverAddress: undefined,
   logLevel: "info",
+  logFormat: "json",
   syncOnCommit: false,
   mountOptions: [],
   upperdirLabel: false,
@@ -127,6 +131,7 @@ export function parseConfig(raw: Readonly<Record<string, unknown>>): Config {
         ? undefined
         : socketPath("resolverAddress", raw["resolverAddress"]),
     logLevel: text("logLevel", raw["logLevel"] ?? defaults.logLevel),
+    logFormat: oneOf("logFormat", raw["logFormat"] ?? defaults.logFormat, logFormats),
     syncOnCommit: truth("syncOnCommit", raw["syncOnCommit"] ?? defaults.syncOnCommit),
     mountOptions: mountOptions("mountOptions", raw["mountOptions"] ?? defaults.mountOptions),
     upperdirLabel: truth("upperdirLabel", raw["upperdirLabel"] ?? defaults.upperdirLabel),

@@ -24,7 +24,7 @@ await runProgram("oci-snapshotter", async () => {
     await answerFsck(config.root, flags.questions);
     return;
   }
-  const log = createLog("snapshotter", config.logLevel);
+  const log = createLog("snapshotter", config.logLevel, config.logFormat);
   const stopped = untilSignal(log);
   const sockets = passedSockets(process.env);
 

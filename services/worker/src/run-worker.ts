@@ -20,7 +20,7 @@ import { openWorker } from "./worker.ts";
  * Whatever its settings and the machine do not agree on is found before anything is made.
  */
 export async function runWorker({ config, registry, warnings }: Instructions): Promise<void> {
-  const log = createLog("worker", config.logLevel);
+  const log = createLog("worker", config.logLevel, config.logFormat);
   for (const what of warnings) {
     log.warn({ what }, "setting is not as it should be");
   }

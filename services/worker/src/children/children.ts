@@ -89,9 +89,7 @@ async function snapshotterPeer(config: Config, log: Logger): Promise<Peer> {
     "--sync-on-commit",
   ];
   // Its own config file stays in force for all that is not said here.
-  const environment = Object.fromEntries(
-    Object.entries(config.lazySettings).map(([key, value]) => [variableOf(key), String(value)]),
-  );
+  const environment = variables("SNAPSHOTTER", { ...config.lazySettings, logFormat: config.logFormat });
   return await startChild({
     name: "snapshotter",
     program: "oci-snapshotter",
@@ -102,9 +100,16 @@ async function snapshotterPeer(config: Config, log: Logger): Promise<Peer> {
   });
 }
 
-/** The variable by which the snapshotter takes a setting. */
-function variableOf(key: string): string {
-  return `OCI_WORKER_SNAPSHOTTER_${key.replace(/[A-Z]/g, "_$&").toUpperCase()}`;
+/** The variables by which a service takes settings. */
+function variables(
+  service: string,
+  settings: Readonly<Record<string, string | number | boolean>>,
+): NodeJS.ProcessEnv {
+  const nameOf = (key: string) => key.replace(/[A-Z]/g, "_$&").toUpperCase();
+  const entries = Object.entries(settings);
+  return Object.fromEntries(
+    entries.map(([key, value]) => [`OCI_WORKER_${service}_${nameOf(key)}`, String(value)]),
+  );
 }
 
 /** Where the resolver is or will be. */
@@ -125,7 +130,8 @@ async function resolverPeer(config: Config, registry: TomlTable, log: Logger): P
     ...["--config", configFile],
     ...["--log-level", config.logLevel],
   ];
-  return await startChild({ name: "resolver", program: "oci-resolver", address, args, log });
+  const environment = variables("RESOLVER", { logFormat: config.logFormat });
+  return await startChild({ name: "resolver", program: "oci-resolver", address, args, environment, log });
 }
 
 function named(address: string): Peer {

@@ -62,6 +62,7 @@ describe("the config", () => {
     assert.equal(configOf("", "-root=/a").root, "/a");
     assert.equal(configOf("", "--debug").logLevel, "debug");
     assert.equal(configOf("debug = true", "--debug=false").logLevel, "info");
+    assert.equal(configOf("debug = true", "--trace", "--log-level=warn").logLevel, "trace");
     assert.equal(configOf("", "--oci-worker", "true").enabled, true);
     assert.equal(configOf("[worker.oci]\nenabled = false").enabled, false);
     assert.deepEqual(configOf("", "--addr", "unix:///a", "--addr=/b", "--addr=/a").addresses, [

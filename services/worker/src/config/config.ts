@@ -48,8 +48,9 @@ export function resolveConfig(...layers: readonly Layer[]): Resolved {
     origins.set(name, all.map(({ origin }) => origin).join(" and ") || defaultOrigin);
   }
   const config = completed(values as Settings);
-  if (config.debug) {
-    origins.set("logLevel", origins.get("debug") ?? defaultOrigin);
+  const louder = config.trace ? "trace" : config.debug ? "debug" : undefined;
+  if (louder !== undefined) {
+    origins.set("logLevel", origins.get(louder) ?? defaultOrigin);
   }
   return { config, origins };
 }
@@ -73,7 +74,7 @@ function completed(settings: Settings): Config {
     networkMode: isRootless && settings.networkMode === "auto" ? "host" : settings.networkMode,
     addresses: [...new Set(settings.addresses)],
     entitlements: new Set(settings.entitlements),
-    logLevel: settings.debug ? "debug" : settings.logLevel,
+    logLevel: settings.trace ? "trace" : settings.debug ? "debug" : settings.logLevel,
     dns: {
       nameservers: settings.nameservers,
       searchDomains: settings.searchDomains,

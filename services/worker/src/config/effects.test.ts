@@ -19,8 +19,10 @@ const remembers = "e2e/worker-remembers-builds.test.ts";
 const effects: Readonly<Record<SettingName, readonly [file: string, title: string]>> = {
   root: [startsAndStops, "says who it is, the same after a restart, and that it is well"],
   stopTimeout: [startsAndStops, "lets builds end when it is asked to end, for as long as it is told to"],
+  trace: ["services/worker/src/config/config.test.ts", "reads flags in every spelling of buildkitd's"],
   debug: [takeEffect, "logs as much as it is told to"],
   logLevel: [takeEffect, "logs as much as it is told to"],
+  logFormat: [takeEffect, "logs for people if it is told to, its children too"],
   addresses: [takeEffect, "listens on every address that it is given, for the group that it is given"],
   group: [takeEffect, "listens on every address that it is given, for the group that it is given"],
   socketOwner: [listens, "gives its sockets to the user that it is told"],

@@ -1,11 +1,12 @@
 import { InvalidArgumentError } from "@oci-worker/errdefs";
 import { nearest } from "@oci-worker/nearest";
 import type { TomlTable, TomlValue } from "smol-toml";
-import { isTable } from "./kind.ts";
+import { isTable, shown } from "./kind.ts";
 import { readRegistries, registryKey } from "./registries.ts";
 import { readToml, underFormerName } from "./say.ts";
 import type { Setting } from "./setting.ts";
 import { allSettings, type Layer, type Saying, type SettingName } from "./settings.ts";
+import { unsupportedKeys } from "./unsupported.ts";
 
 /** What a buildkitd.toml says, as far as it concerns this worker. */
 export interface ConfigFile {
@@ -104,8 +105,17 @@ function* unusedKeys(table: TomlTable, above: readonly string[], path: string): 
     } else if ([...byKey.keys()].some((known) => known.startsWith(`${name}.`))) {
       throw new InvalidArgumentError(`Cannot use ${name} of ${path}: it is no table, want [${name}]`);
     } else {
+      refuseUnsupported(name, value, path);
       yield { key: name, meant: nearestKey(name) };
     }
+  }
+}
+
+/** @throws {InvalidArgumentError} if buildkitd would do what we cannot. Nothing, and "no", are what we do anyway. */
+function refuseUnsupported(key: string, value: TomlValue, path: string): void {
+  const obstacle = unsupportedKeys.get(key);
+  if (obstacle !== undefined && value !== "" && value !== false) {
+    throw new InvalidArgumentError(`Cannot use ${key} of ${path}: it is ${shown(value)}; ${obstacle}`);
   }
 }
 

@@ -4,6 +4,7 @@ import type { Kind } from "./kind.ts";
 import { readText, underFormerName } from "./say.ts";
 import type { Setting } from "./setting.ts";
 import { allSettings, type Layer, type Saying, type SettingName } from "./settings.ts";
+import { unsupportedFlags } from "./unsupported.ts";
 
 /** What a command line says. */
 export interface CommandLine {
@@ -116,11 +117,15 @@ function splitFlag(arg: string): { readonly flag: string; readonly inline: strin
   return { flag, inline };
 }
 
-/** @throws {InvalidArgumentError} with the flag that may have been meant. */
+/** @throws {InvalidArgumentError} with the flag that may have been meant, or why there is none. */
 function questionOf(flag: string): string {
   const name = { h: "help", v: "version" }[flag] ?? flag;
   if (questions.includes(name)) {
     return name;
+  }
+  const obstacle = unsupportedFlags.get(flag);
+  if (obstacle !== undefined) {
+    throw new InvalidArgumentError(`Cannot use flag --${flag}: ${obstacle}`);
   }
   const meant = nearest(flag, [...byFlag.keys(), ...questions]);
   const hint = meant === undefined ? "" : `want --${meant}, `;

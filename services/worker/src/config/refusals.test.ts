@@ -21,8 +21,10 @@ const anyText: readonly string[] = [];
 const wrongValues: Readonly<Record<SettingName, Wrong>> = {
   root: { flag: ["x", "./x\n/y"], key: ["5", '"x"', "[]"] },
   stopTimeout: { flag: ["soon", "-1"], key: ['"soon"', "-1", "true"] },
+  trace: { flag: ["maybe"], key: ['"true"', "1"] },
   debug: { flag: ["maybe", ""], key: ['"true"', "1"] },
   logLevel: { flag: ["loud", "INFO"], key: ['"loud"', "4", "true"] },
+  logFormat: { flag: ["xml", ""], key: ['"xml"', "1"] },
   debugAddress: { flag: ["6060", "127.0.0.1:0", "unix:///d.sock"], key: ["6060", '"here"'] },
   addresses: {
     flag: [
@@ -95,6 +97,8 @@ const wrongValues: Readonly<Record<SettingName, Wrong>> = {
 /** Words of a command line, and of a file, that are wrong by themselves. */
 const wrongArguments: readonly { readonly args: readonly string[]; readonly named: string }[] = [
   { args: ["--oci-worker-snapshoter=x"], named: "--oci-worker-snapshoter: there is none of that name" },
+  { args: ["--otel-socket-path=/s"], named: "--otel-socket-path: this worker collects no traces" },
+  { args: ["--proxy-network"], named: "--proxy-network: this worker puts no proxy" },
   { args: ["--root"], named: "--root: it has no value" },
   { args: ["start"], named: '"start"' },
   { args: ["--"], named: '"--"' },
@@ -110,6 +114,9 @@ const wrongFiles: readonly string[] = [
   "worker = 5",
   "[worker]\noci = 5",
   "grpc = []",
+  '[worker.oci]\nuserRemapUnsupported = "1000:1000"',
+  '[otel]\nsocketPath = "/run/otel.sock"',
+  "proxyNetwork = true",
 ];
 
 const runningTimeoutMs = 60_000;

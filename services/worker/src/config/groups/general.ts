@@ -1,3 +1,4 @@
+import { logFormats } from "@oci-worker/daemon/log";
 import { directory, oneOf, textual, truth } from "../kinds.ts";
 import { duration } from "../quantities.ts";
 import { setting } from "../setting.ts";
@@ -27,12 +28,24 @@ export const generalSettings = {
     help: "how long builds may go on when the worker is asked to end, before they are canceled",
   }),
   debug: setting(truth, { flag: "debug", key: "debug", fallback: false, help: "log at level debug" }),
+  trace: setting(truth, {
+    flag: "trace",
+    key: "trace",
+    fallback: false,
+    help: "log at level trace",
+  }),
   logLevel: setting(oneOf(logLevels, { alias: { warning: "warn", panic: "fatal" }, operand: "LEVEL" }), {
     flag: "log-level",
     key: "log.level",
     variable: "BUILDKITD_LOG_LEVEL",
     fallback: "info",
     help: `least level that is logged: ${logLevels.join(", ")}`,
+  }),
+  logFormat: setting(oneOf(logFormats), {
+    flag: "log-format",
+    key: "log.format",
+    fallback: "json",
+    help: "how lines are logged: an object each, or text for people",
   }),
   debugAddress: setting(debugAddress, {
     flag: "debugaddr",
