@@ -8,6 +8,7 @@ import { native } from "./workload/native.ts";
 import { resolver } from "./workload/resolver.ts";
 import { snapshots } from "./workload/snapshots.ts";
 import { start } from "./workload/start.ts";
+import { steps } from "./workload/steps.ts";
 import { unpack } from "./workload/unpack.ts";
 
 const page = join(import.meta.dirname, "../docs/benchmarks.md");
@@ -20,6 +21,7 @@ const workloads: Readonly<Record<string, () => Promise<Report>>> = {
   unpack,
   lazy,
   resolver,
+  steps,
 };
 
 const { values, positionals } = parseArgs({

@@ -90,6 +90,7 @@ export async function openWorker(
     runc,
     networks,
     dns: config.dns,
+    syncsOnCommit: config.proxySnapshotterPath === undefined,
     apparmorProfile: config.apparmorProfile,
     isRootless: config.isRootless,
     sharesProcesses: config.noProcessSandbox,

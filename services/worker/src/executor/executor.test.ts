@@ -212,7 +212,7 @@ describe("an executor", () => {
        import { hostNetwork, Networks } from ${JSON.stringify(import.meta.resolve("../network/networks.ts"))};
        import { Runc } from ${JSON.stringify(import.meta.resolve("./runc.ts"))};
        const runc = new Runc({ binary: "runc", stateDirectory: ${JSON.stringify(join(on.path, "state"))} });
-       const options = { directory: ${JSON.stringify(on.bundles)}, runc, networks: new Networks(hostNetwork), dns: { nameservers: [], searchDomains: [], options: [] }, apparmorProfile: "" };
+       const options = { directory: ${JSON.stringify(on.bundles)}, runc, networks: new Networks(hostNetwork), dns: { nameservers: [], searchDomains: [], options: [] }, syncsOnCommit: true, apparmorProfile: "" };
        await new Executor(options).run(${JSON.stringify(what)}, () => process.kill(process.pid, "SIGKILL"), new AbortController().signal);`,
     ]);
     const [, signal] = await once(child, "exit");

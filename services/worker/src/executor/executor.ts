@@ -1,6 +1,6 @@
 import { mkdir, readdir, rmdir, symlink, unlink, writeFile } from "node:fs/promises";
 import { join, posix } from "node:path";
-import { mountAll, unmount } from "@oci-worker/mounts/mount";
+import { unmount } from "@oci-worker/mounts/mount";
 import { unmountBeneath } from "@oci-worker/mounts/mountinfo";
 import type { Logger } from "pino";
 import type { NetworkNamespace } from "../network/network.ts";
@@ -16,8 +16,9 @@ import { MemoryKills } from "./memory-kills.ts";
 import { findMountStubs } from "./mount-stubs.ts";
 import { type DnsSettings, hostResolvConf, stepHosts, stepResolvConf, writeWhole } from "./network-files.ts";
 import { type RuntimeSpec, runtimeSpec, type SpecMount } from "./oci-spec.ts";
-import { insecurePrivileges, sandboxPrivileges } from "./privileges.ts";
+import { insecurePrivileges, type Privileges, sandboxPrivileges } from "./privileges.ts";
 import { processUser } from "./process-user.ts";
+import { RootMounts } from "./root-mounts.ts";
 import { Rootfs } from "./rootfs.ts";
 import { rootlessSpec } from "./rootless-spec.ts";
 import { type ContainerExit, type OutputListener, pidFileIn, type Runc, type RuntimeExit } from "./runc.ts";
@@ -31,6 +32,8 @@ export interface ExecutorOptions {
   readonly runc: Runc;
   readonly networks: Networks;
   readonly dns: DnsSettings;
+  /** Whether the snapshotter sees to it that what a step has written is on disk when it is committed. */
+  readonly syncsOnCommit: boolean;
   /** Of sandboxed steps; empty for none. */
   readonly apparmorProfile: string;
   /** Whether this process is root in a user namespace only. */
@@ -49,9 +52,13 @@ const processesName = "processes";
  */
 export class Executor {
   readonly #options: ExecutorOptions;
+  readonly #roots: RootMounts;
+  readonly #sandbox: Privileges;
 
   constructor(options: ExecutorOptions) {
     this.#options = options;
+    this.#roots = new RootMounts(options.syncsOnCommit);
+    this.#sandbox = sandboxPrivileges(process.arch, options.apparmorProfile);
   }
 
   /**
@@ -106,7 +113,7 @@ export class Executor {
     const network = undo.use(await this.#options.networks.open(step.network, step, signal));
     const rootfsPath = join(bundle, "rootfs");
     await mkdir(rootfsPath);
-    await mountAll(step.rootMounts, rootfsPath);
+    await this.#roots.mount(step.rootMounts, rootfsPath);
     undo.defer(() => unmount(rootfsPath));
 
     refuseLinkedKernelPlaces(rootfsPath);
@@ -184,9 +191,7 @@ export class Executor {
       mounts,
       cgroupParent: step.cgroupParent,
       limits: step.limits,
-      privileges: step.insecure
-        ? insecurePrivileges()
-        : sandboxPrivileges(process.arch, this.#options.apparmorProfile),
+      privileges: step.insecure ? insecurePrivileges() : this.#sandbox,
     });
   }
 }

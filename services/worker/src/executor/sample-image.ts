@@ -49,6 +49,7 @@ export async function fixture(runtime = "runc") {
     runc,
     networks: new Networks(hostNetwork),
     dns: { nameservers: [], searchDomains: [], options: [] },
+    syncsOnCommit: true,
     apparmorProfile: "",
     isRootless: false,
     sharesProcesses: false,
