@@ -14,7 +14,7 @@ import { type ContainerdPeer, proxied, startContainerd } from "./containerd.ts";
 import { withExternalToc } from "./external-toc.ts";
 import { assembleImage, type ImageLayerContent, layerOf, programs } from "./image.ts";
 import { pushTo } from "./pushed-image.ts";
-import { startRegistry } from "./registry.ts";
+import { type RegistryPeer, startRegistry } from "./registry.ts";
 import { startResolver } from "./resolver.ts";
 import { type SnapshotterPeer, startSnapshotter } from "./snapshotter.ts";
 import { runStargz } from "./stargz.ts";
@@ -141,6 +141,10 @@ export interface LazyOptions {
   readonly settings?: Readonly<Record<string, string>>;
   /** What to start the snapshotter by. */
   readonly enter?: readonly string[];
+  /** An existing directory for the snapshotter, in place of one that is removed afterwards. */
+  readonly directory?: string;
+  /** What stands in front of the registry, whose address and port it is given. */
+  readonly front?: (host: string) => Promise<AsyncDisposable & { readonly host: string }>;
 }
 
 /** A machine that is busy with other tests is no reason to unpack a layer. */
@@ -150,6 +154,7 @@ const patient = { lazy_open_timeout_ms: "60000" };
 export interface LazyContainerd {
   readonly containerd: ContainerdPeer;
   readonly snapshotter: SnapshotterPeer;
+  readonly registry: RegistryPeer;
   /** The way that the snapshotter has to the registry. */
   readonly line: Line;
   /** Name of the image; beside it there is `test/ordinary:1` with the same content, that cannot be read in parts. */
@@ -182,11 +187,14 @@ export async function withLazyContainerd(
     hasExternalTocs = false,
     settings = {},
     enter = [],
+    directory,
+    front,
   }: LazyOptions,
   use: (on: LazyContainerd) => Promise<void>,
 ): Promise<void> {
   await using registry = await startRegistry();
-  await using line = await layLine(registry.host);
+  await using before = await front?.(registry.host);
+  await using line = await layLine(before?.host ?? registry.host);
   const contents = [await programs(), ...between, members];
   const layers: ImageLayerContent[] = [];
   const tocs: ImageLayerContent[] = [];
@@ -215,7 +223,11 @@ export async function withLazyContainerd(
       value,
     ]),
   );
-  await using snapshotter = await startSnapshotter("stargz", { environment, enter });
+  await using snapshotter = await startSnapshotter("stargz", {
+    environment,
+    enter,
+    ...(directory !== undefined && { directory }),
+  });
   await using containerd = await startContainerd(snapshotter.address);
   const chain = chainIDs(assembled.diffIDs);
   const ociw = async (...words: string[]) =>
@@ -223,6 +235,7 @@ export async function withLazyContainerd(
   await use({
     containerd,
     snapshotter,
+    registry,
     line,
     image,
     chain,

@@ -47,6 +47,11 @@ export interface RegistryPeer extends AsyncDisposable {
   readonly log: readonly string[];
   /** Ends the process; the storage stays until the peer is disposed of. */
   stop(): Promise<void>;
+  /** Starts it again where it was, after {@link stop}. */
+  start(): Promise<void>;
+  /** Has it take connections and answer nothing. */
+  pause(): void;
+  resume(): void;
 }
 
 const program = "docker-registry";
@@ -71,12 +76,12 @@ export async function startRegistry({
 }: RegistryOptions = {}): Promise<RegistryPeer> {
   await using undo = new AsyncDisposableStack();
   const directory = undo.use(await mkdtempDisposable(join(tmpdir(), "registry-")));
-  const config = {
+  const configFor = async (address: string) => ({
     version: 0.1,
     log: { level: "info", accesslog: { disabled: false } },
     storage: { filesystem: { rootdirectory: join(directory.path, "storage") }, delete: { enabled: true } },
     http: {
-      addr: "127.0.0.1:0",
+      addr: address,
       secret: randomBytes(16).toString("hex"),
       ...(tls && {
         tls: {
@@ -87,16 +92,17 @@ export async function startRegistry({
       }),
     },
     ...(await authSection(access, directory.path)),
-  };
-  const configFile = join(directory.path, "config.yml");
-  // JSON is YAML.
-  await writeFile(configFile, JSON.stringify(config));
-  const [setpriv, ...flags] = withParent;
-  const child = spawn(setpriv, [...flags, program, "serve", configFile], {
-    stdio: ["ignore", "pipe", "pipe"],
   });
-  undo.defer(() => end(child));
+  const configFile = join(directory.path, "config.yml");
   const log: string[] = [];
+  const start = async (address: string) => {
+    // JSON is YAML.
+    await writeFile(configFile, JSON.stringify(await configFor(address)));
+    const [setpriv, ...flags] = withParent;
+    return spawn(setpriv, [...flags, program, "serve", configFile], { stdio: ["ignore", "pipe", "pipe"] });
+  };
+  let child = await start("127.0.0.1:0");
+  undo.defer(() => end(child));
   const host = await ready(child, log);
   const owned = undo.move();
   return {
@@ -104,6 +110,12 @@ export async function startRegistry({
     storage: join(directory.path, "storage"),
     log,
     stop: () => end(child),
+    start: async () => {
+      child = await start(host);
+      await ready(child, log);
+    },
+    pause: () => void child.kill("SIGSTOP"),
+    resume: () => void child.kill("SIGCONT"),
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
   };
 }
