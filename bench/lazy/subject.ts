@@ -32,15 +32,19 @@ export interface LazySubject extends AsyncDisposable {
 
 export type StartSubject = (eagerness: Eagerness) => Promise<LazySubject>;
 
-/** `oci-snapshotter` with stargz, and the resolver that tells it where layers are. */
-export const startOurs: StartSubject = async ({ ahead }) => {
+/** `oci-snapshotter` with stargz, out of the bundle in the directory `programs`, and the resolver that tells it where layers are. */
+export function startOurs(programs: string): StartSubject {
+  return (eagerness) => startOursOnce(join(programs, "bin/oci-snapshotter"), eagerness);
+}
+
+async function startOursOnce(program: string, { ahead }: Eagerness): Promise<LazySubject> {
   await using undo = new AsyncDisposableStack();
   const resolver = undo.use(await startResolver({ logLevel: "info" }));
   const subject = await startSubject(async (directory, places) => {
     const config = join(directory, "config.toml");
     await writeFile(config, ahead ? "" : "lazyPrefetch = false\nlazyBackgroundFetch = false\n");
     return {
-      program: join(import.meta.dirname, "../../services/snapshotter/bin/oci-snapshotter"),
+      program,
       args: [
         ...places,
         "--snapshotter",
@@ -60,7 +64,7 @@ export const startOurs: StartSubject = async ({ ahead }) => {
     cpuSeconds: async () => (await subject.cpuSeconds()) + (await cpuSeconds(resolver.process.pid)),
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
   };
-};
+}
 
 /** stargz-snapshotter's library, served by `program`, the peer `stargz`. It ends with this process, however that ends. */
 export function startStargz(program: GoProgram): StartSubject {

@@ -1,6 +1,7 @@
 import { mkdtempDisposable } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { bundle } from "../../deploy/bundle.ts";
 import { buildGoProgram } from "../go-program.ts";
 import { putAway } from "../lazy/distance.ts";
 import { lazyLayers, smallLayers } from "../lazy/image.ts";
@@ -67,12 +68,14 @@ const rows: readonly Row[] = [
 /** Layers that are read while they are fetched: ours against stargz-snapshotter, and against overlayfs on files unpacked. */
 export async function lazy(): Promise<Report> {
   await using directory = await mkdtempDisposable(join(tmpdir(), "bench-"));
+  const programs = join(directory.path, "programs");
+  await bundle(programs);
   await using stargz = await buildGoProgram("stargz");
   await using reader = await TreeReader.build(directory.path);
   await using source = await registryWith(await lazyLayers());
   const starts = new Map<Who, StartSubject>([
     ["stargz", startStargz(stargz)],
-    ["ours", startOurs],
+    ["ours", startOurs(programs)],
   ]);
   await using other = await registryWith(await smallLayers(layersOfOther));
   await using distance = await putAway(source.registry.host, roundTripMs);
@@ -97,7 +100,7 @@ export async function lazy(): Promise<Report> {
   await mountManyLayers(starts, series);
   return {
     title: "Lazy layers",
-    method: `An image of a Debian root file system and a layer with one large file, both eStargz, in Debian's docker-registry on the same machine. The peer is stargz-snapshotter's library 0.12 as Debian has it, behind a socket, with its daemon's defaults; ours is \`oci-snapshotter --snapshotter stargz\` with \`oci-resolver\`. The first rows are a containerd with nothing of the image, \`ctr-remote images rpull\` and \`ctr run\` of a Python that imports some modules. After that neither fetches ahead, and what is read is read through the overlay of a container: *cold* is what has been fetched, with the kernel's caches dropped. CPU is the server's, from /proc. Medians of ${rounds} rounds, taken in turns.`,
+    method: `An image of a Debian root file system and a layer with one large file, both eStargz, in Debian's docker-registry on the same machine. The peer is stargz-snapshotter's library 0.12 as Debian has it, behind a socket, with its daemon's defaults; ours is \`oci-snapshotter --snapshotter stargz\`, bundled as it is deployed, with \`oci-resolver\`. The first rows are a containerd with nothing of the image, \`ctr-remote images rpull\` and \`ctr run\` of a Python that imports some modules. After that neither fetches ahead, and what is read is read through the overlay of a container: *cold* is what has been fetched, with the kernel's caches dropped. CPU is the server's, from /proc. Medians of ${rounds} rounds, taken in turns.`,
     peer: "stargz-snapshotter",
     comparisons: rows.map(({ figure, what, unit, want, peer = "stargz" }) => ({
       what,
