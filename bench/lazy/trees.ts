@@ -146,8 +146,10 @@ class Round {
       add(tree, "big cold", bytes / mebibyte / seconds);
     });
     await this.#each(trees, "cold", async (tree) => {
-      const { meanMicroseconds } = await reader.random(tree.path, bigFile, reading.blocks);
+      const before = await cpuOf(tree.server);
+      const { operations, meanMicroseconds } = await reader.random(tree.path, bigFile, reading.blocks);
       add(tree, "random cold", meanMicroseconds);
+      add(tree, "CPU of random cold", ((await cpuOf(tree.server)) - before) / operations);
     });
   }
 

@@ -61,6 +61,7 @@ const rows: readonly Row[] = [
   { figure: "CPU of lstat", what: "CPU of the server for an lstat, cold", unit: "µs" },
   { figure: "CPU of read first", what: "CPU for a small file, fetched from the registry", unit: "µs" },
   { figure: "CPU of read cold", what: "CPU for a small file, cold", unit: "µs" },
+  { figure: "CPU of random cold", what: "CPU for 4 KiB at random, cold: one FUSE request", unit: "µs" },
   { figure: "mount many", what: `${manyLayers} layers mounted`, unit: "ms" },
   { figure: "resident", what: "memory of the server then", unit: "MiB" },
 ];

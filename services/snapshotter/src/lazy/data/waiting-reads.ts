@@ -13,6 +13,8 @@ export class WaitingReads {
   readonly #fetcherOf: (layer: number) => LayerFetcher | undefined;
   readonly #onFailure: (layer: number, error: Error) => void;
   readonly #waiting = new Set<bigint>();
+  /** For all reads: it is filled when what somebody waits for is there, and empty again at once. */
+  #reply = readReply(0);
   #isClosed = false;
 
   /** @param fd the FUSE device. */
@@ -26,31 +28,27 @@ export class WaitingReads {
     this.#onFailure = onFailure;
   }
 
-  async answer({ layer, offset, size, unique }: MissedRead): Promise<void> {
+  async answer(read: MissedRead): Promise<void> {
+    const { layer, unique } = read;
     if (this.#isClosed) {
       return;
     }
     this.#waiting.add(unique);
-    let [reply, result] = [readReply(0), -errno.EIO as number];
     try {
       const fetcher = this.#fetcherOf(layer);
       if (fetcher !== undefined) {
-        reply = readReply(size);
-        result = await this.#read(fetcher, offset, size, reply);
+        await this.#give(fetcher, read);
       }
     } catch (error) {
       this.#onFailure(layer, error as Error);
     }
-    if (this.#waiting.delete(unique)) {
-      answerRead(this.#fd, unique, reply, result);
-    }
+    // Nothing if it has been given.
+    this.#refuse(unique, errno.EIO);
   }
 
   /** Whoever waits for `unique` has been sent a signal. What is fetched for them is fetched all the same. */
   interrupt(unique: bigint): void {
-    if (this.#waiting.delete(unique)) {
-      answerRead(this.#fd, unique, readReply(0), -errno.EINTR);
-    }
+    this.#refuse(unique, errno.EINTR);
   }
 
   /** Answers nothing any more: the descriptor may be another file's soon. */
@@ -59,7 +57,8 @@ export class WaitingReads {
     this.#waiting.clear();
   }
 
-  async #read(fetcher: LayerFetcher, offset: number, size: number, reply: Buffer): Promise<number> {
+  /** Answers with content when all of it is there, unless it cannot be read. */
+  async #give(fetcher: LayerFetcher, { offset, size, unique }: MissedRead): Promise<void> {
     const { file } = fetcher;
     const wanted = Math.max(0, Math.min(size, file.shared.deviceBytes - offset));
     for (let tries = 0; tries < maxTries; tries += 1) {
@@ -67,13 +66,31 @@ export class WaitingReads {
         (chunk) => !file.isVerified(chunk),
       );
       if (missing.length === 0) {
-        // Nothing can be given up before this returns.
+        // Nothing can be given up, nor another read be answered, before this returns.
+        const reply = this.#replyOf(wanted);
         const read = file.read(offset, wanted, reply, readReplyHeaderBytes);
-        return read === wanted ? read : -errno.EIO;
+        if (read === wanted && this.#waiting.delete(unique)) {
+          answerRead(this.#fd, unique, reply, read);
+        }
+        return;
       }
       await Promise.all(missing.map((chunk) => fetcher.ensure(chunk, "demand")));
     }
     throw new Error(`Cannot keep ${size} bytes at once: the quota of the cache is too small`);
+  }
+
+  #refuse(unique: bigint, code: number): void {
+    if (this.#waiting.delete(unique)) {
+      answerRead(this.#fd, unique, readReply(0), -code);
+    }
+  }
+
+  /** Room for so many bytes. */
+  #replyOf(sizeBytes: number): Buffer {
+    if (this.#reply.length < readReplyHeaderBytes + sizeBytes) {
+      this.#reply = readReply(sizeBytes);
+    }
+    return this.#reply;
   }
 }
 
