@@ -1,6 +1,7 @@
 import { createHash, randomUUID } from "node:crypto";
 import {
   closeSync,
+  constants,
   existsSync,
   mkdirSync,
   openSync,
@@ -14,7 +15,7 @@ import {
 import { open } from "node:fs/promises";
 import { join } from "node:path";
 import { writeImage } from "@oci-worker/erofs/image";
-import type { Node } from "@oci-worker/erofs/node";
+import { ErofsImage } from "@oci-worker/erofs/read-image";
 import { type Digest, digestOf, digestOfHash, hexOf } from "@oci-worker/oci/digest";
 import { decodeContent, encodeContent, type LayerContent } from "../data/layer-chunks.ts";
 import type { LayerPlan } from "../plan/layer-plan.ts";
@@ -41,7 +42,7 @@ export interface NewLayer
 }
 
 /** Files of a layer's directory. */
-const names = { info: "info.json", meta: "meta.erofs", chunks: "chunks", paths: "paths" } as const;
+const names = { info: "info.json", meta: "meta.erofs", chunks: "chunks" } as const;
 
 /** Before a name: it is not finished, and swept at the next start. */
 const unfinished = ".new-";
@@ -118,7 +119,6 @@ export class LayerStore {
       const metaDigest = writePlan(join(made, names.meta), plan, told.tocDigest);
       const info: LayerInfo = { version: 1, number, ...told, metaDigest, isDevice: false };
       writeFileSync(join(made, names.chunks), encodeContent(content), { mode: 0o600 });
-      writeFileSync(join(made, names.paths), pathLines(plan.root).join("\n"), { mode: 0o600 });
       writeFileSync(join(made, names.info), infoText(info), { mode: 0o600 });
       await Promise.all(Object.values(names).map((name) => sync(join(made, name))));
       this.#publish(made, directory);
@@ -148,15 +148,10 @@ export class LayerStore {
     rmSync(gone, { recursive: true, force: true });
   }
 
-  /** The path of the file that has its content at byte `start` of the device, for each. */
+  /** The path of the file that has its content at that byte of the device, for each. */
   pathsOf({ directory }: StoredLayer): ReadonlyMap<number, string> {
-    const text = readIfThere(join(directory, names.paths))?.toString("utf8") ?? "";
-    return new Map(
-      text.split("\n").flatMap((line) => {
-        const [, start, path] = /^(\d+) (".*")$/.exec(line) ?? [];
-        return start === undefined || path === undefined ? [] : [[Number(start), JSON.parse(path) as string]];
-      }),
-    );
+    const image = readIfThere(join(directory, names.meta));
+    return image === undefined ? new Map() : pathsIn(new ErofsImage(image));
   }
 
   metaPath({ directory }: StoredLayer): string {
@@ -170,7 +165,7 @@ export class LayerStore {
       return;
     }
     // What says that it is whole comes last.
-    for (const name of [names.paths, names.meta, names.chunks, names.info]) {
+    for (const name of [names.meta, names.chunks, names.info]) {
       renameSync(join(made, name), join(directory, name));
     }
   }
@@ -200,24 +195,28 @@ function readIfThere(path: string): Buffer | undefined {
   }
 }
 
-/** Where the content of each file begins, and its path: a line each. */
-function pathLines(root: Node): string[] {
-  const lines: string[] = [];
-  const seen = new Set<number>();
-  const pending: { path: string; node: Node }[] = [{ path: "", node: root }];
+/** Where the content of each file begins, with one of its paths. */
+function pathsIn(image: ErofsImage): ReadonlyMap<number, string> {
+  const paths = new Map<number, string>();
+  const pending = [{ path: "", directory: image.rootInode }];
   for (let next = pending.pop(); next !== undefined; next = pending.pop()) {
-    const { path, node } = next;
-    if (node.kind === "directory") {
-      for (const [name, child] of node.entries) {
-        pending.push({ path: path === "" ? name : `${path}/${name}`, node: child });
+    const { path, directory } = next;
+    for (const { inode: number, name } of image.list(directory) ?? []) {
+      const text = name.toString();
+      const inode = text === "." || text === ".." ? undefined : image.inode(number);
+      const child = path === "" ? text : `${path}/${text}`;
+      const type = (inode?.mode ?? 0) & typeMask;
+      if (type === constants.S_IFDIR) {
+        pending.push({ path: child, directory: number });
+      } else if (inode !== undefined && type === constants.S_IFREG && inode.sizeBytes > 0) {
+        paths.set(image.dataOffset(inode), child);
       }
-    } else if (node.kind === "file" && node.sizeBytes > 0 && !seen.has(node.dataBlock)) {
-      seen.add(node.dataBlock);
-      lines.push(`${node.dataBlock * 4096} ${JSON.stringify(path)}`);
     }
   }
-  return lines;
+  return paths;
 }
+
+const typeMask = constants.S_IFMT;
 
 /** The number that a broken layer had: whoever has it mounted still asks for it by that. */
 function numberOf(directory: string): number | undefined {
