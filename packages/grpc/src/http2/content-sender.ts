@@ -51,10 +51,11 @@ export class ContentSender {
       if (stream === undefined) {
         return;
       }
-      this.#ready.delete(stream);
-      if (isReady(stream)) {
+      do {
         this.#sendFrame(stream);
-      }
+      } while (this.#canSend && isReady(stream) && this.#ready.size === 1);
+      // To the end of the line, if it has more.
+      this.#ready.delete(stream);
       if (isReady(stream)) {
         this.#ready.add(stream);
       }
@@ -76,8 +77,8 @@ export class ContentSender {
   }
 
   #sendFrame(stream: ServerStream): void {
-    const [bytes] = stream.queue;
-    if (bytes === undefined) {
+    const bytes = stream.queue[0];
+    if (bytes === undefined || stream.sendWindow <= 0) {
       return;
     }
     const start = stream.queueOffset;
