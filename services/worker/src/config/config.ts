@@ -52,6 +52,9 @@ export function resolveConfig(...layers: readonly Layer[]): Resolved {
   if (louder !== undefined) {
     origins.set("logLevel", origins.get(louder) ?? defaultOrigin);
   }
+  if (config.networkMode !== values.networkMode) {
+    origins.set("networkMode", "rootless, so not auto");
+  }
   return { config, origins };
 }
 

@@ -1,7 +1,6 @@
 import type { Logger } from "pino";
-import { OwnBridge } from "./cni/bridge.ts";
 import { CniNamespaces } from "./cni/namespaces.ts";
-import { CniPlugins } from "./cni/plugin.ts";
+import { OwnBridge } from "./cni/own-bridge.ts";
 import { CniProvider } from "./cni/provider.ts";
 import { lockedBy } from "./init-lock.ts";
 import type { NetworkSettings } from "./network-settings.ts";
@@ -43,14 +42,17 @@ const idleMs = 5 * 60_000;
  */
 export async function openNetworks(options: NetworksOptions): Promise<OpenNetworks> {
   const { directory, dns, log, plan, settings } = options;
-  const namespaces = await CniNamespaces.open({
-    directory,
-    pluginTimeoutMs,
-    capabilities: {
-      dns: { servers: dns.nameservers, searches: dns.searchDomains, options: dns.options },
-    },
-    log,
-  });
+  await using undo = new AsyncDisposableStack();
+  const namespaces = undo.use(
+    await CniNamespaces.open({
+      directory,
+      pluginTimeoutMs,
+      capabilities: {
+        dns: { servers: dns.nameservers, searches: dns.searchDomains, options: dns.options },
+      },
+      log,
+    }),
+  );
   const ownBridge = new OwnBridge(directory, log);
   await ownBridge.claim(plan.kind === "bridge" ? settings.bridgeName : undefined);
   if (plan.kind === "host") {
@@ -60,10 +62,9 @@ export async function openNetworks(options: NetworksOptions): Promise<OpenNetwor
     const networks = new Networks(hostNetwork);
     return { networks, resolved: "host", [Symbol.asyncDispose]: () => Promise.resolve() };
   }
-  await using undo = new AsyncDisposableStack();
   undo.defer(() => ownBridge.remove());
   const { config, directories, loopbackType } = plan;
-  const plugins = new CniPlugins({ directories, timeoutMs: pluginTimeoutMs });
+  const plugins = namespaces.pluginsIn(directories);
   const poolSize = settings.cniPoolSize;
   const provider = undo.use(
     await lockedBy(settings.cniInitLockPath, log, () =>

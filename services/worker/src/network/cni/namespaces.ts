@@ -8,6 +8,7 @@ import { Slots } from "../../slots.ts";
 import { type Attachment, type AttachmentRecord, AttachmentRecords } from "./attachments.ts";
 import { attach, type CniCapabilities, type CniNetwork, detach, verify } from "./chain.ts";
 import { CniPlugins, type CniTarget } from "./plugin.ts";
+import { PluginLock } from "./plugin-lock.ts";
 import { addressesOf } from "./result.ts";
 
 /** A network name space that is attached to networks. */
@@ -43,25 +44,44 @@ const loopbackDevice = "lo";
  * Makes and unmakes network name spaces that CNI plugins attach to networks. Each is on record before anything of it is
  * there, so that a process that is killed leaves nothing that the next one does not find.
  */
-export class CniNamespaces {
+export class CniNamespaces implements AsyncDisposable {
   readonly #options: NamespacesOptions;
   readonly #directory: string;
   readonly #records: AttachmentRecords;
+  readonly #lock: PluginLock;
 
-  private constructor(options: NamespacesOptions, directory: string, records: AttachmentRecords) {
+  private constructor(
+    options: NamespacesOptions,
+    directory: string,
+    records: AttachmentRecords,
+    lock: PluginLock,
+  ) {
     this.#options = options;
     this.#directory = directory;
     this.#records = records;
+    this.#lock = lock;
   }
 
-  /** Removes what an earlier process has left, under the configurations that it had. */
+  /** Removes what an earlier process has left, under the configurations that it had, when its plugins have ended. */
   static async open(options: NamespacesOptions): Promise<CniNamespaces> {
     const directory = join(options.directory, "cni");
     await mkdir(directory, { recursive: true, mode: 0o700 });
     const records = await AttachmentRecords.open(join(options.directory, "attachments"));
-    const namespaces = new CniNamespaces(options, directory, records);
+    await using undo = new AsyncDisposableStack();
+    const lock = undo.use(await PluginLock.acquire(join(options.directory, "plugins.lock"), options.log));
+    const namespaces = new CniNamespaces(options, directory, records, lock);
     await namespaces.#recover();
+    undo.move();
     return namespaces;
+  }
+
+  /** The plugins in `directories`, as this process calls them. */
+  pluginsIn(directories: readonly string[]): CniPlugins {
+    return new CniPlugins({ directories, timeoutMs: this.#options.pluginTimeoutMs, lockFd: this.#lock.fd });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#lock[Symbol.asyncDispose]();
   }
 
   /**
@@ -115,8 +135,8 @@ export class CniNamespaces {
    * @returns whether all of it is gone.
    */
   async remove({ id, path, record }: CniNamespace): Promise<boolean> {
-    const { capabilities, log, pluginTimeoutMs } = this.#options;
-    const plugins = new CniPlugins({ directories: record.pluginDirectories, timeoutMs: pluginTimeoutMs });
+    const { capabilities, log } = this.#options;
+    const plugins = this.pluginsIn(record.pluginDirectories);
     const netns = isPinned(path) ? path : "";
     let isGone = true;
     const attempt = async (work: Promise<void>) => {

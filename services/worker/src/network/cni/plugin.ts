@@ -1,4 +1,4 @@
-import { type ChildProcess, spawn } from "node:child_process";
+import { type ChildProcess, type ChildProcessWithoutNullStreams, spawn } from "node:child_process";
 import { once } from "node:events";
 import { access, constants } from "node:fs/promises";
 import { join } from "node:path";
@@ -28,6 +28,8 @@ export interface PluginOptions {
   readonly directories: readonly string[];
   /** A plugin that takes longer is killed, with whatever it has started. */
   readonly timeoutMs: number;
+  /** A descriptor that a plugin holds as long as it runs. */
+  readonly lockFd: number;
 }
 
 /** A plugin that says more than this is broken. */
@@ -69,12 +71,12 @@ export class CniPlugins {
     const program = await this.#find(type);
     const what = `plugin type=${JSON.stringify(type)} failed (${command.toLowerCase()})`;
     const child = spawn(program, {
-      stdio: "pipe",
+      stdio: ["pipe", "pipe", "pipe", this.#options.lockFd],
       cwd: "/",
       // A process group of its own, so that what it has started can be killed with it.
       detached: true,
       env: { ...process.env, ...this.#environment(command, target) },
-    });
+    }) as ChildProcessWithoutNullStreams;
     const limit = setTimeout(() => killGroup(child), this.#options.timeoutMs);
     // A plugin may end without having read what it was told.
     child.stdin.on("error", () => undefined);
@@ -99,18 +101,14 @@ export class CniPlugins {
   }
 
   async #find(type: string): Promise<string> {
-    for (const directory of this.#options.directories) {
-      const path = join(directory, type);
-      try {
-        await access(path, constants.X_OK);
-        return path;
-      } catch {
-        // The next directory may have it.
-      }
+    const { directories } = this.#options;
+    const path = await placeOf(type, directories);
+    if (path === undefined) {
+      throw new FailedPreconditionError(
+        `failed to find plugin ${JSON.stringify(type)} in path [${directories.join(" ")}]`,
+      );
     }
-    throw new FailedPreconditionError(
-      `failed to find plugin ${JSON.stringify(type)} in path [${this.#options.directories.join(" ")}]`,
-    );
+    return path;
   }
 
   #environment(command: CniCommand, target: CniTarget | undefined): NodeJS.ProcessEnv {
@@ -124,6 +122,20 @@ export class CniPlugins {
       NOTIFY_SOCKET: undefined,
     };
   }
+}
+
+/** Path of the program `name` in the first of `directories` that has it; undefined if none has. */
+export async function placeOf(name: string, directories: readonly string[]): Promise<string | undefined> {
+  for (const directory of directories) {
+    const path = join(directory, name);
+    try {
+      await access(path, constants.X_OK);
+      return path;
+    } catch {
+      // The next directory may have it.
+    }
+  }
+  return undefined;
 }
 
 function collect(child: ChildProcess, stream: NodeJS.ReadableStream) {
