@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { mkdtempDisposable, readdir, readFile, readlink, stat } from "node:fs/promises";
+import { mkdtempDisposable, readdir, readlink, stat } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, test } from "node:test";
@@ -7,7 +7,7 @@ import { createClient } from "@connectrpc/connect";
 import { Health, HealthCheckResponse_ServingStatus as ServingStatus } from "@oci-worker/api/grpc/health";
 import { unixChannel } from "@oci-worker/grpc/channel";
 import { openProxy } from "@oci-worker/snapshots/proxy";
-import { startProcess } from "./peers/process.ts";
+import { childrenOf, startProcess } from "./peers/process.ts";
 import { type ServicePeer, startService } from "./peers/service-manager.ts";
 
 const services = join(import.meta.dirname, "../services");
@@ -224,13 +224,4 @@ async function socketsOf(pid: number): Promise<Map<number, string>> {
     }
   }
   return sockets;
-}
-
-/** Children of all threads of a process (proc(5)); those of others are not looked at. */
-async function childrenOf(pid: number): Promise<number[]> {
-  const threads = await readdir(`/proc/${pid}/task`);
-  const lists = await Promise.all(
-    threads.map((thread) => readFile(`/proc/${pid}/task/${thread}/children`, "utf8").catch(() => "")),
-  );
-  return lists.flatMap((list) => list.split(" ").filter(Boolean).map(Number));
 }

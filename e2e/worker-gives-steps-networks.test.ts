@@ -12,6 +12,7 @@ import { definitionOf, image, type RunOptions, run } from "@oci-worker/llb/build
 import type { Reference } from "@oci-worker/oci/reference";
 import { createImage } from "./peers/image.ts";
 import { startOutsideServer } from "./peers/outside-server.ts";
+import { childrenOf, untilGone } from "./peers/process.ts";
 import { pushTo } from "./peers/pushed-image.ts";
 import { startRegistry } from "./peers/registry.ts";
 import { startWorker, type WorkerOptions } from "./peers/worker.ts";
@@ -272,6 +273,7 @@ describe("networks made ahead of need", () => {
     {
       const worker = await startWorker({ args: pool, directory: state.path });
       await worker.process.said(/"msg":"networks made ahead of need"/);
+      const children = await childrenOf(worker.process.pid);
       let killed: Promise<void> | undefined;
       const running = output(
         worker.client,
@@ -284,6 +286,8 @@ describe("networks made ahead of need", () => {
       );
       await assert.rejects(running);
       await killed;
+      // They drain, and hold what is theirs until they have.
+      await Promise.all(children.map(untilGone));
       assert.equal((await leases("buildkit")).length, 3);
     }
     await using worker = await startWorker({ directory: state.path, args: ["--oci-worker-net", "host"] });

@@ -20,7 +20,7 @@ import { BuildError } from "@oci-worker/client/build-error";
 import { unixChannel } from "@oci-worker/grpc/channel";
 import { definitionOf, image, run } from "@oci-worker/llb/build";
 import { createImage } from "./peers/image.ts";
-import { startProcess } from "./peers/process.ts";
+import { childrenOf, startProcess, untilGone } from "./peers/process.ts";
 import { pushTo } from "./peers/pushed-image.ts";
 import { startRegistry } from "./peers/registry.ts";
 import { startWorker } from "./peers/worker.ts";
@@ -39,24 +39,6 @@ async function failure(args: readonly string[], environment: NodeJS.ProcessEnv =
   assert.equal(error.code, 1);
   assert.doesNotMatch(error.stderr, /\n\s+at /, "a stack trace is no message for an operator");
   return error.stderr;
-}
-
-/** The processes that `pid` has started: all tasks of it, /proc knows them. */
-async function childrenOf(pid: number): Promise<number[]> {
-  const text = await readFile(`/proc/${pid}/task/${pid}/children`, "utf8");
-  return text.split(" ").filter(Boolean).map(Number);
-}
-
-/** Waits until `pid` is no process any more. */
-async function untilGone(pid: number): Promise<void> {
-  for (;;) {
-    try {
-      await access(`/proc/${pid}`);
-    } catch {
-      return;
-    }
-    await new Promise((resolve) => setImmediate(resolve));
-  }
 }
 
 describe("a worker that cannot start", () => {

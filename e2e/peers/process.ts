@@ -1,6 +1,7 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { setTimeout as delay } from "node:timers/promises";
+import { access, readdir, readFile } from "node:fs/promises";
+import { setTimeout as delay, setImmediate } from "node:timers/promises";
 import { parentVariable } from "@oci-worker/daemon/run";
 import { LogLines } from "./log-lines.ts";
 
@@ -87,6 +88,27 @@ export async function crashWhileStarting(
   strike?.();
   child.kill("SIGKILL");
   await ended;
+}
+
+/** Children of all threads of a process (proc(5)); those of others are not looked at. */
+export async function childrenOf(pid: number): Promise<number[]> {
+  const threads = await readdir(`/proc/${pid}/task`);
+  const lists = await Promise.all(
+    threads.map((thread) => readFile(`/proc/${pid}/task/${thread}/children`, "utf8").catch(() => "")),
+  );
+  return lists.flatMap((list) => list.split(" ").filter(Boolean).map(Number));
+}
+
+/** Waits until `pid` is no process any more. */
+export async function untilGone(pid: number): Promise<void> {
+  for (;;) {
+    try {
+      await access(`/proc/${pid}`);
+    } catch {
+      return;
+    }
+    await setImmediate();
+  }
 }
 
 function spawnProgram({ program, args, environment }: ProcessOptions) {
