@@ -3,6 +3,7 @@ import { codeOf } from "./error-code.ts";
 import { forgetHeldMount, type HeldMount } from "./held-mount.ts";
 import type { LayerMounter, LayerToMount, PassedOver, ServeDevice } from "./layer-mounter.ts";
 import { mountTree } from "./mount-tree.ts";
+import { realTarget } from "./real-target.ts";
 import type { TreeRecords } from "./tree-records.ts";
 import { unmountUnused } from "./unmount-unused.ts";
 
@@ -47,10 +48,8 @@ export class FuseMounter implements LayerMounter {
     this.#serving = serve({ kind: "trees", fd, target, isAdopted, recordsPath: this.#records.path });
   }
 
-  async mountLayer(
-    { number: layerNumber, metaPath, metaDigest }: LayerToMount,
-    target: string,
-  ): Promise<void> {
+  async mountLayer({ number: layerNumber, metaPath, metaDigest }: LayerToMount, path: string): Promise<void> {
+    const target = await realTarget(path);
     const number = this.#records.add({ layerNumber, metaPath, metaDigest, target });
     try {
       await mountTree(`${this.#trees.target}/${number}`, target);
@@ -60,7 +59,8 @@ export class FuseMounter implements LayerMounter {
     }
   }
 
-  async unmountLayer(target: string): Promise<void> {
+  async unmountLayer(path: string): Promise<void> {
+    const target = await realTarget(path);
     unmountUnused(target);
     this.#records.remove(target);
   }

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
 import { lstatSync, readdirSync, readFileSync } from "node:fs";
-import { mkdir, writeFile } from "node:fs/promises";
+import { mkdir, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { promisify } from "node:util";
@@ -142,6 +142,22 @@ for (const mode of mountModes) {
       await second.unmount(target);
       await second.mount(layer, target);
       assertShows(target, layer.plan.root, layer.data);
+    });
+
+    test("are found again where a symbolic link leads to them", async () => {
+      await using scratch = await openScratch();
+      const layer = await layerOnDisk(scratch.path, 1, members);
+      const link = join(scratch.path, "link");
+      await symlink(scratch.path, link);
+      const options = { mode, layers: [layer], directory: join(link, "lazy") };
+      const first = await scratch.start(options);
+      await first.mount(layer, join(link, "target"));
+      await first.kill();
+      const second = await scratch.start(options);
+      assert.deepEqual(second.opened, { mode, passedOver: [], adopted: true });
+      assertShows(join(scratch.path, "target"), layer.plan.root, layer.data);
+      await second.unmount(join(link, "target"));
+      assert.equal(mountedAt(await readMountInfo(), join(scratch.path, "target")), undefined);
     });
 
     test("are a directory each, when one is mounted twice: so an overlay takes both", async () => {

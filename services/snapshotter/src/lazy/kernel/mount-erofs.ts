@@ -3,6 +3,7 @@ import { mountAll } from "@oci-worker/mounts/mount";
 import { mountedAt, readMountInfo } from "@oci-worker/mounts/mountinfo";
 import { raiseReadAhead, readAheadDevices } from "@oci-worker/mounts/read-ahead";
 import { readAheadKiB } from "./held-mount.ts";
+import { realTarget } from "./real-target.ts";
 
 /** How EROFS is mounted on this machine. */
 export interface ErofsWay {
@@ -55,7 +56,7 @@ async function mountLoop(
   using meta = attachLoop(metaPath);
   using data = dataPath === undefined ? undefined : attachLoop(dataPath);
   await mountOne(meta.path, [...options, ...(data === undefined ? [] : [`device=${data.path}`])], target);
-  const mounted = mountedAt(await readMountInfo(), target);
+  const mounted = mountedAt(await readMountInfo(), await realTarget(target));
   if (mounted !== undefined) {
     await raiseIfAllowed(mounted.device);
   }

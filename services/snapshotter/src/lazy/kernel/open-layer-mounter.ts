@@ -1,4 +1,4 @@
-import { mkdir } from "node:fs/promises";
+import { mkdir, realpath } from "node:fs/promises";
 import { FailedPreconditionError } from "@oci-worker/errdefs";
 import type { Logger } from "pino";
 import { ErofsMounter } from "./erofs-mounter.ts";
@@ -23,11 +23,11 @@ export interface LayerMounterOptions {
  *
  * @throws {FailedPreconditionError} if they cannot, or not as `mode` says, with the obstacles.
  */
-export async function openLayerMounter(
-  { directory, mode }: LayerMounterOptions,
-  log: Logger,
-): Promise<LayerMounter> {
-  await mkdir(directory, { recursive: true, mode: 0o700 });
+export async function openLayerMounter(options: LayerMounterOptions, log: Logger): Promise<LayerMounter> {
+  const { mode } = options;
+  await mkdir(options.directory, { recursive: true, mode: 0o700 });
+  // Mounts are told to be where they really are.
+  const directory = await realpath(options.directory);
   const adopted = await adoptHeldMounts(directory);
   const passedOver: PassedOver[] = mode === "auto" ? passedOverFor(adopted, directory) : [];
   const isOpen = (each: MountMode) => !passedOver.some((other) => other.mode === each);

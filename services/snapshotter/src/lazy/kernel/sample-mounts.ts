@@ -171,7 +171,8 @@ export interface Scratch extends AsyncDisposable {
   readonly directory: string;
   /** @param prefix a program that starts it, with arguments. */
   start(
-    options: Pick<SampleProgramOptions, "mode" | "layers"> & { readonly isMute?: boolean },
+    options: Pick<SampleProgramOptions, "mode" | "layers"> &
+      Partial<Pick<SampleProgramOptions, "isMute" | "directory">>,
     ...prefix: string[]
   ): ReturnType<typeof Program.start>;
 }
