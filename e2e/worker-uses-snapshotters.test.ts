@@ -1,16 +1,21 @@
 import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
 import { once } from "node:events";
-import { mkdtempDisposable, readFile, writeFile } from "node:fs/promises";
+import { mkdtempDisposable, readdir, readFile, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, test } from "node:test";
+import type { BuildOptions } from "@oci-worker/client/build";
+import { credentialsFor } from "@oci-worker/client/credentials";
+import { Secret } from "@oci-worker/credentials/secret";
 import { definitionOf, image, run, type Tree } from "@oci-worker/llb/build";
 import type { Reference } from "@oci-worker/oci/reference";
 import { startContainerd } from "./peers/containerd.ts";
-import { createImage } from "./peers/image.ts";
+import { assembleImage, createImage, layerOf, programs } from "./peers/image.ts";
+import { lazyLayerOf } from "./peers/lazy-images.ts";
 import { startProcess } from "./peers/process.ts";
-import { pushTo } from "./peers/pushed-image.ts";
+import { pushTo, user } from "./peers/pushed-image.ts";
 import { startRegistry } from "./peers/registry.ts";
 import { snapshotterProgram } from "./peers/snapshotter.ts";
 import { startWorker, type WorkerPeer } from "./peers/worker.ts";
@@ -20,8 +25,12 @@ function step(root: Tree, script: string): Tree {
 }
 
 /** Builds `tree`, and gives what its steps print. */
-async function outputOf({ client }: Pick<WorkerPeer, "client">, tree: Tree): Promise<string> {
-  const build = client.solve(definitionOf(tree));
+async function outputOf(
+  { client }: Pick<WorkerPeer, "client">,
+  tree: Tree,
+  options: BuildOptions = {},
+): Promise<string> {
+  const build = client.solve(definitionOf(tree), options);
   let output = "";
   for await (const { logs } of build.status) {
     output += logs.map(({ data }) => Buffer.from(data).toString()).join("");
@@ -125,6 +134,32 @@ describe("a worker", () => {
     );
     await using source = await pushed();
     assert.equal(await outputOf(worker, step(image(source.reference), "cat /hello")), "hello\n");
+  });
+
+  test("does not unpack layers that its snapshotter reads when they are needed, with the client's password", async () => {
+    await using registry = await startRegistry({ access: { kind: "password", ...user } });
+    const big = Buffer.alloc(300_000, "lazy ");
+    const layers = [
+      await lazyLayerOf(await programs()),
+      await lazyLayerOf([{ name: "big", type: "file", mode: 0o644, content: big }]),
+    ];
+    const ordinary = await layerOf([
+      { name: "small", type: "file", mode: 0o644, content: Buffer.from("small\n") },
+    ]);
+    const reference = await pushTo(registry, assembleImage([...layers, ordinary]));
+    await using worker = await startWorker({ args: ["--oci-worker-snapshotter", "stargz"] });
+    const credentials = credentialsFor(registry.host, {
+      kind: "password",
+      username: user.username,
+      password: new Secret(user.password),
+    });
+    const tree = step(image(reference), "md5sum /big; cat /small");
+    const output = await outputOf(worker, tree, { credentials });
+    assert.equal(output, `${createHash("md5").update(big).digest("hex")}  /big\nsmall\n`);
+    const blobs = await readdir(join(worker.root, "content/blobs/sha256"));
+    const fetched = [...layers, ordinary].map(({ descriptor }) => blobs.includes(descriptor.digest.slice(7)));
+    assert.deepEqual(fetched, [false, false, true], "only the layer that cannot be read in parts is fetched");
+    assert(worker.process.log.some((line) => line.includes('"remote-snapshot-prepared":"true"')));
   });
 
   test("waits for its snapshotter when that is killed in the middle of a build, again and again", async () => {

@@ -71,7 +71,7 @@ export async function startWorker(options: WorkerOptions = {}): Promise<WorkerPe
     assert.deepEqual(await readdir(join(root, "runc")).catch(() => []), [], "a container is left");
     const mounts = await mountPointsBeneath(root);
     // Networks are kept for the next steps while the worker runs, lazy layers for longer.
-    const kept = [`${ownSnapshotter}/lazy/`, ...(process.hasEnded ? [] : [join(root, "net/cni/")])];
+    const kept = [`${ownSnapshotter}/`, ...(process.hasEnded ? [] : [join(root, "net/cni/")])];
     const left = mounts.filter((path) => !kept.some((place) => path.startsWith(place)));
     assert.deepEqual(left, [], "a mount is left");
     assert.deepEqual(await readdir(join(root, "executor")), [], "a bundle is left");

@@ -117,7 +117,14 @@ export async function openWorker(
     registry,
     content,
     records,
-    unpacker: new Unpacker({ snapshotter, records, content, mountDirectory }),
+    unpacker: new Unpacker({
+      snapshotter,
+      records,
+      content,
+      mountDirectory,
+      isLazy: backend === "stargz",
+      log,
+    }),
     sessions: peers.sessions,
     log,
   });

@@ -4,10 +4,12 @@ import { Flights } from "@oci-worker/flights";
 import { applyLayer, type Progress } from "@oci-worker/layer/apply";
 import { mountTemporarily } from "@oci-worker/mounts/mount";
 import type { ChainID } from "@oci-worker/oci/chain-id";
+import type { Digest } from "@oci-worker/oci/digest";
 import type { ImageLayer } from "@oci-worker/oci/manifest";
 import { layerType } from "@oci-worker/oci/media-type";
 import type { Repository } from "@oci-worker/registry/repository";
 import type { Snapshotter } from "@oci-worker/snapshots/snapshotter";
+import type { Logger } from "pino";
 import type { Lease } from "../cache/lease.ts";
 import type { CacheRecords } from "../cache/records.ts";
 import type { ContentStore } from "../content/store.ts";
@@ -16,9 +18,7 @@ import { Slots } from "../slots.ts";
 import type { OperationContext } from "../solver/operation.ts";
 import type { VertexReport } from "../solver/vertex-report.ts";
 import type { Image } from "./image.ts";
-
-/** Names the layer that a snapshot is to become (containerd, core/snapshots, LabelSnapshotRef). */
-const targetLabel = "containerd.io/snapshot.ref";
+import { putInPlace, targetLabel } from "./lazy-layers.ts";
 
 /** Layers fetched at a time, as containerd and Docker do. */
 const concurrentFetches = 3;
@@ -29,6 +29,9 @@ export interface UnpackerOptions {
   readonly content: ContentStore;
   /** Where snapshots are mounted to be filled. */
   readonly mountDirectory: string;
+  /** Whether the snapshotter may have layers that nobody has unpacked. */
+  readonly isLazy: boolean;
+  readonly log: Logger;
 }
 
 /** Who wants an image unpacked. */
@@ -50,15 +53,19 @@ export class Unpacker {
   readonly #records: CacheRecords;
   readonly #content: ContentStore;
   readonly #mountDirectory: string;
+  readonly #isLazy: boolean;
+  readonly #log: Logger;
   readonly #unpacking = new Flights<void>();
   /** Each layer is unpacked by a thread of its own; more of them than cores only get in each other's way. */
   readonly #threads = new Slots(availableParallelism());
 
-  constructor({ snapshotter, records, content, mountDirectory }: UnpackerOptions) {
+  constructor({ snapshotter, records, content, mountDirectory, isLazy, log }: UnpackerOptions) {
     this.#snapshotter = snapshotter;
     this.#records = records;
     this.#content = content;
     this.#mountDirectory = mountDirectory;
+    this.#isLazy = isLazy;
+    this.#log = log;
   }
 
   /**
@@ -68,7 +75,8 @@ export class Unpacker {
    */
   async unpack(image: Image, context: UnpackContext & PullSource): Promise<ChainID | undefined> {
     const { lease, signal } = context;
-    const present = await this.#countPresent(image.chain, lease, signal);
+    const unpacked = await this.#countPresent(image.chain, lease, signal);
+    const present = this.#isLazy ? await this.#putInPlace(image, unpacked, context) : unpacked;
     const missing = image.layers.slice(present);
     for (const { blob } of missing) {
       lease.holdBlob(blob.digest);
@@ -110,6 +118,32 @@ export class Unpacker {
     return 0;
   }
 
+  /**
+   * Has the snapshotter put layers in place that need no unpack, from the one after `present` on.
+   *
+   * @returns how many there are now, from the base upwards. One that has to be unpacked ends it: those above stand on it.
+   */
+  async #putInPlace(
+    { chain, layers }: Image,
+    present: number,
+    { lease, name: reference, report, signal }: UnpackContext & PullSource,
+  ): Promise<number> {
+    for (let index = present; index < layers.length; index += 1) {
+      const name = chain[index];
+      const parent = chain[index - 1];
+      if (name === undefined) {
+        return index;
+      }
+      const layer = { name, parent, layers: layers.slice(index), reference };
+      if (!(await putInPlace(layer, this.#snapshotter, this.#log, signal))) {
+        return index;
+      }
+      report.row(`${layers[index]?.blob.digest} is read when it is needed`).complete();
+      this.#note({ name, parent, blobs: [], imageName: reference }, lease);
+    }
+    return layers.length;
+  }
+
   async #fetch(
     { blob }: ImageLayer,
     { repository, report, signal }: UnpackContext & PullSource,
@@ -145,17 +179,27 @@ export class Unpacker {
       (shared) => this.#unpackLayer(name, parent, layer, report, shared),
       signal,
     );
-    this.#records.add(
-      {
-        id: name,
-        parents: parent === undefined ? [] : [parent],
-        type: "regular",
-        description: `pulled from ${imageName}`,
-        mutable: false,
-        blobs: [layer.blob.digest],
-      },
-      lease,
-    );
+    this.#note({ name, parent, blobs: [layer.blob.digest], imageName }, lease);
+  }
+
+  /** Makes the record of a layer that is there, for as long as the lease or somebody else holds it. */
+  #note(
+    {
+      name,
+      parent,
+      blobs,
+      imageName,
+    }: {
+      readonly name: ChainID;
+      readonly parent: ChainID | undefined;
+      readonly blobs: readonly Digest[];
+      readonly imageName: string;
+    },
+    lease: Lease,
+  ): void {
+    const parents = parent === undefined ? [] : [parent];
+    const description = `pulled from ${imageName}`;
+    this.#records.add({ id: name, parents, type: "regular", description, mutable: false, blobs }, lease);
   }
 
   async #unpackLayer(
