@@ -17,11 +17,13 @@ export interface Report {
   /** What is compared with what, and how. */
   readonly method: string;
   readonly peer: string;
+  /** Why a line is not as it is wanted, and what else the figures do not say. */
+  readonly remarks?: readonly string[];
   readonly comparisons: readonly Comparison[];
 }
 
 /** A report as a section of docs/benchmarks.md. */
-export function markdownOf({ title, method, peer, comparisons }: Report): string {
+export function markdownOf({ title, method, peer, remarks = [], comparisons }: Report): string {
   const rows = comparisons.map(({ what, unit, ours, peers, want }) => {
     const cells = [
       what,
@@ -40,6 +42,7 @@ export function markdownOf({ title, method, peer, comparisons }: Report): string
     "|---|--:|--:|--:|--:|",
     ...rows,
     "",
+    ...(remarks.length === 0 ? [] : [...remarks.map((remark) => `- ${remark}`), ""]),
   ].join("\n");
 }
 
