@@ -119,6 +119,20 @@ describe("a cache mount", () => {
     assert.deepEqual(stdout.trim().split("\n").sort(), ["locked-1", "locked-2", "locked-3"]);
   });
 
+  test("does not lock two steps against each other that want two of them", async () => {
+    await using on = await fixture();
+    const both = (name: string, first: string, second: string) =>
+      step(on.reference, `echo ${name}`, {
+        mounts: [cache("locked", { dest: "/1", id: first }), cache("locked", { dest: "/2", id: second })],
+      });
+    const steps = ["1", "2", "3"].flatMap((name) => [both(name, "a", "b"), both(name, "b", "a")]);
+    const outputs = await Promise.all(steps.map((each) => solve(on.worker, each)));
+    assert.deepEqual(
+      outputs.map(({ stdout }) => stdout.trim()),
+      ["1", "1", "2", "2", "3", "3"],
+    );
+  });
+
   test("is the same at two places of one step, and shows a part of itself", async () => {
     await using on = await fixture();
     const part = run({

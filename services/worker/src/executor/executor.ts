@@ -5,6 +5,7 @@ import { unmountBeneath } from "@oci-worker/mounts/mountinfo";
 import type { Logger } from "pino";
 import type { NetworkNamespace } from "../network/network.ts";
 import type { Networks } from "../network/networks.ts";
+import { hasUnifiedCgroups } from "./cgroups.ts";
 import { hostFailure } from "./host-failure.ts";
 import {
   refuseLinkedKernelPlaces,
@@ -54,6 +55,7 @@ export class Executor {
   readonly #options: ExecutorOptions;
   readonly #roots: RootMounts;
   readonly #sandbox: Privileges;
+  readonly #unifiedCgroups = hasUnifiedCgroups();
 
   constructor(options: ExecutorOptions) {
     this.#options = options;
@@ -189,6 +191,7 @@ export class Executor {
       resolvConfPath: await writeWhole(bundle, "resolv.conf", resolvConf),
       hostsPath: await writeWhole(bundle, "hosts", stepHosts(step.hostname, step.extraHosts)),
       mounts,
+      unifiedCgroups: this.#unifiedCgroups,
       cgroupParent: step.cgroupParent,
       limits: step.limits,
       privileges: step.insecure ? insecurePrivileges() : this.#sandbox,

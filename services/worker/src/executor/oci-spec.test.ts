@@ -48,6 +48,7 @@ function inputOf(spec: RuntimeSpec): SpecInput {
     resolvConfPath: file("/etc/resolv.conf"),
     hostsPath: file("/etc/hosts"),
     mounts: [],
+    unifiedCgroups: false,
     cgroupParent: "",
     limits: [],
     privileges: sandboxPrivileges("x64", ""),
@@ -137,6 +138,7 @@ describe("the spec of a sandboxed step", () => {
     resolvConfPath: "/r",
     hostsPath: "/h",
     mounts: [],
+    unifiedCgroups: false,
     cgroupParent: "",
     limits: [],
     privileges: sandboxPrivileges("x64", ""),
@@ -159,6 +161,13 @@ describe("the spec of a sandboxed step", () => {
     assert.equal(path("foo/bar/"), "/foo/bar/buildkit/x1");
     assert.equal(path("/foo"), "/foo/buildkit/x1");
     assert.equal(path("ci.slice:step:"), "ci.slice:step:x1");
+  });
+
+  test("sees its own cgroup as the root, where there is one tree of them", () => {
+    const typesOf = (unifiedCgroups: boolean) =>
+      runtimeSpec({ ...base, unifiedCgroups }).linux.namespaces.map(({ type }) => type);
+    assert.deepEqual(typesOf(true), ["pid", "ipc", "uts", "mount", "cgroup"]);
+    assert.deepEqual(typesOf(false), ["pid", "ipc", "uts", "mount"]);
   });
 
   test("writes limits digit by digit, -1 as unlimited", () => {

@@ -43,6 +43,8 @@ export interface SpecInput {
   readonly hostsPath: string;
   /** The step's own mounts, in any order. */
   readonly mounts: readonly SpecMount[];
+  /** Whether the host has cgroups of version 2, where a step sees its own as the root. */
+  readonly unifiedCgroups: boolean;
   /** Empty for the root of the cgroup tree. A systemd slice is written `name.slice:prefix:`. */
   readonly cgroupParent: string;
   readonly limits: readonly ResourceLimit[];
@@ -149,6 +151,8 @@ export function runtimeSpec(input: SpecInput): RuntimeSpec {
       namespaces: [
         ...["pid", "ipc", "uts", "mount"].map((type) => ({ type })),
         ...networkNamespace(input.network),
+        // With version 1 upstream gives none, so that tools find the paths that /proc/self/cgroup names.
+        ...(input.unifiedCgroups ? [{ type: "cgroup" }] : []),
       ],
       ...(seccomp !== undefined && { seccomp }),
       ...(devices.length > 0 && { devices }),

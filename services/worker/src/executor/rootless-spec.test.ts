@@ -18,6 +18,7 @@ const spec = (insecure = false) =>
     resolvConfPath: "/etc/resolv.conf",
     hostsPath: "/etc/hosts",
     mounts: [{ destination: "/sys/kernel/debug", type: "tmpfs", source: "tmpfs", options: [] }],
+    unifiedCgroups: false,
     cgroupParent: "ci",
     limits: [],
     privileges: insecure ? insecurePrivileges() : sandboxPrivileges("x64", ""),
