@@ -8,7 +8,7 @@ import { promisify } from "node:util";
 import type { Build, BuildOptions } from "@oci-worker/client/build";
 import { BuildError } from "@oci-worker/client/build-error";
 import { definitionOf, image, type RunOptions, run, type Tree } from "@oci-worker/llb/build";
-import type { Reference } from "@oci-worker/oci/reference";
+import { formatReference, type Reference } from "@oci-worker/oci/reference";
 import { assembleImage, createImage, layerOf, programs } from "./peers/image.ts";
 import { linkedProgram } from "./peers/linked-program.ts";
 import { startProcess } from "./peers/process.ts";
@@ -285,4 +285,33 @@ describe("an ssh agent", () => {
     );
     assert.equal(stdout, "absent\n");
   });
+});
+
+test("ociw run lends a command secrets and the user's ssh agent", async () => {
+  await using on = await fixture();
+  await using agent = await startAgent();
+  const image = assembleImage([
+    await layerOf(await programs()),
+    await layerOf([
+      ...(await linkedProgram("/usr/bin/ssh-add", "openssh-client")),
+      { type: "file", name: "etc/passwd", content: Buffer.from("user:x:7:7::/:/bin/sh\n") },
+    ]),
+  ]);
+  const reference = formatReference(await pushTo(on.registry, image, "test/ociw"));
+  const script = "cat /run/secrets/token; ssh-add -l";
+  const flags = ["--secret", "id=token,env=TOKEN", "--ssh", "default", "--user", "user"];
+  const path = ["--env", "PATH=/bin:/usr/bin", "--progress", "quiet"];
+  const { stdout } = await execFile(
+    join(import.meta.dirname, "../services/ociw/bin/ociw"),
+    ["--addr", on.worker.address, "run", ...flags, ...path, reference, "--", "sh", "-c", script],
+    {
+      env: {
+        ...process.env,
+        TOKEN: "c4n4ry\n",
+        SSH_AUTH_SOCK: agent.path,
+        DOCKER_CONFIG: on.worker.directory,
+      },
+    },
+  );
+  assert.equal(stdout, `c4n4ry\n${agent.listing}`);
 });

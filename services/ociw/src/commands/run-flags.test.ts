@@ -22,6 +22,7 @@ test("a full command line is understood", () => {
       "--platform",
       "linux/arm64/v8",
     ],
+    ...["--security", "insecure", "--secret", "id=s,env=S", "--ssh", "default"],
     ...["--network", "none", "-o", "/out/", "--username", "me", "--password-stdin", "--progress", "plain"],
     ...["busybox", "--", "echo", "--env"],
   );
@@ -30,6 +31,11 @@ test("a full command line is understood", () => {
     process: { command: ["echo", "--env"], entrypoint: "e", env: ["A=1", "B="], workdir: "/w", user: "1:2" },
     platform: { os: "linux", architecture: "arm64" },
     network: "none",
+    security: "insecure",
+    lending: {
+      secrets: [{ id: "s", from: { variable: "S" } }],
+      agents: [{ id: "default", socket: undefined }],
+    },
     output: "/out",
     username: "me",
     progress: "plain",

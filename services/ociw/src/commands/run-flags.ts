@@ -7,6 +7,7 @@ import { UsageError } from "../args/usage-error.ts";
 import type { ProgressMode } from "../progress/display.ts";
 import { credentialFlags, usernameOf } from "./credentials.ts";
 import type { ProcessFlags } from "./image-process.ts";
+import { type Lending, lendingFlags, lendingOf } from "./lending.ts";
 import { progressFlag, progressOf } from "./progress-flag.ts";
 
 export const runFlags = {
@@ -20,6 +21,12 @@ export const runFlags = {
     choices: ["sandbox", "host", "none"],
     help: "network of the command: sandbox, host or none (default sandbox)",
   },
+  security: {
+    value: "MODE",
+    choices: ["sandbox", "insecure"],
+    help: "what the command may do to the machine: sandbox or, if the daemon allows it, insecure",
+  },
+  ...lendingFlags,
   output: { value: "DIR", short: "o", help: "write the file system that the command leaves into DIR" },
   ...credentialFlags("IMAGE"),
   ...progressFlag,
@@ -31,6 +38,8 @@ export interface RunRequest {
   readonly process: ProcessFlags;
   readonly platform: Platform | undefined;
   readonly network: "sandbox" | "host" | "none";
+  readonly security: "sandbox" | "insecure";
+  readonly lending: Lending;
   /** Absolute path. */
   readonly output: string | undefined;
   /** Given together with a password on standard input. */
@@ -67,6 +76,8 @@ export function runRequest({ flags, words, rest }: ParsedArgs): RunRequest {
     },
     platform: platform === undefined ? undefined : parsed(parsePlatform, platform),
     network: (one("network") ?? "sandbox") as RunRequest["network"],
+    security: (one("security") ?? "sandbox") as RunRequest["security"],
+    lending: lendingOf(flags),
     output: output === undefined ? undefined : resolve(output),
     username: usernameOf(flags),
     progress: progressOf(flags),

@@ -13,6 +13,7 @@ import { credentialsOf } from "./credentials.ts";
 import { explained } from "./explain-pull.ts";
 import { imageProcess, unknownConfig } from "./image-process.ts";
 import { brokenPipeExitCode, listenForInterruption } from "./interruption.ts";
+import { type Lent, lend } from "./lending.ts";
 import { requireTerminal } from "./progress-flag.ts";
 import { type RunRequest, runFlags, runRequest } from "./run-flags.ts";
 
@@ -23,6 +24,7 @@ export const run: Command = {
   details: [
     "What the command writes to its standard output and error goes to ours, byte for byte; progress goes to\nstandard error. The exit code is that of the command, 1 if it could not be run, 130 if it was interrupted.",
     "The command is run each time; what was pulled before is not pulled again.",
+    "Secrets are files in memory of the command's container, and gone with it; keys stay with their agent.",
     "Credentials come from docker's configuration, and from --username and --password-stdin for the registry of\nIMAGE alone.",
   ],
   flags: runFlags,
@@ -31,9 +33,10 @@ export const run: Command = {
     const request = runRequest(args);
     requireTerminal(request.progress, terminal);
     const credentials = await credentialsOf(request.username, request.image, terminal);
+    const lent = await lend(request.lending, terminal.env);
     using interruption = listenForInterruption(terminal);
     await using client = new BuildKitClient(address);
-    const running = start(client, request, credentials, interruption.signal);
+    const running = start(client, request, lent, credentials, interruption.signal);
     const failure = await show(running, request, terminal);
     if (failure === undefined) {
       return 0;
@@ -61,20 +64,25 @@ interface Running {
 function start(
   client: BuildKitClient,
   request: RunRequest,
+  lent: Lent,
   credentials: CredentialSource,
   signal: AbortSignal,
 ): Running {
   let command: string | undefined;
-  const { image: reference, platform, network, output } = request;
+  const { image: reference, platform, network, security, output } = request;
   const build: BuildFunction = async (gateway) => {
     const choice = platform === undefined ? {} : { platform };
     const resolved = gateway.capabilities.has("resolveimage")
       ? await gateway.resolveImage(reference, choice)
       : { reference, config: unknownConfig };
+    const process = imageProcess(resolved.config, request.process);
     const step = runIn({
       root: image(resolved.reference, choice),
-      ...imageProcess(resolved.config, request.process),
+      ...process,
+      env: [...process.env, ...lent.env],
+      mounts: lent.mounts,
       network,
+      security,
       ignoreCache: true,
     });
     command = step.digest;
@@ -84,7 +92,11 @@ function start(
     credentials,
     signal,
     sessionName: "ociw",
-    entitlements: network === "host" ? ["network.host"] : [],
+    ...lent.options,
+    entitlements: [
+      ...(network === "host" ? ["network.host"] : []),
+      ...(security === "insecure" ? ["security.insecure"] : []),
+    ],
     ...(output !== undefined && { output: { type: "local", directory: output } as const }),
   };
   return { build: client.build(build, options), command: () => command };
