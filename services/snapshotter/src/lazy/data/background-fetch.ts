@@ -19,12 +19,14 @@ export interface BackgroundOptions {
   readonly slots: Slots;
   readonly signal: AbortSignal;
   readonly sendsWhole: () => boolean;
+  /** Told when it begins to wait for room. */
+  readonly onFull: () => void;
   readonly delay?: (ms: number, signal: AbortSignal) => Promise<unknown>;
 }
 
 /**
  * Fetches the whole of a layer in the order of its blob, after checking what an earlier process has left of it. It goes on
- * after failures, and stops where it would push out what somebody has read.
+ * after failures, and waits where it would push out what somebody has read, until a layer is gone.
  */
 export class BackgroundFetch {
   state: BackgroundState = "off";
@@ -46,20 +48,29 @@ export class BackgroundFetch {
     return members.every((member) => fetcher.has(member));
   }
 
-  /** @returns whether all of the layer is there; false if it was aborted, or there is no room. */
+  /** Goes on until all of the layer is there. @returns false if it was aborted before. */
   async run(): Promise<boolean> {
     const {
       fetcher,
       signal,
+      quota,
+      onFull,
       delay = (ms, limit) => sleep(ms, undefined, { signal: limit, ref: false }),
     } = this.#options;
     this.state = "running";
     for (let pauseMs = firstPauseMs; ; pauseMs = Math.min(2 * pauseMs, lastPauseMs)) {
       const before = fetcher.file.verifiedChunks;
       const end = await this.#fetchOnce();
-      if (end !== "failed" || signal.aborted) {
-        this.state = end === "failed" ? "off" : end;
+      if (end === "done" || signal.aborted) {
+        this.state = end === "done" ? end : "off";
         return end === "done";
+      }
+      if (end === "full") {
+        this.state = "full";
+        onFull();
+        await quota.untilFreed(signal);
+        this.state = "running";
+        continue;
       }
       this.state = "waiting";
       pauseMs = fetcher.file.verifiedChunks > before ? firstPauseMs : pauseMs;

@@ -6,7 +6,9 @@ import {
   fsync,
   ftruncateSync,
   openSync,
+  readFileSync,
   readSync,
+  writeFileSync,
   writeSync,
 } from "node:fs";
 import { promisify } from "node:util";
@@ -19,6 +21,9 @@ import type { LayerContent } from "./layer-chunks.ts";
 /** Blocks that a hole consists of; every file system of ours has that size or a divisor of it. */
 const blockBytes = 4096;
 
+/** Times of earlier processes are all before those of this one, and in their order. No clock comes so far. */
+const beforeStart = 2 ** -52;
+
 const syncFile = promisify(fsync);
 
 export interface LayerFileOptions {
@@ -26,6 +31,8 @@ export interface LayerFileOptions {
   readonly dataPath: string;
   /** Likewise. */
   readonly presentPath: string;
+  /** Where it is written when chunks were used. A hint. */
+  readonly usedPath: string;
   readonly clock: Float64Array<SharedArrayBuffer>;
   /** Whether others read the file, past all of ours: none of it may be zeros again. */
   readonly isPinned: () => boolean;
@@ -47,10 +54,12 @@ export class LayerFile implements Disposable {
   readonly #fd: number;
   readonly #presentFd: number;
   readonly #present: Buffer;
+  readonly #usedPath: string;
   readonly #isPinned: () => boolean;
+  #savedAt = 0;
   #isClosed = false;
 
-  constructor(content: LayerContent, { dataPath, presentPath, clock, isPinned }: LayerFileOptions) {
+  constructor(content: LayerContent, { dataPath, presentPath, usedPath, clock, isPinned }: LayerFileOptions) {
     this.content = content;
     this.#isPinned = isPinned;
     const deviceBytes = content.dataBlocks * blockBytes;
@@ -71,6 +80,8 @@ export class LayerFile implements Disposable {
     for (const index of content.chunks.keys()) {
       this.presentBytes += this.isPresent(index) ? this.roomOf(index) : 0;
     }
+    this.#usedPath = usedPath;
+    this.#loadUse();
     undo.move();
   }
 
@@ -169,6 +180,29 @@ export class LayerFile implements Disposable {
     }
   }
 
+  /** Writes down when chunks were used, for {@link Quota} after a restart, if somebody has read anything since the last time. */
+  saveUse(): void {
+    const now = this.shared.clock[0] ?? 0;
+    if (now !== this.#savedAt) {
+      writeFileSync(this.#usedPath, new Uint8Array(this.shared.used.buffer), { mode: 0o600 });
+      this.#savedAt = now;
+    }
+  }
+
+  /** What is not as it was written is not believed: all is as if nobody had read it then. */
+  #loadUse(): void {
+    const { used } = this.shared;
+    try {
+      const bytes = readFileSync(this.#usedPath);
+      if (bytes.length === used.byteLength) {
+        const before = new Float64Array(new Uint8Array(bytes).buffer);
+        used.set(before.map((each) => (each > 0 && Number.isFinite(each) ? each * beforeStart : 0)));
+      }
+    } catch {
+      // It is new, or cannot be read; the disk will tell elsewhere.
+    }
+  }
+
   /** Reads the device into `buffer` from `at` on. For what has been checked. */
   read(offset: number, sizeBytes: number, buffer: Buffer, at: number): number {
     this.#requireOpen();
@@ -224,7 +258,7 @@ export class LayerFile implements Disposable {
     const { verified, used, clock } = this.shared;
     Atomics.or(verified, chunk >>> 5, 1 << (chunk & 31));
     this.verifiedChunks += 1;
-    // Just come, so the last to go; but not read yet, which is what 0 says.
-    used[chunk] = used[chunk] === 0 ? 0 : (clock[0] ?? 0);
+    // Just come, so the last to go, if somebody has read it; what was read before the start keeps its place.
+    used[chunk] = (used[chunk] ?? 0) < 1 ? (used[chunk] ?? 0) : (clock[0] ?? 0);
   }
 }

@@ -17,6 +17,7 @@ const spareShare = 1 / 64;
 export class Quota {
   readonly #maxBytes: number;
   readonly #layers: () => Iterable<QuotaLayer>;
+  readonly #waiting = new Set<() => void>();
   readonly #onEvicted: (file: LayerFile, chunk: number) => void;
 
   /** @param maxBytes undefined for no limit. */
@@ -28,6 +29,22 @@ export class Quota {
     this.#maxBytes = maxBytes ?? Number.POSITIVE_INFINITY;
     this.#layers = layers;
     this.#onEvicted = onEvicted;
+  }
+
+  /** Resolves when room is given back that nobody has asked for, or the signal aborts. */
+  async untilFreed(signal: AbortSignal): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#waiting.add(resolve);
+    signal.addEventListener("abort", () => resolve(), { once: true });
+    await (signal.aborted ? undefined : promise);
+    this.#waiting.delete(resolve);
+  }
+
+  /** Tells that a layer is gone. */
+  freed(): void {
+    for (const resolve of this.#waiting) {
+      resolve();
+    }
   }
 
   /** Whether so many bytes more fit without anything having to go. */

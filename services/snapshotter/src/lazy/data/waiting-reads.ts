@@ -4,7 +4,7 @@ import type { MissedRead } from "../device/missed-read.ts";
 import { firstChunkBehind } from "../device/shared-layer.ts";
 import type { LayerFetcher } from "./layer-fetcher.ts";
 
-/** How often what a read wants may be given up for others before the read is: the quota is too small for it then. */
+/** How often what a read wants may be given up for others before it is wanted piece by piece, and then each piece. */
 const maxTries = 10;
 
 /** Reads of the kernel that wait for something to be fetched. Each is answered once: with content, EIO or EINTR. */
@@ -69,14 +69,52 @@ export class WaitingReads {
         // Nothing can be given up, nor another read be answered, before this returns.
         const reply = this.#replyOf(wanted);
         const read = file.read(offset, wanted, reply, readReplyHeaderBytes);
-        if (read === wanted && this.#waiting.delete(unique)) {
-          answerRead(this.#fd, unique, reply, read);
+        if (read === wanted) {
+          this.#send(unique, reply, read);
         }
         return;
       }
       await Promise.all(missing.map((chunk) => fetcher.ensure(chunk, "demand")));
     }
-    throw new Error(`Cannot keep ${size} bytes at once: the quota of the cache is too small`);
+    await this.#givePieces(fetcher, { offset, wanted, unique });
+  }
+
+  /** Reads one chunk after the other, where the quota of the cache is too small for all of them at once. */
+  async #givePieces(
+    fetcher: LayerFetcher,
+    { offset, wanted, unique }: { readonly offset: number; readonly wanted: number; readonly unique: bigint },
+  ): Promise<void> {
+    const { file } = fetcher;
+    const reply = readReply(wanted);
+    const [first, ...others] = chunksIn(fetcher, offset, offset + wanted);
+    const ends = [...others.map((chunk) => file.shared.starts[chunk] ?? 0), offset + wanted];
+    let at = offset;
+    for (const [index, chunk] of [first ?? 0, ...others].entries()) {
+      await this.#ensure(fetcher, chunk);
+      // And what is between it and the next.
+      const sizeBytes = (ends[index] ?? at) - at;
+      if (file.read(at, sizeBytes, reply, readReplyHeaderBytes + at - offset) !== sizeBytes) {
+        return;
+      }
+      at += sizeBytes;
+    }
+    this.#send(unique, reply, wanted);
+  }
+
+  async #ensure(fetcher: LayerFetcher, chunk: number): Promise<void> {
+    for (let tries = 0; tries < maxTries; tries += 1) {
+      await fetcher.ensure(chunk, "demand");
+      if (fetcher.file.isVerified(chunk)) {
+        return;
+      }
+    }
+    throw new Error("Cannot keep a chunk until it is read: the quota of the cache is too small");
+  }
+
+  #send(unique: bigint, reply: Buffer, sizeBytes: number): void {
+    if (this.#waiting.delete(unique)) {
+      answerRead(this.#fd, unique, reply, sizeBytes);
+    }
   }
 
   #refuse(unique: bigint, code: number): void {

@@ -15,7 +15,7 @@ export interface SharedLayer {
   readonly verified: Int32Array<SharedArrayBuffer>;
   /** One number: how often chunks have been given up. Whoever has read what was there before looks whether it has changed. */
   readonly evictions: Int32Array<SharedArrayBuffer>;
-  /** When each chunk was last used, by {@link clock}; 0 for never. */
+  /** When each chunk was last used, by {@link clock}, which begins with 1; less for the time before the start; 0 for never. */
   readonly used: Float64Array<SharedArrayBuffer>;
   /** The order in which chunks were first read: how many there are, then their numbers. */
   readonly firstReads: Uint32Array<SharedArrayBuffer>;
@@ -81,7 +81,7 @@ export function firstChunkBehind({ starts, sizes }: SharedLayer, offset: number)
 export function noteUse({ used, clock, firstReads }: SharedLayer, chunk: number): void {
   const now = (clock[0] ?? 0) + 1;
   clock[0] = now;
-  if (used[chunk] === 0) {
+  if ((used[chunk] ?? 0) < 1) {
     const count = firstReads[0] ?? 0;
     if (count + 1 < firstReads.length) {
       firstReads[count + 1] = chunk;

@@ -59,6 +59,9 @@ export interface LayerSetOptions {
   readonly log: (message: string, fields: Readonly<Record<string, unknown>>) => void;
 }
 
+/** How often it is written down what was used last. */
+const saveUseMs = 30_000;
+
 /** The lazy layers of one root. For one thread: it reads, checks and writes all that they have. */
 export class LayerSet implements AsyncDisposable {
   readonly #options: LayerSetOptions;
@@ -70,6 +73,7 @@ export class LayerSet implements AsyncDisposable {
   readonly #quota: Quota;
   readonly #shared: SharedChunks;
   readonly #ahead = new AheadCache();
+  readonly #saving: NodeJS.Timeout | undefined;
   /** Whose image was looked at by this process. */
   readonly #checkedImages = new Set<number>();
 
@@ -94,6 +98,10 @@ export class LayerSet implements AsyncDisposable {
         this.#layers.get(file.shared.number)?.evicted();
       },
     );
+    this.#saving =
+      settings.cacheQuotaBytes === undefined
+        ? undefined
+        : setInterval(() => this.#saveUse(), saveUseMs).unref();
     this.#store = new LayerStore(root);
     for (const stored of this.#store.load()) {
       this.#addStored(stored);
@@ -213,6 +221,7 @@ export class LayerSet implements AsyncDisposable {
     this.#shared.forget(layer.file);
     await layer[Symbol.asyncDispose]();
     this.#store.remove(layer.stored);
+    this.#quota.freed();
   }
 
   status(): DetailedStatus[] {
@@ -240,7 +249,22 @@ export class LayerSet implements AsyncDisposable {
     return [...read];
   }
 
+  /** Not so often that it costs anything; what was read since is as if it had not been, after a kill. */
+  #saveUse(): void {
+    for (const { number, file } of this.#layers.values()) {
+      try {
+        file.saveUse();
+      } catch (error) {
+        this.#options.log("use of lazy layer not written down", { layer: number, reason: String(error) });
+      }
+    }
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
+    clearInterval(this.#saving);
+    if (this.#saving !== undefined) {
+      this.#saveUse();
+    }
     await Promise.all([...this.#layers.values()].map((layer) => layer[Symbol.asyncDispose]()));
     this.#layers.clear();
   }
@@ -332,6 +356,7 @@ export class LayerSet implements AsyncDisposable {
       quota: this.#quota,
       others: this.#shared,
       ahead: this.#ahead,
+      onFull: ({ number }) => this.#options.log("no room to fetch lazy layer ahead", { layer: number }),
       onComplete: ({ number, stored: { info } }) => {
         this.#options.log("lazy layer is complete", { layer: number });
         this.#options.onComplete({ digest: info.digest, tocDigest: info.tocDigest });

@@ -346,6 +346,63 @@ describe("lazy layers", () => {
     }
   });
 
+  test("are read where the quota is less than one read wants", async () => {
+    await using registry = await registryWith(chunked);
+    await using lazy = await sampleLazy([registry], { cacheQuotaBytes: 110_000 });
+    const { number } = await lazy.layers.open(labels, patient);
+    assert.ok((await lazy.read(number, { offset: 0, sizeBytes: data.length })).equals(data));
+    const [status] = await lazy.layers.status();
+    assert.deepEqual(status?.failures, []);
+  });
+
+  test("give up what was read longest ago, also before a restart", async () => {
+    await using registry = await registryWith(chunked);
+    // Ten of the small files.
+    const cacheQuotaBytes = 10 * 32_768;
+    await using lazy = await sampleLazy([registry], { cacheQuotaBytes });
+    const { number } = await lazy.layers.open(labels, patient);
+    const { chunks } = planLayer(chunked.tree, { xattrNamespace: "trusted" });
+    const files = small.map(({ content }) => {
+      const start = placeOf(content as Buffer);
+      return { start, chunk: chunks.findIndex((each) => each.start === start) };
+    });
+    const read = async (index: number) => {
+      await lazy.read(number, { offset: files[index]?.start ?? 0, sizeBytes: 4096 });
+    };
+    const kept = async () => {
+      const present = await readFile(join(await layerDirectory(lazy), "present"));
+      return [...files.keys()].filter((index) => {
+        const { chunk = 0 } = files[index] ?? {};
+        return ((present[chunk >>> 3] ?? 0) & (1 << (chunk & 7))) !== 0;
+      });
+    };
+    for (const index of [0, 1, 2, 3, 4, 5, 6, 7, 8, 0, 1]) {
+      await read(index);
+    }
+    assert.deepEqual(await kept(), [0, 1, 2, 3, 4, 5, 6, 7, 8]);
+    await lazy.restart({ cacheQuotaBytes });
+    for (const index of [9, 10, 11]) {
+      await read(index);
+    }
+    const left = await kept();
+    assert.deepEqual(left.slice(-3), [9, 10, 11]);
+    assert.deepEqual(left.slice(0, 2), [0, 1]);
+    assert.ok(!left.includes(2), `${left}`);
+  });
+
+  test("are fetched on when there is room again", async () => {
+    const other = await sampleLayer([{ type: "file", name: "other", content: noise(3_000_000, 5) }]);
+    await using registry = await registryWith(chunked, other);
+    const full = { backgroundFetch: true, cacheQuotaBytes: 3_500_000 };
+    await using lazy = await sampleLazy([registry], full);
+    const first = await lazy.layers.open(labels, patient);
+    await lazy.complete(first.number);
+    const second = await lazy.layers.open(labelsOf(other), patient);
+    await lazy.full(second.number);
+    await lazy.layers.forget(first.number);
+    await lazy.complete(second.number);
+  });
+
   test("give up nothing of what is mounted as it is", async () => {
     const other = await sampleLayer([{ type: "file", name: "other", content: noise(3_000_000, 5) }]);
     await using registry = await registryWith(chunked, other);

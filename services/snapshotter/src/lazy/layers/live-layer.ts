@@ -25,6 +25,7 @@ export interface LiveLayerOptions {
   readonly others: OtherLayers;
   readonly ahead: AheadCache;
   readonly onComplete: (layer: LiveLayer) => void;
+  readonly onFull: (layer: LiveLayer) => void;
 }
 
 /** A layer that is being served: its file, and what fetches into it. */
@@ -48,6 +49,7 @@ export class LiveLayer implements AsyncDisposable {
     this.file = new LayerFile(stored.content, {
       dataPath: `${stored.directory}/data`,
       presentPath: `${stored.directory}/present`,
+      usedPath: `${stored.directory}/used`,
       clock,
       isPinned: () => this.isDevice,
     });
@@ -67,6 +69,7 @@ export class LiveLayer implements AsyncDisposable {
       slots,
       signal,
       sendsWhole: () => reader.sendsWhole,
+      onFull: () => options.onFull(this),
     });
   }
 

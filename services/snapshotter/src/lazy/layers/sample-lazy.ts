@@ -13,6 +13,7 @@ import { digestOf } from "@oci-worker/oci/digest";
 import { pino } from "pino";
 import type { SampleLayer } from "../sample-layer.ts";
 import type { SampleRegistry } from "../sample-registry.ts";
+import type { DetailedStatus } from "./layer-status.ts";
 import { defaultLazySettings, LazyLayers, type LazySettings } from "./lazy-layers.ts";
 
 /** Nothing is fetched that was not asked for. */
@@ -33,6 +34,8 @@ export interface SampleLazy extends AsyncDisposable {
   restart(settings?: Partial<LazySettings>): Promise<void>;
   /** Waits until the layer is said to be complete. */
   complete(number: number): Promise<void>;
+  /** Waits until the layer is said to find no room to be fetched ahead. */
+  full(number: number): Promise<void>;
   /** The content of a layer's file, read by another process; or what that says of it. */
   read(number: number, place?: { readonly offset: number; readonly sizeBytes: number }): Promise<Buffer>;
 }
@@ -80,8 +83,8 @@ export async function sampleLazy(
   registries: readonly Pick<SampleRegistry, "host">[],
   settings: Partial<LazySettings> = {},
 ): Promise<SampleLazy> {
-  const completed = new EventEmitter();
-  const log = pino({}, { write: (line) => void (line.includes("is complete") && completed.emit("told")) });
+  const news = new EventEmitter();
+  const log = pino({}, { write: (line) => void (/is complete|no room/.test(line) && news.emit("told")) });
   await using undo = new AsyncDisposableStack();
   const directory = undo.use(await mkdtempDisposable(join(tmpdir(), "lazy-")));
   const [root, mountPoint] = [join(directory.path, "lazy"), join(directory.path, "blobs")];
@@ -104,6 +107,16 @@ export async function sampleLazy(
     await layers[Symbol.asyncDispose]();
     await served;
   });
+  const until = async (number: number, isSo: (status: DetailedStatus) => boolean) => {
+    for (;;) {
+      const told = once(news, "told");
+      const status = (await layers.status()).find((each) => each.number === number);
+      if (status !== undefined && isSo(status)) {
+        return;
+      }
+      await told;
+    }
+  };
   const owned = undo.move();
   return {
     root,
@@ -118,16 +131,8 @@ export async function sampleLazy(
       await layers[Symbol.asyncDispose]();
       layers = await open(changed, true);
     },
-    complete: async (number) => {
-      for (;;) {
-        const told = once(completed, "told");
-        const status = await layers.status();
-        if (status.find((each) => each.number === number)?.isComplete) {
-          return;
-        }
-        await told;
-      }
-    },
+    complete: (number) => until(number, ({ isComplete }) => isComplete),
+    full: (number) => until(number, ({ background }) => background === "full"),
     read: async (number, place) => await readElsewhere(join(mountPoint, String(number)), place),
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
   };
