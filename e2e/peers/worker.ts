@@ -5,8 +5,9 @@ import { join } from "node:path";
 import { BuildKitClient } from "@oci-worker/client";
 import { mountPointsBeneath } from "@oci-worker/mounts/mountinfo";
 import { openProxy } from "@oci-worker/snapshots/proxy";
+import type { Info } from "@oci-worker/snapshots/snapshotter";
 import { endLazyMounts } from "./lazy-mounts.ts";
-import { type ProcessPeer, startProcess } from "./process.ts";
+import { type ProcessOptions, type ProcessPeer, startProcess } from "./process.ts";
 
 const program = join(import.meta.dirname, "../../services/worker/bin/oci-worker");
 
@@ -26,12 +27,8 @@ export interface WorkerOptions {
 }
 
 /** The program oci-worker with its two children, as processes. Disposing ends it and checks that it has left nothing. */
-export interface WorkerPeer extends AsyncDisposable {
+export interface WorkerPeer extends WorkerPlace, AsyncDisposable {
   readonly process: ProcessPeer;
-  readonly directory: string;
-  readonly root: string;
-  /** Of its Control API. */
-  readonly address: string;
   readonly client: BuildKitClient;
   /** Names and keys of the snapshots there are. */
   snapshots(): Promise<string[]>;
@@ -39,27 +36,45 @@ export interface WorkerPeer extends AsyncDisposable {
   assertClean(): Promise<void>;
 }
 
-/** Starts a worker and waits until it serves. It sees no docker config but its own empty one. */
+/** Where a worker keeps its things, beneath a directory of its own. */
+export interface WorkerPlace {
+  readonly directory: string;
+  readonly root: string;
+  /** Of its Control API. */
+  readonly address: string;
+}
+
+export function workerPlace(directory: string): WorkerPlace {
+  const address = `unix://${join(directory, "worker.sock")}`;
+  return { directory, root: join(directory, "root"), address };
+}
+
+/** How a worker is started at `place`, with its config file written there. It sees no docker config but its own empty one. */
+export async function workerProgram(
+  { directory, root, address }: WorkerPlace,
+  options: WorkerOptions = {},
+): Promise<ProcessOptions> {
+  const file = join(directory, "buildkitd.toml");
+  await writeFile(file, options.config ?? "");
+  return {
+    program: options.program ?? program,
+    args: ["--root", root, "--addr", address, "--config", file, "--debug", ...(options.args ?? [])],
+    environment: { DOCKER_CONFIG: directory, ...options.environment },
+    ready: /"name":"worker".*"msg":"serving"/,
+  };
+}
+
+/** Starts a worker and waits until it serves. */
 export async function startWorker(options: WorkerOptions = {}): Promise<WorkerPeer> {
   await using undo = new AsyncDisposableStack();
   const directory = options.directory ?? undo.use(await mkdtempDisposable(join(tmpdir(), "worker-"))).path;
-  const root = join(directory, "root");
-  const address = `unix://${join(directory, "worker.sock")}`;
-  const file = join(directory, "buildkitd.toml");
-  await writeFile(file, options.config ?? "");
-  const ownSnapshotter = join(root, "snapshotter");
+  const place = workerPlace(directory);
+  const { address } = place;
   // What a lazy snapshotter has mounted outlives it on purpose.
-  undo.defer(() => endLazyMounts(ownSnapshotter));
-  const process = undo.use(
-    await startProcess({
-      program: options.program ?? program,
-      args: ["--root", root, "--addr", address, "--config", file, "--debug", ...(options.args ?? [])],
-      environment: { DOCKER_CONFIG: directory, ...options.environment },
-      ready: /"name":"worker".*"msg":"serving"/,
-    }),
-  );
+  undo.defer(() => endLazyMounts(snapshotterRoot(place)));
+  const process = undo.use(await startProcess(await workerProgram(place, options)));
   const client = undo.use(new BuildKitClient(address));
-  const snapshotterAddress = options.snapshotterAddress ?? join(root, "snapshotter.sock");
+  const snapshotterAddress = options.snapshotterAddress ?? snapshotterSocket(place);
   const snapshotter = undo.use(
     openProxy(snapshotterAddress, { snapshotter: options.snapshotterName ?? "auto", namespace: "buildkit" }),
   );
@@ -68,14 +83,7 @@ export async function startWorker(options: WorkerOptions = {}): Promise<WorkerPe
     return infos.map(({ kind, name }) => `${kind} ${name}`);
   };
   const assertClean = async () => {
-    assert.deepEqual(await readdir(join(root, "runc")).catch(() => []), [], "a container is left");
-    const mounts = await mountPointsBeneath(root);
-    // Networks are kept for the next steps while the worker runs, lazy layers for longer.
-    const kept = [`${ownSnapshotter}/`, ...(process.hasEnded ? [] : [join(root, "net/cni/")])];
-    const left = mounts.filter((path) => !kept.some((place) => path.startsWith(place)));
-    assert.deepEqual(left, [], "a mount is left");
-    assert.deepEqual(await readdir(join(root, "executor")), [], "a bundle is left");
-    assert.deepEqual(await readdir(join(root, "mounts")), [], "a mount point is left");
+    await assertNothingLeft(place, process.hasEnded);
     if (process.hasEnded) {
       return;
     }
@@ -87,13 +95,41 @@ export async function startWorker(options: WorkerOptions = {}): Promise<WorkerPe
   undo.defer(assertClean);
   const owned = undo.move();
   return {
+    ...place,
     process,
-    directory,
-    root,
-    address,
     client,
     snapshots,
     assertClean,
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
   };
+}
+
+/** Checks that no container, mount or bundle of a build that has ended, or whose worker has died, is left. */
+export async function assertNothingLeft(place: WorkerPlace, hasEnded: boolean): Promise<void> {
+  const { root } = place;
+  assert.deepEqual(await readdir(join(root, "runc")).catch(() => []), [], "a container is left");
+  const mounts = await mountPointsBeneath(root);
+  // Networks are kept for the next steps while the worker runs, lazy layers for longer.
+  const kept = [`${snapshotterRoot(place)}/`, ...(hasEnded ? [] : [join(root, "net/cni/")])];
+  const left = mounts.filter((path) => !kept.some((start) => path.startsWith(start)));
+  assert.deepEqual(left, [], "a mount is left");
+  assert.deepEqual(await readdir(join(root, "executor")), [], "a bundle is left");
+  assert.deepEqual(await readdir(join(root, "mounts")), [], "a mount point is left");
+}
+
+/** The snapshots of the worker's own snapshotter, while it runs. */
+export async function snapshotsOf(place: WorkerPlace): Promise<Info[]> {
+  await using snapshotter = openProxy(snapshotterSocket(place), {
+    snapshotter: "auto",
+    namespace: "buildkit",
+  });
+  return await Array.fromAsync(snapshotter.walk([]));
+}
+
+function snapshotterRoot({ root }: WorkerPlace): string {
+  return join(root, "snapshotter");
+}
+
+function snapshotterSocket({ root }: WorkerPlace): string {
+  return join(root, "snapshotter.sock");
 }

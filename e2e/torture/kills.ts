@@ -11,6 +11,10 @@ const startMs = 700;
 /** One start in so many is killed before it serves. */
 const percentKilledWhileStarting = 20;
 
+/** A line of a log that tells of something that must not be, and how many of them are told of a run that fails. */
+const isError = /"level":[56]0,/;
+const complaintsTold = 5;
+
 /** How a run goes: TORTURE_KILLS says how often the process is killed, TORTURE_SEED makes it a repetition of another. */
 export interface TortureSettings {
   readonly kills: number;
@@ -77,8 +81,9 @@ export async function torture(
     return process;
   } catch (error) {
     await process.kill();
+    const complaints = process.log.filter((line) => isError.test(line)).slice(-complaintsTold);
     throw new Error(
-      `failed after kill ${kill}; run it again with TORTURE_SEED=${seed} TORTURE_KILLS=${kills}`,
+      `failed after kill ${kill}; run it again with TORTURE_SEED=${seed} TORTURE_KILLS=${kills}\n${complaints.join("\n")}`,
       { cause: error },
     );
   }

@@ -3,6 +3,7 @@ import { Control } from "@oci-worker/api/buildkit/control";
 import type { Definition } from "@oci-worker/api/buildkit/llb";
 import { LLBBridge } from "@oci-worker/api/buildkit/llb-bridge";
 import type { BuildkitVersion, WorkerRecord } from "@oci-worker/api/buildkit/worker";
+import { CacheService } from "@oci-worker/api/ociworker/worker";
 import { fromConnectError } from "@oci-worker/errdefs/connect";
 import { type Channel, unixChannel } from "@oci-worker/grpc/channel";
 import { platformFromProto } from "@oci-worker/llb/platform";
@@ -11,6 +12,7 @@ import { socketPathOf } from "./address.ts";
 import type { Build, BuildOptions } from "./build/build.ts";
 import type { BuildFunction } from "./build/gateway.ts";
 import { startBuild } from "./build/running-build.ts";
+import { type RemovedRecord, removedRecordOf } from "./cache/removal.ts";
 import {
   type CacheRecord,
   cacheRecordOf,
@@ -55,6 +57,7 @@ export class BuildKitClient implements AsyncDisposable {
   readonly #channel: Channel;
   readonly #control: Client<typeof Control>;
   readonly #bridge: Client<typeof LLBBridge>;
+  readonly #cache: Client<typeof CacheService>;
   readonly #builds = new Set<Build>();
   readonly #closing = new AbortController();
 
@@ -68,6 +71,7 @@ export class BuildKitClient implements AsyncDisposable {
     this.#channel = unixChannel(socketPathOf(address), options);
     this.#control = createClient(Control, this.#channel);
     this.#bridge = createClient(LLBBridge, this.#channel);
+    this.#cache = createClient(CacheService, this.#channel);
   }
 
   /** Cancels what is still being built, waits for that, and closes the connection. */
@@ -143,6 +147,21 @@ export class BuildKitClient implements AsyncDisposable {
       throw fromConnectError(thrown);
     } finally {
       stopping.abort();
+    }
+  }
+
+  /**
+   * What was removed from the cache and why, the last first. Only an oci-worker knows.
+   *
+   * @param limit at most so many.
+   * @throws {UnimplementedError} if the daemon is another one.
+   */
+  async removals(limit = 0, signal?: AbortSignal): Promise<RemovedRecord[]> {
+    try {
+      const { removals } = await this.#cache.listRemovals({ limit }, { ...(signal && { signal }) });
+      return removals.map(removedRecordOf);
+    } catch (thrown) {
+      throw fromConnectError(thrown);
     }
   }
 

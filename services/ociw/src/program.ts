@@ -5,8 +5,11 @@ import { commandHelp, groupHelp, programHelp } from "./args/help.ts";
 import { UsageError } from "./args/usage-error.ts";
 import type { Command, CommandGroup } from "./commands/command.ts";
 import { convert } from "./commands/convert.ts";
+import { du } from "./commands/du.ts";
 import { info } from "./commands/info.ts";
 import { layers } from "./commands/layers.ts";
+import { prune } from "./commands/prune.ts";
+import { removals } from "./commands/removals.ts";
 import { run } from "./commands/run.ts";
 import { snapshots } from "./commands/snapshots/snapshots.ts";
 import { snapshotter } from "./commands/snapshotter.ts";
@@ -21,6 +24,9 @@ const commands: Readonly<Record<string, Command | CommandGroup>> = {
   convert,
   workers,
   info,
+  du,
+  prune,
+  removals,
   snapshots,
   snapshotter,
   layers,

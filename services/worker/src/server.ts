@@ -4,6 +4,7 @@ import { Control } from "@oci-worker/api/buildkit/control";
 import { LLBBridge } from "@oci-worker/api/buildkit/llb-bridge";
 import { Content } from "@oci-worker/api/containerd/content";
 import { SessionAuthService } from "@oci-worker/api/ociworker/session";
+import { CacheService } from "@oci-worker/api/ociworker/worker";
 import { refuseOtherUsers } from "@oci-worker/daemon/peer";
 import { HealthService } from "@oci-worker/grpc/health";
 import { logCalls } from "@oci-worker/grpc/log-calls";
@@ -15,6 +16,7 @@ import type { WorkerMetrics } from "./debug/worker-metrics.ts";
 import { contentService } from "./rpc/content.ts";
 import { controlService } from "./rpc/control.ts";
 import { llbBridgeService } from "./rpc/llb-bridge.ts";
+import { removalsService } from "./rpc/removals.ts";
 import { sessionAuthService } from "./rpc/session-auth.ts";
 import type { SessionManager } from "./session/session-manager.ts";
 import type { Worker } from "./worker.ts";
@@ -42,7 +44,7 @@ export async function serveWorker(
       await mkdir(dirname(address.path), { recursive: true, mode: 0o755 });
     }
   }
-  const services = [Control, LLBBridge, Content];
+  const services = [Control, LLBBridge, Content, CacheService];
   const health = new HealthService(services.map(({ typeName }) => typeName));
   const logCall = logCalls(log);
   const server = await serve({
@@ -51,6 +53,7 @@ export async function serveWorker(
       implement(Control, controlService({ ...worker, sessions })),
       implement(LLBBridge, llbBridgeService(worker)),
       implement(Content, contentService(worker.content)),
+      implement(CacheService, removalsService(worker.removals)),
       health.implementation,
     ],
     observe: (call, thrown) => {

@@ -9,6 +9,7 @@ import { Builds } from "./builds/builds.ts";
 import type { Exporter } from "./builds/exporter.ts";
 import type { Collector } from "./cache/collector.ts";
 import { openCache } from "./cache/open.ts";
+import type { RemovalLog } from "./cache/removal-log.ts";
 import type { CacheUsage } from "./cache/usage.ts";
 import { CacheMounts } from "./cache-mounts/cache-mounts.ts";
 import type { Peers } from "./children/children.ts";
@@ -44,6 +45,7 @@ export interface Worker extends AsyncDisposable {
   readonly defaultPlatform: Platform;
   readonly usage: CacheUsage;
   readonly collector: Collector;
+  readonly removals: RemovalLog;
   readonly history: BuildHistory;
 }
 
@@ -142,7 +144,7 @@ export async function openWorker(
     defaultCgroupParent: config.defaultCgroupParent,
   };
   const { sessions, metrics } = peers;
-  const { usage, collector } = cache;
+  const { usage, collector, removals } = cache;
   results.onLookup = (isThere) => metrics.countLookup(isThere);
   const operations = metrics.operations((vertex) => operationOf(vertex, operationParts));
   const scheduler = new Scheduler(operations, results);
@@ -172,6 +174,7 @@ export async function openWorker(
     builds,
     usage,
     collector,
+    removals,
     history,
     exporters: { local: new LocalExporter(refs) },
     [Symbol.asyncDispose]: () => owned.disposeAsync(),

@@ -106,7 +106,10 @@ export class Pruner {
       return undefined;
     }
     for (const digest of blobs) {
-      await content.delete(digest);
+      // A build may have come to need it while the one before was deleted.
+      if (!records.needsBlob(digest)) {
+        await content.delete(digest);
+      }
     }
     removals.add(removed, cause);
     const { id, type, description } = record;

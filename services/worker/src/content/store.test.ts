@@ -47,6 +47,20 @@ describe("a content store", () => {
     );
   });
 
+  test("has nobody find a blob that is being deleted, and takes it in again after that", async () => {
+    await using on = await fixture();
+    await on.store.write(expected, async () => chunks(blob), ignore, unaborted);
+    const deletion = on.store.delete(expected.digest);
+    let fetches = 0;
+    const source = async () => {
+      fetches += 1;
+      return chunks(blob);
+    };
+    await Promise.all([on.store.write(expected, source, ignore, unaborted), deletion]);
+    assert.equal(fetches, 1);
+    assert.deepEqual(await on.store.read(expected.digest, 1000), blob);
+  });
+
   test("does not fetch what is there", async () => {
     await using on = await fixture();
     await on.store.write(expected, async () => chunks(blob), ignore, unaborted);

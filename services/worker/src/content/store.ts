@@ -38,6 +38,8 @@ export class ContentStore {
   readonly #blobs: string;
   readonly #ingest: string;
   readonly #writes = new Flights<void>();
+  /** Blobs that are being deleted: whoever asks for one waits, and is told that it is not there. */
+  readonly #deletions = new Map<Digest, Promise<void>>();
 
   private constructor(root: string) {
     this.#blobs = join(root, "blobs", "sha256");
@@ -59,6 +61,7 @@ export class ContentStore {
 
   /** What is known of a blob, or undefined if it is not there. */
   async info(digest: Digest): Promise<BlobInfo | undefined> {
+    await this.#deletions.get(digest);
     try {
       const { size, birthtime } = await stat(this.path(digest));
       return { digest, sizeBytes: size, createdAt: birthtime };
@@ -126,9 +129,18 @@ export class ContentStore {
     );
   }
 
-  /** Removes a blob; one that is not there is no error. */
-  async delete(digest: Digest): Promise<void> {
-    await rm(this.path(digest), { force: true });
+  /**
+   * Removes a blob; one that is not there is no error.
+   *
+   * It is as good as gone when this returns its promise: who has found out before that nobody needs it, and calls this
+   * without waiting in between, takes it from nobody.
+   */
+  delete(digest: Digest): Promise<void> {
+    const deletion =
+      this.#deletions.get(digest) ??
+      rm(this.path(digest), { force: true }).finally(() => this.#deletions.delete(digest));
+    this.#deletions.set(digest, deletion);
+    return deletion;
   }
 
   async #ingestBlob(
