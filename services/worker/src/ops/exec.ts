@@ -149,8 +149,11 @@ function variableText(secret: Uint8Array, id: string): string {
   return Buffer.from(secret).toString();
 }
 
-function refuseUnsupported(op: ExecOp): void {
-  if (op.cdiDevices.length > 0) {
-    throw new UnimplementedError("Cannot run a step with CDI devices: this worker gives none");
+function refuseUnsupported({ cdiDevices }: ExecOp): void {
+  const device = cdiDevices.find(({ optional }) => !optional);
+  if (device !== undefined) {
+    throw new UnimplementedError(
+      `Cannot run a step with device ${JSON.stringify(device.name)}: this worker has no CDI devices`,
+    );
   }
 }
