@@ -1,14 +1,16 @@
 import "./peers/enter-own-namespaces.ts";
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
-import { lstat, mkdtempDisposable, readdir, readFile } from "node:fs/promises";
+import { chmod, lstat, mkdir, mkdtempDisposable, readdir, readFile, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { promisify } from "node:util";
 import { BuildKitClient } from "@oci-worker/client";
 import { BuildError } from "@oci-worker/client/build-error";
+import { makeDevice, mknod, S_IFCHR } from "@oci-worker/libc/file";
 import { definitionOf, image, type RunOptions, run } from "@oci-worker/llb/build";
+import { mountAll, unmount } from "@oci-worker/mounts/mount";
 import { assembleImage, layerOf, programs } from "./peers/image.ts";
 import { type ProcessPeer, startProcess } from "./peers/process.ts";
 import { pushTo } from "./peers/pushed-image.ts";
@@ -22,9 +24,23 @@ const program = join(import.meta.dirname, "../services/worker/bin/oci-worker");
 
 /** A user whose own worker runs under RootlessKit, and an image in a registry. */
 async function fixture(...args: string[]) {
+  return await fixtureIn(["--net=host"], () => "", args);
+}
+
+/**
+ * @param network options of RootlessKit.
+ * @param config text of the user's config file.
+ */
+async function fixtureIn(
+  network: readonly string[],
+  config: (registryHost: string) => string,
+  args: readonly string[],
+) {
   await using undo = new AsyncDisposableStack();
   const user = undo.use(await makeUser());
   const registry = undo.use(await startRegistry());
+  await mkdir(join(user.home, ".config/buildkit"), { recursive: true });
+  await writeFile(join(user.home, ".config/buildkit/buildkitd.toml"), config(registry.host));
   const layers = [
     await layerOf(await programs()),
     await layerOf([
@@ -35,7 +51,7 @@ async function fixture(...args: string[]) {
   const reference = await pushTo(registry, assembleImage(layers));
   const [first, ...rest] = user.as([
     "rootlesskit",
-    "--net=host",
+    ...network,
     join(user.repository, "services/worker/bin/oci-worker"),
     ...args,
   ]);
@@ -93,6 +109,19 @@ async function labelOf(client: BuildKitClient, name: string): Promise<string | u
   return worker?.labels[`org.mobyproject.buildkit.worker.${name}`];
 }
 
+/** Lets everybody use /dev/net/tun, as most machines do: a node of its own, in this mount name space alone. */
+async function openTunToAll(): Promise<AsyncDisposable> {
+  await using undo = new AsyncDisposableStack();
+  const directory = undo.use(await mkdtempDisposable(join(tmpdir(), "tun-")));
+  const path = join(directory.path, "tun");
+  mknod(path, S_IFCHR | 0o600, makeDevice(10, 200));
+  await chmod(path, 0o666);
+  await mountAll([{ type: "bind", source: path, options: ["bind"] }], "/dev/net/tun");
+  undo.defer(() => unmount("/dev/net/tun"));
+  const owned = undo.move();
+  return { [Symbol.asyncDispose]: () => owned.disposeAsync() };
+}
+
 describe("an unprivileged user's worker", () => {
   test("pulls an image, runs a step and gives its result, with nothing but the user's own", async () => {
     await using on = await fixture();
@@ -142,6 +171,26 @@ describe("an unprivileged user's worker", () => {
     await using on = await fixture();
     const tree = step(on, "busybox ip -o link show | busybox awk '{ print $2, $3 }'", { network: "none" });
     assert.match(await outputOf(on.client.solve(definitionOf(tree))), /^lo: <LOOPBACK,UP[^\n]*>\n$/);
+  });
+
+  test("gives steps a bridge in RootlessKit's network, if its config says so", async () => {
+    await using _tun = await openTunToAll();
+    // From inside, slirp4netns shows the loopback device of the network outside at this address.
+    const outside = (host: string) => `10.0.2.2:${host.split(":")[1]}`;
+    const config = (host: string) =>
+      `[worker.oci]\nnetworkMode = "bridge"\n[registry.${JSON.stringify(outside(host))}]\nhttp = true\n`;
+    const network = ["--net=slirp4netns", "--copy-up=/etc", "--disable-host-loopback=false"];
+    await using on = await fixtureIn(network, config, []);
+    assert.equal(await labelOf(on.client, "network"), "cni");
+    const host = outside(on.registry.host);
+    const { root } = run({
+      root: image({ ...on.reference, domain: host }),
+      args: ["sh", "-c", `busybox ip -4 -o address show dev eth0; busybox wget -qO- http://${host}/v2/`],
+      env: ["PATH=/bin"],
+    });
+    const [address, answer] = (await outputOf(on.client.solve(definitionOf(root)))).split("\n");
+    assert.match(address ?? "", / 10\.10\.\d+\.\d+\/16 /);
+    assert.equal(answer, "{}");
   });
 
   test("says which ids it has no room for", async () => {

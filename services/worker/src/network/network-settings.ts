@@ -13,6 +13,10 @@ export interface NetworkSettings {
   readonly bridgeSubnet: string;
   /** Whether auto is bridge, whatever configuration there is. */
   readonly bridgeAuto: boolean;
+  /** Directory of the worker's state. */
+  readonly root: string;
+  /** Whether the worker is root in a user namespace only. */
+  readonly isRootless: boolean;
   /** A file that the workers of one host lock while they try their networks out, one after the other. */
   readonly cniInitLockPath: string | undefined;
 }

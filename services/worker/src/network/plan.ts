@@ -46,11 +46,9 @@ export async function planNetworks(
     return { kind, config, loopbackType: "loopback", directories };
   }
   const plugins = await findBridgePlugins(directories, environment["PATH"] ?? "");
-  // Set by RootlessKit for what runs beneath it; firewalld is the host's then (nerdctl issue 2818).
-  const isRootless = environment["ROOTLESSKIT_STATE_DIR"] !== undefined;
   return {
     kind,
-    config: bridgeConfig(settings.bridgeName, settings.bridgeSubnet, plugins, isRootless),
+    config: bridgeConfig(settings, plugins),
     loopbackType: plugins.loopback,
     directories: plugins.directories,
   };

@@ -1,5 +1,6 @@
 import { delimiter, dirname, join } from "node:path";
 import { FailedPreconditionError } from "@oci-worker/errdefs";
+import type { NetworkSettings } from "../network-settings.ts";
 import type { NetworkConfig } from "./config.ts";
 import { placeOf } from "./plugin.ts";
 
@@ -44,17 +45,17 @@ export async function findBridgePlugins(
 }
 
 /**
- * A bridge on the host with the steps' devices on it, its addresses from `subnet`; what goes beyond it leaves with the
+ * A bridge on the host with the steps' devices on it, its addresses from the subnet; what goes beyond it leaves with the
  * host's address. Steps reach each other on the bridge, other bridges do not reach them.
- *
- * @param isRootless whether firewalld is out of reach, so that iptables must do.
  */
 export function bridgeConfig(
-  name: string,
-  subnet: string,
+  { bridgeName, bridgeSubnet, isRootless, root }: NetworkSettings,
   { bridge, hostLocal, firewall }: BridgePlugins,
-  isRootless: boolean,
 ): NetworkConfig {
+  // By default leases are where all workers of a host see them, which only its root may write to.
+  const dataDir = isRootless ? { dataDir: join(root, "net/leases") } : {};
+  // firewalld is the host's, and no other network's (nerdctl issue 2818).
+  const backend = isRootless ? { backend: "iptables" } : {};
   return {
     name: "buildkit",
     cniVersions: ["1.0.0", "0.4.0"],
@@ -62,14 +63,12 @@ export function bridgeConfig(
     plugins: [
       {
         type: bridge,
-        bridge: name,
+        bridge: bridgeName,
         isDefaultGateway: true,
         ipMasq: true,
-        ipam: { type: hostLocal, ranges: [[{ subnet }]] },
+        ipam: { type: hostLocal, ranges: [[{ subnet: bridgeSubnet }]], ...dataDir },
       },
-      ...(firewall === undefined
-        ? []
-        : [{ type: firewall, ingressPolicy: "same-bridge", ...(isRootless && { backend: "iptables" }) }]),
+      ...(firewall === undefined ? [] : [{ type: firewall, ingressPolicy: "same-bridge", ...backend }]),
     ],
   };
 }
