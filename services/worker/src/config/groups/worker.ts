@@ -35,7 +35,7 @@ export const workerSettings = {
     flag: "oci-worker-platform",
     key: "worker.oci.platforms",
     fallback: [],
-    unset: "the machine's own",
+    unset: "what runs on this machine",
     help: "platform that the worker builds for",
   }),
   runtimeBinary: setting(text, {
