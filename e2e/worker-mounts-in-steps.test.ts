@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { execFile as execFileWithCallback } from "node:child_process";
 import { mkdtempDisposable, readdir, readFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { describe, test } from "node:test";
 import { promisify } from "node:util";
 import type { Build, BuildOptions } from "@oci-worker/client/build";
@@ -15,6 +15,8 @@ import { startProcess } from "./peers/process.ts";
 import { pushTo } from "./peers/pushed-image.ts";
 import { startRegistry } from "./peers/registry.ts";
 import { startWorker, type WorkerPeer } from "./peers/worker.ts";
+
+const crun = join(import.meta.dirname, "../services/worker/src/executor/sample-crun.sh");
 
 const execFile = promisify(execFileWithCallback);
 
@@ -173,33 +175,35 @@ describe("a secret", () => {
     assert.doesNotMatch(on.worker.process.log.join("\n"), /c4n4ry/);
   });
 
-  test("is a variable of the environment, and in no file meanwhile", async () => {
-    await using on = await fixture();
-    const secretEnv = [{ name: "TOKEN", id: "token" }];
-    const tree = step(on.reference, 'echo "got $TOKEN"; sleep 3000', { secretEnv });
-    const controller = new AbortController();
-    const build = on.worker.client.solve(definitionOf(tree), {
-      ...secrets({ token: "c4n4ry" }),
-      signal: controller.signal,
-    });
-    const canceled = assert.rejects(build.result);
-    let stdout = "";
-    for await (const { logs } of build.status) {
-      stdout += logs.map(({ data }) => Buffer.from(data).toString()).join("");
-      if (stdout.endsWith("\n") && !controller.signal.aborted) {
-        const files = `${on.worker.root}/runc ${on.worker.root}/*.db*`;
-        const { stdout: found } = await execFile("sh", ["-c", `grep -rls c4n4ry ${files} || true`]);
-        assert.equal(found, "");
-        const bundles = await readdir(join(on.worker.root, "executor"));
-        const config = join(on.worker.root, "executor", bundles[0] ?? "", "config.json");
-        const { stdout: type } = await execFile("stat", ["-Lfc", "%T", config]);
-        assert.equal(type, "tmpfs\n");
-        controller.abort();
+  for (const runtime of ["runc", crun]) {
+    test(`is a variable of the environment, and on no disk meanwhile, under ${basename(runtime)}`, async () => {
+      await using on = await fixture(["--oci-worker-binary", runtime]);
+      const secretEnv = [{ name: "TOKEN", id: "token" }];
+      const tree = step(on.reference, 'echo "got $TOKEN"; sleep 3000', { secretEnv });
+      const controller = new AbortController();
+      const build = on.worker.client.solve(definitionOf(tree), {
+        ...secrets({ token: "c4n4ry" }),
+        signal: controller.signal,
+      });
+      const canceled = assert.rejects(build.result);
+      let stdout = "";
+      for await (const { logs } of build.status) {
+        stdout += logs.map(({ data }) => Buffer.from(data).toString()).join("");
+        if (stdout.endsWith("\n") && !controller.signal.aborted) {
+          const files = `${on.worker.root}/runc ${on.worker.root}/*.db*`;
+          const { stdout: found } = await execFile("sh", ["-c", `grep -rls c4n4ry ${files} || true`]);
+          assert.equal(found, "");
+          const bundles = await readdir(join(on.worker.root, "executor"));
+          const config = join(on.worker.root, "executor", bundles[0] ?? "", "config.json");
+          const { stdout: type } = await execFile("stat", ["-Lfc", "%T", config]);
+          assert.equal(type, "tmpfs\n");
+          controller.abort();
+        }
       }
-    }
-    await canceled;
-    assert.equal(stdout, "got c4n4ry\n");
-  });
+      await canceled;
+      assert.equal(stdout, "got c4n4ry\n");
+    });
+  }
 
   test("that the client has not is told by name, or left out if the step can do without", async () => {
     await using on = await fixture();

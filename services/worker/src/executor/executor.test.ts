@@ -204,22 +204,26 @@ for (const runtime of runtimes) {
 describe("an executor", () => {
   test("removes the containers, mounts and bundles of one that was killed", async () => {
     await using on = await fixture();
-    const what = step(on.image, ["sh", "-c", "echo started; sleep 3000"]);
-    const child = spawn(process.execPath, [
-      "--input-type=module-typescript",
-      "--eval",
-      `import { Executor } from ${JSON.stringify(import.meta.resolve("./executor.ts"))};
+    for (const secretEnv of [[], ["TOKEN=secret"]]) {
+      const what = step(on.image, ["sh", "-c", "echo started; sleep 3000"], { secretEnv });
+      const child = spawn(process.execPath, [
+        "--input-type=module-typescript",
+        "--eval",
+        `import { Executor } from ${JSON.stringify(import.meta.resolve("./executor.ts"))};
        import { hostNetwork, Networks } from ${JSON.stringify(import.meta.resolve("../network/networks.ts"))};
        import { Runc } from ${JSON.stringify(import.meta.resolve("./runc.ts"))};
        const runc = new Runc({ binary: "runc", stateDirectory: ${JSON.stringify(join(on.path, "state"))} });
        const options = { directory: ${JSON.stringify(on.bundles)}, runc, networks: new Networks(hostNetwork), dns: { nameservers: [], searchDomains: [], options: [] }, syncsOnCommit: true, apparmorProfile: "" };
        await new Executor(options).run(${JSON.stringify(what)}, () => process.kill(process.pid, "SIGKILL"), new AbortController().signal);`,
-    ]);
-    const [, signal] = await once(child, "exit");
-    assert.equal(signal, "SIGKILL");
-    assert.deepEqual(await on.runc.list(), [what.id]);
-    assert.notDeepEqual(await mountPointsBeneath(on.bundles), []);
-    await on.executor.recover();
+      ]);
+      const [, signal] = await once(child, "exit");
+      assert.equal(signal, "SIGKILL");
+      const inMemory = on.runc.withState(join(on.bundles, what.id, "memory/state"));
+      assert.deepEqual(await (secretEnv.length > 0 ? inMemory : on.runc).list(), [what.id]);
+      assert.notDeepEqual(await mountPointsBeneath(on.bundles), []);
+      await on.executor.recover();
+      assert.deepEqual(await mountPointsBeneath(on.bundles), []);
+    }
   });
 
   test("says what is missing when there is no runtime", async () => {

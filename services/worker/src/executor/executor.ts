@@ -1,3 +1,4 @@
+import { existsSync } from "node:fs";
 import { mkdir, readdir, rmdir, symlink, unlink, writeFile } from "node:fs/promises";
 import { join, posix } from "node:path";
 import { unmount } from "@oci-worker/mounts/mount";
@@ -47,6 +48,10 @@ export interface ExecutorOptions {
 /** In a bundle: what the processes of a step are known by, if they have no pid name space. */
 const processesName = "processes";
 
+/** In a bundle: what is in memory alone, and there the runtime's state of a step whose environment is secret. */
+const memoryName = "memory";
+const secretStatePath = join(memoryName, "state");
+
 /**
  * Runs steps under an OCI runtime: root mounted, files generated, spec written, and all of it undone again however the
  * step ends.
@@ -71,11 +76,12 @@ export class Executor {
   async recover(): Promise<void> {
     const { directory, log, runc } = this.#options;
     await mkdir(directory, { recursive: true, mode: 0o711 });
-    for (const id of await runc.list()) {
-      log.warn({ container: id }, "container of an earlier run removed");
-      await runc.delete(id);
-    }
+    await this.#removeContainers(runc);
     for (const name of await readdir(directory)) {
+      const state = join(directory, name, secretStatePath);
+      if (existsSync(state)) {
+        await this.#removeContainers(runc.withState(state));
+      }
       const processes = StepProcesses.of(join(directory, name, processesName));
       if (processes !== undefined) {
         log.warn({ step: name, killed: await processes.kill() }, "processes of an earlier run killed");
@@ -87,6 +93,13 @@ export class Executor {
     }
     for (const name of await readdir(directory)) {
       await removeBundle(join(directory, name));
+    }
+  }
+
+  async #removeContainers(runc: Runc): Promise<void> {
+    for (const id of await runc.list()) {
+      this.#options.log.warn({ container: id }, "container of an earlier run removed");
+      await runc.delete(id);
     }
   }
 
@@ -124,18 +137,25 @@ export class Executor {
       refuseMountInProc(rootfsPath, destination);
     }
     const stubs = findMountStubs(rootfsPath, destinations, step.removeStubParents);
-    const memory = undo.use(new MemoryDirectory(join(bundle, "memory")));
+    const memory = undo.use(new MemoryDirectory(join(bundle, memoryName)));
     const mounts = await specMounts(step.mounts, { bundle, memory, undo });
     const processes = this.#options.sharesProcesses
       ? undo.use(await StepProcesses.begin(join(bundle, processesName)))
       : undefined;
     const wanted = await this.#spec(step, bundle, rootfsPath, mounts, network.namespace);
     const spec = this.#options.isRootless ? rootlessSpec(wanted, processes?.namespacePath) : wanted;
-    await writeConfig(spec, bundle, step.secretEnv.length > 0 ? await memory.path() : bundle);
+    let { runc } = this.#options;
+    if (step.secretEnv.length > 0) {
+      // The spec has the secrets, and crun keeps a copy of it with its state.
+      await writeConfig(spec, bundle, await memory.path());
+      runc = runc.withState(join(bundle, secretStatePath));
+    } else {
+      await writeConfig(spec, bundle, bundle);
+    }
 
     signal.throwIfAborted();
     const kills = new MemoryKills();
-    const exit = await this.#runToEnd(step.id, bundle, onOutput, signal, processes);
+    const exit = await this.#runToEnd(runc, step.id, bundle, onOutput, signal, processes);
     if (!step.readonlyRootfs) {
       stubs.remove();
     }
@@ -147,6 +167,7 @@ export class Executor {
    * would wait for it.
    */
   async #runToEnd(
+    runc: Runc,
     id: string,
     bundle: string,
     onOutput: OutputListener,
@@ -156,7 +177,7 @@ export class Executor {
     const ended = new AbortController();
     const watching = processes?.killAfterFirst(pidFileIn(bundle), ended.signal);
     try {
-      return await this.#options.runc.run(id, bundle, onOutput, signal);
+      return await runc.run(id, bundle, onOutput, signal);
     } finally {
       ended.abort();
       await watching;

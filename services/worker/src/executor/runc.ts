@@ -116,6 +116,11 @@ export class Runc {
     }
   }
 
+  /** The same runtime, with the state of its containers elsewhere. */
+  withState(stateDirectory: string): Runc {
+    return new Runc({ ...this.#options, stateDirectory });
+  }
+
   /** Every container whose state is kept, whether it runs or not. */
   async list(): Promise<string[]> {
     const { stdout } = await run(this.#options.binary, [...this.#global(), "list", "--quiet"], {
