@@ -1,6 +1,9 @@
-import { mkdtempDisposable } from "node:fs/promises";
+import { existsSync } from "node:fs";
+import { mkdtempDisposable, readdir, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { unmount } from "@oci-worker/mounts/mount";
+import { readMountInfo } from "@oci-worker/mounts/mountinfo";
 import { openProxy } from "@oci-worker/snapshots/proxy";
 import type { Snapshotter } from "@oci-worker/snapshots/snapshotter";
 import { endLazyMounts } from "./lazy-mounts.ts";
@@ -64,6 +67,31 @@ export function snapshotterProgram({
   };
 }
 
+/** The directories of snapshotters say which process has them removed. */
+const ownPrefix = join(tmpdir(), `snapshotter-${process.pid}-`);
+
+/** Ends and removes what snapshotters have left whose test was killed: their lazy mounts, and who holds them. */
+async function sweepAbandoned(): Promise<void> {
+  for (const name of await readdir(tmpdir())) {
+    const [, owner] = /^snapshotter-(\d+)-/.exec(name) ?? [];
+    if (owner !== undefined && !existsSync(`/proc/${owner}`)) {
+      const directory = join(tmpdir(), name);
+      try {
+        const shown = (await readMountInfo()).filter(({ options }) =>
+          options.some((option) => option.includes(`${directory}/`)),
+        );
+        for (const { mountPoint } of shown) {
+          await unmount(mountPoint);
+        }
+        await endLazyMounts(join(directory, "root"));
+        await rm(directory, { recursive: true, force: true });
+      } catch {
+        // Other tests that are started now find it too.
+      }
+    }
+  }
+}
+
 /**
  * Starts a snapshotter and waits until it serves.
  *
@@ -75,8 +103,10 @@ export async function startSnapshotter(
 ): Promise<SnapshotterPeer> {
   const { environment, logLevel = "debug" } = options;
   await using undo = new AsyncDisposableStack();
-  const directory =
-    options.directory ?? undo.use(await mkdtempDisposable(join(tmpdir(), "snapshotter-"))).path;
+  if (options.directory === undefined) {
+    await sweepAbandoned();
+  }
+  const directory = options.directory ?? undo.use(await mkdtempDisposable(ownPrefix)).path;
   const root = join(directory, "root");
   const address = join(directory, "snapshotter.sock");
   // What it has mounted outlives it on purpose.
