@@ -66,7 +66,11 @@ describe("a worker that cannot start", () => {
     const args = ["--root", join(directory.path, "root"), "--addr", `unix://${directory.path}/x.sock`];
     assert.match(
       await failure(args, { PATH: directory.path }),
-      /no buildkit-runc or runc on PATH, want runc installed/,
+      /no worker found: skipping oci worker, as runc does not exist: .*no buildkit-runc or runc on PATH, want runc installed/,
+    );
+    assert.match(
+      await failure([...args, "--oci-worker=true"], { PATH: directory.path }),
+      /oci-worker: Cannot find a container runtime: no buildkit-runc or runc on PATH/,
     );
     assert.match(await failure([...args, "--oci-worker-binary", "crunch"]), /no crunch on PATH/);
     assert.match(await failure([...args, "--oci-worker=false"]), /no worker found/);

@@ -166,6 +166,12 @@ describe("a call", () => {
     await assert.rejects(snapshotter.stat("key"), UnavailableError);
   });
 
+  test("is not made again when it has taken all the patience that there is", async () => {
+    const { inner } = fixture("before");
+    await assert.rejects(patient(inner, 0).prepare("key", undefined, {}), UnavailableError);
+    assert.equal(inner.snapshots.size, 0);
+  });
+
   test("that is lost is not made again for a caller who has left", async () => {
     const { snapshotter, inner } = fixture("before");
     await assert.rejects(snapshotter.prepare("key", undefined, {}, AbortSignal.abort()), {

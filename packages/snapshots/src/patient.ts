@@ -8,6 +8,9 @@ import type { Info, Kind, Snapshotter, Usage } from "./snapshotter.ts";
 const maxRetries = 6;
 const firstDelayMs = 50;
 
+/** A call is made again for so long: one that cannot reach the process at all has waited for it already. */
+const defaultPatienceMs = 60_000;
+
 /** What a call has come to. */
 type Attempt = "first" | "again";
 
@@ -20,31 +23,33 @@ type Attempt = "first" | "again";
  *
  * @param snapshotter its calls have to wait while it cannot be reached; they end with Unavailable when they are lost.
  */
-export function patient(snapshotter: Snapshotter): Snapshotter {
-  return new PatientSnapshotter(snapshotter);
+export function patient(snapshotter: Snapshotter, patienceMs: number = defaultPatienceMs): Snapshotter {
+  return new PatientSnapshotter(snapshotter, patienceMs);
 }
 
 class PatientSnapshotter implements Snapshotter {
   readonly #inner: Snapshotter;
+  readonly #patienceMs: number;
 
-  constructor(inner: Snapshotter) {
+  constructor(inner: Snapshotter, patienceMs: number) {
     this.#inner = inner;
+    this.#patienceMs = patienceMs;
   }
 
   stat(key: string, signal?: AbortSignal): Promise<Info> {
-    return retried(() => this.#inner.stat(key, signal), signal);
+    return this.#retried(() => this.#inner.stat(key, signal), signal);
   }
 
   update(key: string, change: LabelChange, signal?: AbortSignal): Promise<Info> {
-    return retried(() => this.#inner.update(key, change, signal), signal);
+    return this.#retried(() => this.#inner.update(key, change, signal), signal);
   }
 
   usage(key: string, signal?: AbortSignal): Promise<Usage> {
-    return retried(() => this.#inner.usage(key, signal), signal);
+    return this.#retried(() => this.#inner.usage(key, signal), signal);
   }
 
   mounts(key: string, signal?: AbortSignal): Promise<Mount[]> {
-    return retried(() => this.#inner.mounts(key, signal), signal);
+    return this.#retried(() => this.#inner.mounts(key, signal), signal);
   }
 
   prepare(key: string, parent: string | undefined, labels: Labels, signal?: AbortSignal): Promise<Mount[]> {
@@ -56,7 +61,7 @@ class PatientSnapshotter implements Snapshotter {
   }
 
   commit(name: string, key: string, labels: Labels, parent?: string, signal?: AbortSignal): Promise<void> {
-    return retried(async (attempt) => {
+    return this.#retried(async (attempt) => {
       try {
         await this.#inner.commit(name, key, labels, parent, signal);
       } catch (error) {
@@ -71,7 +76,7 @@ class PatientSnapshotter implements Snapshotter {
   }
 
   remove(key: string, signal?: AbortSignal): Promise<void> {
-    return retried(async (attempt) => {
+    return this.#retried(async (attempt) => {
       try {
         await this.#inner.remove(key, signal);
       } catch (error) {
@@ -85,6 +90,7 @@ class PatientSnapshotter implements Snapshotter {
 
   async *walk(filters: readonly string[], signal?: AbortSignal): AsyncGenerator<Info> {
     const seen = new Set<string>();
+    const giveUpAt = performance.now() + this.#patienceMs;
     for (let retries = 0; ; retries += 1) {
       try {
         for await (const info of this.#inner.walk(filters, signal)) {
@@ -95,22 +101,33 @@ class PatientSnapshotter implements Snapshotter {
         }
         return;
       } catch (error) {
-        await beforeRetry(error, retries, signal);
+        await beforeRetry(error, { retries, giveUpAt }, signal);
       }
     }
   }
 
   cleanup(signal?: AbortSignal): Promise<void> {
-    return retried(() => this.#inner.cleanup(signal), signal);
+    return this.#retried(() => this.#inner.cleanup(signal), signal);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#inner[Symbol.asyncDispose]();
   }
 
+  async #retried<T>(call: (attempt: Attempt) => Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+    const giveUpAt = performance.now() + this.#patienceMs;
+    for (let retries = 0; ; retries += 1) {
+      try {
+        return await call(retries === 0 ? "first" : "again");
+      } catch (error) {
+        await beforeRetry(error, { retries, giveUpAt }, signal);
+      }
+    }
+  }
+
   /** Has `make` make the snapshot `key`, or finds that it has been made. */
   #made(key: string, make: () => Promise<Mount[]>, signal: AbortSignal | undefined): Promise<Mount[]> {
-    return retried(async (attempt) => {
+    return this.#retried(async (attempt) => {
       try {
         return await make();
       } catch (error) {
@@ -144,22 +161,14 @@ class PatientSnapshotter implements Snapshotter {
   }
 }
 
-async function retried<T>(
-  call: (attempt: Attempt) => Promise<T>,
-  signal: AbortSignal | undefined,
-): Promise<T> {
-  for (let retries = 0; ; retries += 1) {
-    try {
-      return await call(retries === 0 ? "first" : "again");
-    } catch (error) {
-      await beforeRetry(error, retries, signal);
-    }
-  }
-}
-
 /** Waits before a call is made again. @throws `error` if it is none that a restart explains, or has come too often. */
-async function beforeRetry(error: unknown, retries: number, signal: AbortSignal | undefined): Promise<void> {
-  if (!(error instanceof UnavailableError) || retries === maxRetries) {
+async function beforeRetry(
+  error: unknown,
+  { retries, giveUpAt }: { readonly retries: number; readonly giveUpAt: number },
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  const isTooOften = retries === maxRetries || performance.now() >= giveUpAt;
+  if (!(error instanceof UnavailableError) || isTooOften) {
     throw error;
   }
   try {

@@ -50,7 +50,10 @@ const wrongValues: Readonly<Record<SettingName, Wrong>> = {
   enabled: { flag: ["yes", "enabled"], key: ['"yes"', "1"] },
   labels: { flag: ["x", "=x"], key: ['"a=b"', "{ a = 1 }", "[]"] },
   platforms: { flag: ["a/b/c/d", "toaster", "linux/"], key: ['["toaster"]', '"linux/amd64"', "[1]"] },
-  runtimeBinary: { flag: ["no-such-runtime-here", "/no/such/runtime"], key: ["5", '"no-such-runtime-here"'] },
+  runtimeBinary: {
+    flag: ["no-such-runtime-here", "/no/such/runtime", "/etc"],
+    key: ["5", '"no-such-runtime-here"'],
+  },
   defaultCgroupParent: { flag: anyText, key: ["5", "[]"] },
   apparmorProfile: { flag: ["no-such-profile"], key: ['"no-such-profile"', "5"] },
   selinux: { flag: ["maybe", "true"], key: ['"true"', "true"] },
