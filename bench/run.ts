@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { describeMachine, markdownOf, type Report } from "./report.ts";
 import { adapter } from "./workload/adapter.ts";
+import { cache } from "./workload/cache.ts";
 import { lazy } from "./workload/lazy.ts";
 import { native } from "./workload/native.ts";
 import { resolver } from "./workload/resolver.ts";
@@ -22,6 +23,7 @@ const workloads: Readonly<Record<string, () => Promise<Report>>> = {
   lazy,
   resolver,
   steps,
+  cache,
 };
 
 const { values, positionals } = parseArgs({
