@@ -20,8 +20,8 @@ const starts = 5;
 const concurrency = 16;
 
 const steps = 500;
-/** Memory is compared with what it was after so many: by then everything has been loaded and compiled. */
-const warmUpSteps = 100;
+/** Memory is compared with what it was after so many: by then everything is compiled and the heap has its size. */
+const warmUpSteps = 200;
 
 /** Records are all that is to be measured. */
 const noGc = "[worker.oci]\ngc = false\n";
