@@ -233,7 +233,10 @@ describe("a network of the operator's configuration", () => {
     const unfinished = Symbol("unfinished");
     assert.equal(await Promise.race([starting, attempt(bridge)]), unfinished);
     await held.close();
-    await using _worker = await starting;
+    {
+      await using _worker = await starting;
+    }
+    assert(!(await devices()).includes("buildkit0"), "it did not know that the bridge was its own");
 
     /** Another worker, without the lock, has come up and gone meanwhile. */
     async function attempt(args: readonly string[]) {

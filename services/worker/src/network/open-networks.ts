@@ -54,8 +54,8 @@ export async function openNetworks(options: NetworksOptions): Promise<OpenNetwor
     }),
   );
   const ownBridge = new OwnBridge(directory, log);
-  await ownBridge.claim(plan.kind === "bridge" ? settings.bridgeName : undefined);
   if (plan.kind === "host") {
+    await ownBridge.claim(undefined);
     if (plan.isFallback) {
       log.warn("using host network as the default");
     }
@@ -67,9 +67,11 @@ export async function openNetworks(options: NetworksOptions): Promise<OpenNetwor
   const plugins = namespaces.pluginsIn(directories);
   const poolSize = settings.cniPoolSize;
   const provider = undo.use(
-    await lockedBy(settings.cniInitLockPath, log, () =>
-      CniProvider.open({ config, loopbackType, plugins, namespaces, poolSize, idleMs, log }),
-    ),
+    await lockedBy(settings.cniInitLockPath, log, async () => {
+      // Not before: another worker may be just about to make, or to remove, the bridge that we want.
+      await ownBridge.claim(plan.kind === "bridge" ? settings.bridgeName : undefined);
+      return await CniProvider.open({ config, loopbackType, plugins, namespaces, poolSize, idleMs, log });
+    }),
   );
   const owned = undo.move();
   return {
