@@ -192,7 +192,8 @@ export class LazyMounts implements OwnMounts {
 
   async #mount(id: number, entry: Entry, layer: OpenedLayer): Promise<OpenedLayer> {
     const { layers, mounts } = this.#options;
-    const isComplete = layer.isComplete && (await layers.useAsDevice(layer.number));
+    const canUseFile = mounts.useFile !== undefined && layer.isComplete;
+    const isComplete = canUseFile && (await layers.useAsDevice(layer.number));
     await mounts.mountLayer({ ...layer, isComplete }, this.#targetOf(id));
     entry.isDirect = isComplete;
     return layer;
