@@ -68,7 +68,7 @@ test("oci-worker has all that it has built, and leaves nothing behind, killed at
     { length: clientCount },
     (_, index) => new BuildClient({ name: `client-${index}`, images, random: random.fork(), results }),
   );
-  const running = await torture(
+  await using running = await torture(
     {
       program,
       maxWorkMs,

@@ -126,6 +126,22 @@ describe("a content store", () => {
     await assert.rejects(readFile(left), { code: "ENOENT" });
   });
 
+  test("forgets at once what is left of a blob that was made here", async () => {
+    await using on = await fixture();
+    const breaking = async function* () {
+      yield blob.subarray(0, 5);
+      throw new Error("broken off");
+    };
+    const local = { ...expected, isLocal: true };
+    await assert.rejects(
+      on.store.write(local, async () => breaking(), ignore, unaborted),
+      /broken off/,
+    );
+    assert.equal((await readdir(join(on.root, "ingest"))).length, 1);
+    await ContentStore.open(on.root);
+    assert.deepEqual(await readdir(join(on.root, "ingest")), []);
+  });
+
   test("starts anew where what was left of a transfer is wrong", async () => {
     await using on = await fixture();
     await writeFile(join(on.root, "ingest", expected.digest.slice(7)), "garbage");

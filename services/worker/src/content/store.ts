@@ -11,6 +11,8 @@ export interface ExpectedBlob {
   readonly digest: Digest;
   /** In bytes; undefined if nobody has said. */
   readonly sizeBytes: number | undefined;
+  /** It is made here and now: one that is broken off is never taken up again. */
+  readonly isLocal?: boolean;
 }
 
 export interface BlobInfo {
@@ -24,6 +26,9 @@ export type BlobSource = (offset: number, signal: AbortSignal) => Promise<AsyncI
 
 /** What is left of a transfer may be taken up again within a day; containerd's leases for the same are as long. */
 const abandonedAfterMs = 24 * 60 * 60 * 1000;
+
+/** Ends the name of what is left of a blob that nobody can take up again. */
+const localSuffix = ".local";
 
 /** Told how many bytes of a blob are there, those of an earlier attempt included. */
 export type ProgressListener = (sizeBytes: number) => void;
@@ -149,7 +154,8 @@ export class ContentStore {
     onProgress: ProgressListener,
     signal: AbortSignal,
   ): Promise<void> {
-    const partial = join(this.#ingest, hexOf(expected.digest));
+    const suffix = expected.isLocal === true ? localSuffix : "";
+    const partial = join(this.#ingest, `${hexOf(expected.digest)}${suffix}`);
     try {
       await using file = await open(partial, "a", 0o600);
       const { size: offset } = await file.stat();
@@ -175,7 +181,7 @@ export class ContentStore {
     for (const name of await readdir(this.#ingest)) {
       const path = join(this.#ingest, name);
       const { mtimeMs } = await stat(path);
-      if (Date.now() - mtimeMs > abandonedAfterMs) {
+      if (name.endsWith(localSuffix) || Date.now() - mtimeMs > abandonedAfterMs) {
         await rm(path, { force: true });
       }
     }

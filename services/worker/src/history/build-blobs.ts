@@ -34,7 +34,7 @@ export class BuildBlobs {
     };
     try {
       await content.write(
-        blob,
+        { ...blob, isLocal: true },
         () => Promise.resolve(only()),
         () => undefined,
         signal,
