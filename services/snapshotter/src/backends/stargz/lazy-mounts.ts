@@ -84,9 +84,12 @@ export class LazyMounts implements OwnMounts {
   async put(id: number, layer: OpenedLayer): Promise<void> {
     noteLayer(this.#directoryOf(id), layer);
     const entry: Entry = { layer, isLeft: false, isDirect: false, mounted: undefined };
-    entry.mounted = this.#mount(id, entry, layer);
+    const mounted = this.#mount(id, entry, layer);
+    entry.mounted = mounted;
     this.#entries.set(id, entry);
-    await entry.mounted;
+    // The last piece may have come since it was opened, when nobody could be told of it.
+    this.#useFile(id);
+    await mounted;
   }
 
   /**
@@ -196,6 +199,9 @@ export class LazyMounts implements OwnMounts {
     const isComplete = canUseFile && (await layers.useAsDevice(layer.number));
     await mounts.mountLayer({ ...layer, isComplete }, this.#targetOf(id));
     entry.isDirect = isComplete;
+    if (isComplete) {
+      this.#tellDirect(id, layer);
+    }
     return layer;
   }
 
@@ -220,14 +226,18 @@ export class LazyMounts implements OwnMounts {
   }
 
   async #takeOut(id: number, entry: Entry, opened: OpenedLayer): Promise<void> {
-    const { layers, mounts, log } = this.#options;
+    const { layers, mounts } = this.#options;
     const layer = await layers.reopen(opened);
     const isWanted = !entry.isDirect && layer.isComplete && layer.dataBlocks > 0;
     if (isWanted && (await layers.useAsDevice(layer.number))) {
       await mounts.useFile?.(layer, this.#targetOf(id));
       entry.isDirect = true;
-      log.info({ digest: layer.digest, id }, "complete layer is read past the snapshotter");
+      this.#tellDirect(id, layer);
     }
+  }
+
+  #tellDirect(id: number, { digest }: OpenedLayer): void {
+    this.#options.log.info({ digest, id }, "complete layer is read past the snapshotter");
   }
 
   /** Opens the layer `noted` from what is on disk, or else from where `record` says it is. */
