@@ -147,6 +147,7 @@ describe("SnapshotterService", () => {
           layers: [
             {
               digest: "digest",
+              reference: "registry.example/app:1",
               tocDigest: "toc of digest",
               snapshots: ["one", "two"],
               contentBytes: 2000,
