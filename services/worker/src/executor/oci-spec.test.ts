@@ -5,6 +5,7 @@ import { ownCapabilities, sandboxCapabilities } from "./capabilities.ts";
 import { insecureDevices } from "./devices.ts";
 import { type RuntimeSpec, runtimeSpec, type SpecInput } from "./oci-spec.ts";
 import { insecurePrivileges, type Privileges, sandboxPrivileges } from "./privileges.ts";
+import { plainInput } from "./sample-spec.ts";
 import { defaultSeccompProfile } from "./seccomp.ts";
 
 /** A spec that BuildKit v0.11.6 has handed to runc, with its tracing taken out, which we do not offer. */
@@ -125,28 +126,9 @@ describe("the spec of a step equals BuildKit's", () => {
 });
 
 describe("the spec of a sandboxed step", () => {
-  const base: SpecInput = {
-    id: "x1",
-    rootfsPath: "/b/rootfs",
-    readonlyRootfs: false,
-    args: ["true"],
-    env: [],
-    cwd: "/",
-    user: { uid: 0, gid: 0, additionalGids: [0] },
-    hostname: "",
-    network: "host",
-    resolvConfPath: "/r",
-    hostsPath: "/h",
-    mounts: [],
-    unifiedCgroups: false,
-    cgroupParent: "",
-    limits: [],
-    privileges: sandboxPrivileges("x64", ""),
-  };
-
   test("mounts what lies beneath another mount after it", () => {
     const { mounts } = runtimeSpec({
-      ...base,
+      ...plainInput,
       mounts: [bind("/a/b", "/2"), bind("/c", "/3"), bind("/a", "/1")],
     });
     assert.deepEqual(
@@ -156,7 +138,7 @@ describe("the spec of a sandboxed step", () => {
   });
 
   test("puts its cgroup beneath the parent, also a slice of systemd", () => {
-    const path = (cgroupParent: string) => runtimeSpec({ ...base, cgroupParent }).linux.cgroupsPath;
+    const path = (cgroupParent: string) => runtimeSpec({ ...plainInput, cgroupParent }).linux.cgroupsPath;
     assert.equal(path(""), "/buildkit/x1");
     assert.equal(path("foo/bar/"), "/foo/bar/buildkit/x1");
     assert.equal(path("/foo"), "/foo/buildkit/x1");
@@ -165,7 +147,7 @@ describe("the spec of a sandboxed step", () => {
 
   test("sees its own cgroup as the root, where there is one tree of them", () => {
     const typesOf = (unifiedCgroups: boolean) =>
-      runtimeSpec({ ...base, unifiedCgroups }).linux.namespaces.map(({ type }) => type);
+      runtimeSpec({ ...plainInput, unifiedCgroups }).linux.namespaces.map(({ type }) => type);
     assert.deepEqual(typesOf(true), ["pid", "ipc", "uts", "mount", "cgroup"]);
     assert.deepEqual(typesOf(false), ["pid", "ipc", "uts", "mount"]);
   });
@@ -173,13 +155,13 @@ describe("the spec of a sandboxed step", () => {
   test("writes limits digit by digit, -1 as unlimited", () => {
     const limits = [{ name: "core", soft: 0n, hard: -1n }];
     assert.match(
-      JSON.stringify(runtimeSpec({ ...base, limits })),
+      JSON.stringify(runtimeSpec({ ...plainInput, limits })),
       /"rlimits":\[\{"type":"RLIMIT_CORE","hard":18446744073709551615,"soft":0\}\]/,
     );
   });
 
   test("filters system calls only where it can name the machine's architectures", () => {
-    const filterOf = (privileges: Privileges) => runtimeSpec({ ...base, privileges }).linux.seccomp;
+    const filterOf = (privileges: Privileges) => runtimeSpec({ ...plainInput, privileges }).linux.seccomp;
     assert.deepEqual(filterOf(sandboxPrivileges("arm64", ""))?.architectures, [
       "SCMP_ARCH_AARCH64",
       "SCMP_ARCH_ARM",
@@ -190,7 +172,7 @@ describe("the spec of a sandboxed step", () => {
 
   test("is confined by the AppArmor profile, unless it is insecure", () => {
     const profileOf = (privileges: Privileges) =>
-      runtimeSpec({ ...base, privileges }).process.apparmorProfile;
+      runtimeSpec({ ...plainInput, privileges }).process.apparmorProfile;
     assert.equal(profileOf(sandboxPrivileges("x64", "docker-default")), "docker-default");
     assert.equal(profileOf(sandboxPrivileges("x64", "")), undefined);
     assert.equal(profileOf(insecurePrivileges()), undefined);
@@ -198,7 +180,7 @@ describe("the spec of a sandboxed step", () => {
 
   test("has its own mount in place of one that every step has", () => {
     const shm = { destination: "/dev/shm", type: "tmpfs", source: "tmpfs", options: ["size=1g"] };
-    const { mounts } = runtimeSpec({ ...base, mounts: [shm] });
+    const { mounts } = runtimeSpec({ ...plainInput, mounts: [shm] });
     assert.deepEqual(
       mounts.filter(({ destination }) => destination === "/dev/shm"),
       [shm],
@@ -209,9 +191,12 @@ describe("the spec of a sandboxed step", () => {
   test("is refused limits and parents that cannot be", () => {
     const limits = [{ name: "patience", soft: 1n, hard: 1n }];
     assert.throws(
-      () => runtimeSpec({ ...base, limits }),
+      () => runtimeSpec({ ...plainInput, limits }),
       /invalid ulimit type: "patience", want one of as, /,
     );
-    assert.throws(() => runtimeSpec({ ...base, cgroupParent: "a/../../b" }), /want a path without ".."/);
+    assert.throws(
+      () => runtimeSpec({ ...plainInput, cgroupParent: "a/../../b" }),
+      /want a path without ".."/,
+    );
   });
 });

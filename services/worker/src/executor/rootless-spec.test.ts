@@ -1,27 +1,16 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { runtimeSpec } from "./oci-spec.ts";
-import { insecurePrivileges, sandboxPrivileges } from "./privileges.ts";
+import { insecurePrivileges } from "./privileges.ts";
 import { rootlessSpec } from "./rootless-spec.ts";
+import { plainInput } from "./sample-spec.ts";
 
 const spec = (insecure = false) =>
   runtimeSpec({
-    id: "x1",
-    rootfsPath: "/b/rootfs",
-    readonlyRootfs: false,
-    args: ["true"],
-    env: [],
-    cwd: "/",
-    user: { uid: 0, gid: 0, additionalGids: [0] },
-    hostname: "",
-    network: "host",
-    resolvConfPath: "/etc/resolv.conf",
-    hostsPath: "/etc/hosts",
+    ...plainInput,
     mounts: [{ destination: "/sys/kernel/debug", type: "tmpfs", source: "tmpfs", options: [] }],
-    unifiedCgroups: false,
     cgroupParent: "ci",
-    limits: [],
-    privileges: insecure ? insecurePrivileges() : sandboxPrivileges("x64", ""),
+    ...(insecure ? { privileges: insecurePrivileges() } : {}),
   });
 
 describe("the spec of a step in a user namespace", () => {
