@@ -22,8 +22,10 @@ export interface ProcessPeer extends AsyncDisposable {
   readonly hasEnded: boolean;
   /** Resolves with the first line from the line `from` on that matches. @throws if it ends before it has written one. */
   said(pattern: RegExp, from?: number): Promise<string>;
-  /** Ends it as a crash would. */
+  /** Ends it as a crash would, and waits for all that it has started and that still writes to its log. */
   kill(): Promise<void>;
+  /** Ends it as a crash would, and waits for nothing else. */
+  crash(): Promise<void>;
   /** Asks it to end, and gives its exit code. */
   stop(): Promise<number | null>;
 }
@@ -40,6 +42,7 @@ export async function startProcess(options: ProcessOptions): Promise<ProcessPeer
   const log = output.lines;
   const serving = Promise.withResolvers<void>();
   const ended = once(child, "close");
+  const exited = once(child, "exit");
   child.on("error", serving.reject);
   child.on("close", (code) => {
     serving.reject(new Error(`${program} ended with code ${code} before it was ready:\n${log.join("\n")}`));
@@ -65,13 +68,18 @@ export async function startProcess(options: ProcessOptions): Promise<ProcessPeer
     },
     said: (pattern, from = 0) => output.said(pattern, from, ended),
     kill: async () => void (await end("SIGKILL")),
+    crash: async () => {
+      child.kill("SIGKILL");
+      await exited;
+    },
     stop: () => end("SIGTERM"),
     [Symbol.asyncDispose]: async () => void (await end("SIGTERM")),
   };
 }
 
 /**
- * Starts a program and ends it as a crash would after `afterMs` milliseconds, however far it is by then.
+ * Starts a program and ends it as a crash would after `afterMs` milliseconds, however far it is by then. What it has started
+ * may still run.
  *
  * @param strike called just before that.
  */
@@ -83,11 +91,11 @@ export async function crashWhileStarting(
   const child = spawnProgram(options);
   child.stdout.resume();
   child.stderr.resume();
-  const ended = once(child, "close");
+  const exited = once(child, "exit");
   await delay(afterMs);
   strike?.();
   child.kill("SIGKILL");
-  await ended;
+  await exited;
 }
 
 /** Children of all threads of a process (proc(5)); those of others are not looked at. */

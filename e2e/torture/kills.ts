@@ -46,7 +46,8 @@ export interface Torture {
 }
 
 /**
- * Kills a process at random moments, of its start as well, while clients use it, and checks after each restart.
+ * Kills a process at random moments, of its start as well, while clients use it, and checks after each restart. That comes
+ * at once: what the process has started may still be there.
  *
  * The same seed gives the same moments and the same decisions of clients. What a kill meets still depends on the machine.
  *
@@ -66,7 +67,7 @@ export async function torture(
       await Promise.race([working, delay(random.below(maxWorkMs))]);
       killed.abort();
       strike?.();
-      await process.kill();
+      await process.crash();
       kill += 1;
       await working;
       await examine?.(kill);

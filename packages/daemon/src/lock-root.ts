@@ -16,11 +16,10 @@ export async function lockRoot(root: string, name: string): Promise<AsyncDisposa
   try {
     if (!tryLockExclusively(file.fd)) {
       throw new FailedPreconditionError(
-        `Cannot use ${root}: could not lock ${name}, another instance running? Its pid is ${await holder(file)}`,
+        `Cannot use ${root}: could not lock ${name}, another instance running? Its pid is ${await lockHolder(file)}`,
       );
     }
-    await file.truncate();
-    await file.write(`${process.pid}\n`);
+    await noteLockHolder(file, process.pid);
   } catch (error) {
     await file.close();
     throw error;
@@ -49,7 +48,14 @@ async function makeDirectory(path: string): Promise<void> {
   }
 }
 
-async function holder(file: FileHandle): Promise<string> {
+/** Notes in the file of a lock, which is open for appending, which process holds it. */
+export async function noteLockHolder(file: FileHandle, pid: number): Promise<void> {
+  await file.truncate();
+  await file.write(`${pid}\n`);
+}
+
+/** The process that {@link noteLockHolder} has noted. */
+export async function lockHolder(file: FileHandle): Promise<string> {
   const { buffer, bytesRead } = await file.read(Buffer.alloc(32), 0, 32, 0);
   return buffer.toString("utf8", 0, bytesRead).trim() || "not known";
 }

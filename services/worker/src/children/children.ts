@@ -93,6 +93,7 @@ async function snapshotterPeer(config: Config, log: Logger): Promise<Peer> {
   return await startChild({
     name: "snapshotter",
     program: "oci-snapshotter",
+    lockPath: join(config.root, "snapshotter.lock"),
     address,
     args,
     environment,
@@ -131,7 +132,15 @@ async function resolverPeer(config: Config, registry: TomlTable, log: Logger): P
     ...["--log-level", config.logLevel],
   ];
   const environment = variables("RESOLVER", { logFormat: config.logFormat });
-  return await startChild({ name: "resolver", program: "oci-resolver", address, args, environment, log });
+  return await startChild({
+    name: "resolver",
+    program: "oci-resolver",
+    lockPath: join(config.root, "resolver.lock"),
+    address,
+    args,
+    environment,
+    log,
+  });
 }
 
 function named(address: string): Peer {
@@ -141,6 +150,7 @@ function named(address: string): Peer {
 interface ChildToStart {
   readonly name: string;
   readonly program: string;
+  readonly lockPath: string;
   readonly address: string;
   readonly args: readonly string[];
   readonly environment?: NodeJS.ProcessEnv;

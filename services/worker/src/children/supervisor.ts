@@ -7,6 +7,7 @@ import { parentVariable } from "@oci-worker/daemon/run";
 import { UnavailableError } from "@oci-worker/errdefs";
 import type { Channel } from "@oci-worker/grpc/channel";
 import type { Logger } from "pino";
+import { ChildLock } from "./child-lock.ts";
 
 export interface ChildOptions {
   /** For people: "snapshotter", "resolver". */
@@ -15,6 +16,8 @@ export interface ChildOptions {
   readonly args: readonly string[];
   /** Beside ours. */
   readonly environment?: NodeJS.ProcessEnv;
+  /** File that is locked for as long as a child runs, whoever has started it. */
+  readonly lockPath: string;
   /** To the socket that the child serves, for asking whether it does. */
   readonly channel: Channel;
   readonly log: Logger;
@@ -33,33 +36,38 @@ const startTimeoutMs = 30_000;
 /** A child that is asked to stop drains its calls; one that takes longer is killed. */
 const stopTimeoutMs = 15_000;
 
+/** The child of a worker that was killed is waited for twice as long: nobody kills it, and what it ends is not ours to know. */
+const earlierChildPatienceMs = 2 * stopTimeoutMs;
+
 /**
  * Starts a service as a child process and keeps it running until it is disposed of.
  *
- * Its log lines go where ours go. It ends with us, also when we are killed.
+ * Its log lines go where ours go. It ends with us, also when we are killed; a little after us then, so that the child of a
+ * worker that was killed is waited for first.
  *
- * @throws {UnavailableError} if it ends before it has served for the first time, or does not serve in time.
+ * @throws {UnavailableError} if it ends before it has served for the first time, or does not serve in time; or if the child
+ *   of an earlier worker does not end.
  */
 export async function superviseChild(options: ChildOptions): Promise<AsyncDisposable> {
-  const child = new SupervisedChild(options);
-  try {
-    await child.untilServing();
-  } catch (error) {
-    await child[Symbol.asyncDispose]();
-    throw error;
-  }
-  return child;
+  const { lockPath: path, name, log } = options;
+  await using undo = new AsyncDisposableStack();
+  const lock = undo.use(await ChildLock.take({ path, name, patienceMs: earlierChildPatienceMs, log }));
+  const child = undo.use(new SupervisedChild(options, lock));
+  await child.untilServing();
+  return undo.move();
 }
 
 class SupervisedChild implements AsyncDisposable {
   readonly #options: ChildOptions;
+  readonly #lock: ChildLock;
   readonly #stopping = new AbortController();
   readonly #firstExit = Promise.withResolvers<string>();
   readonly #ended: Promise<void>;
   #process: ChildProcess | undefined;
 
-  constructor(options: ChildOptions) {
+  constructor(options: ChildOptions, lock: ChildLock) {
     this.#options = options;
+    this.#lock = lock;
     this.#ended = this.#keepRunning();
   }
 
@@ -108,7 +116,7 @@ class SupervisedChild implements AsyncDisposable {
   async #runOnce(): Promise<string> {
     const { program, args, environment } = this.#options;
     const child = spawn(program, args, {
-      stdio: ["ignore", "inherit", "inherit"],
+      stdio: ["ignore", "inherit", "inherit", this.#lock.fd],
       env: {
         ...process.env,
         ...environment,
@@ -117,8 +125,13 @@ class SupervisedChild implements AsyncDisposable {
       },
     });
     this.#process = child;
+    // It is for people alone: a disk that is full keeps no child from running.
+    const noted = this.#lock.noteHolder(child.pid ?? process.pid).catch(() => undefined);
     try {
-      const [code, signal] = (await once(child, "exit")) as [number | null, string | null];
+      const [[code, signal]] = await Promise.all([
+        once(child, "exit") as Promise<[number | null, string | null]>,
+        noted,
+      ]);
       return signal === null ? `ended with code ${code}` : `was ended by ${signal}`;
     } catch (error) {
       return `could not be started: ${error instanceof Error ? error.message : error}`;
