@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
 import { lstatSync, readdirSync } from "node:fs";
-import { mkdir, mkdtempDisposable, writeFile } from "node:fs/promises";
+import { mkdir, mkdtempDisposable, open, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, test } from "node:test";
@@ -110,6 +110,33 @@ describe("writeImage", () => {
       assert.deepEqual(readdirSync(overlay.path).sort(), ["closed", "kept"]);
       assert.deepEqual(readdirSync(join(overlay.path, "closed")), ["new"]);
     });
+  });
+
+  test("has files of more than one chunk, of 8 TiB each", async () => {
+    await using scratch = await mkdtempDisposable(join(tmpdir(), "erofs-"));
+    const [imagePath, dataPath] = [join(scratch.path, "image"), join(scratch.path, "data")];
+    const [dataBlock, dataBlocks] = [3, 2 ** 31 + 2 ** 20];
+    const sizeBytes = (dataBlocks - dataBlock) * 4096;
+    const [sample] = directory({ huge: new SampleData().file(Buffer.alloc(0)) }).entries.values();
+    assert(sample?.kind === "file");
+    // Attributes before what says where it is, which has to be at a multiple of 8 bytes.
+    const xattrs = new Map([["user.odd", Buffer.from("12345")]]);
+    const root = directory({ huge: { ...sample, xattrs, sizeBytes, dataBlock } });
+    await writeFile(imagePath, imageOf(root, { dataBlocks }).image);
+    await using data = await open(dataPath, "w");
+    await data.truncate(dataBlocks * 4096);
+    const marks = [0, 2 ** 43 - 1, 2 ** 43, sizeBytes - 1];
+    for (const mark of marks) {
+      await data.write(Buffer.from("x"), 0, 1, dataBlock * 4096 + mark);
+    }
+    await run("fsck.erofs", [`--device=${dataPath}`, imagePath]);
+    const options = [`device=${dataPath}`];
+    await using shown = await mountTemporarily([{ type: "erofs", source: imagePath, options }], scratch.path);
+    await using file = await open(join(shown.path, "huge"));
+    assert.equal((await file.stat()).size, sizeBytes);
+    for (const mark of marks) {
+      assert.equal((await file.read(Buffer.alloc(1), 0, 1, mark)).buffer.toString(), "x", `${mark}`);
+    }
   });
 
   test("writes equal trees as equal images, whatever the order of their entries", () => {

@@ -1,7 +1,7 @@
 import { InvalidArgumentError } from "@oci-worker/errdefs";
 import { writeDirectoryBlock } from "./directory.ts";
-import { inodeBytes, writeInode } from "./inode.ts";
-import { inodeSlotBytes, type Layout, layOut, type Placed } from "./layout.ts";
+import { writeInode } from "./inode.ts";
+import { headBytes, inodeSlotBytes, type Layout, layOut, type Placed } from "./layout.ts";
 import { blockBytes, type Directory, type Node } from "./node.ts";
 import { OutputWindow } from "./output-window.ts";
 import { superblockEnd, writeSuperblock } from "./superblock.ts";
@@ -76,21 +76,21 @@ function checkData(inodes: readonly Placed[], dataBlocks: number): void {
   }
 }
 
-function writeInodes({ inodes, of, totalBlocks }: Layout, output: OutputWindow): void {
+function writeInodes({ inodes, of }: Layout, output: OutputWindow): void {
   const numberOf = (node: Node) => of(node).position / inodeSlotBytes;
   for (const inode of inodes) {
-    const headBytes = inodeBytes + inode.xattrs.length;
-    const { buffer, offset } = output.room(inode.position, headBytes + inode.inlineBytes);
-    writeInode(inode, totalBlocks, buffer, offset);
+    const before = headBytes(inode);
+    const { buffer, offset } = output.room(inode.position, before + inode.inlineBytes);
+    writeInode(inode, buffer, offset);
     if (inode.inlineBytes === 0) {
       continue;
     }
     const { listing, target } = inode;
     const lastBlock = listing?.blocks.at(-1);
     if (listing !== undefined && lastBlock !== undefined) {
-      writeDirectoryBlock(listing.entries, lastBlock, numberOf, buffer, offset + headBytes);
+      writeDirectoryBlock(listing.entries, lastBlock, numberOf, buffer, offset + before);
     } else if (target !== undefined) {
-      buffer.set(target, offset + headBytes);
+      buffer.set(target, offset + before);
     }
   }
 }

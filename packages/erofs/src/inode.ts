@@ -1,6 +1,6 @@
 import type { Placed } from "./layout.ts";
-import type { Node } from "./node.ts";
-import { xattrCount } from "./xattrs.ts";
+import { blockBytes, type Node } from "./node.ts";
+import { xattrBytes, xattrCount } from "./xattrs.ts";
 
 /** Size of the long form, which has 32 bits for owners and times to the nanosecond. */
 export const inodeBytes = 64;
@@ -11,7 +11,21 @@ const longForm = 1;
 /** Where the content is, in bits 1 to 3 (Linux, fs/erofs/erofs_fs.h, EROFS_INODE_*). */
 const flatPlain = 0 << 1;
 const flatInline = 2 << 1;
+const chunkBased = 4 << 1;
 const layoutBits = 7 << 1;
+
+/**
+ * Of content on the data device an inode has an index: where each chunk of it is. Chunks are as large as can be, 8 TiB, so
+ * that one is all of nearly every file. Linux takes what is named by an index to be in a row on its device, and reads it in
+ * few requests; content that lies in the one row of blocks that image and device make it reads page by page, because it
+ * compares a block's place in that row with the place on the device that it has asked for last (fs/erofs/fileio.c).
+ */
+const chunkFormat = { blockBits: 31, indexes: 1 << 5 } as const;
+const chunkBytes = blockBytes * 2 ** chunkFormat.blockBits;
+const chunkIndexBytes = 8;
+
+/** Devices are counted from the image, which is 0. */
+const dataDevice = 1;
 
 /** An inode as it is in an image. */
 export interface ImageInode {
@@ -30,13 +44,19 @@ export interface ImageInode {
   readonly xattrCount: number;
 }
 
-/** Reads what {@link writeInode} has written at `offset` of `image`; undefined if that is no inode of ours. */
-export function readInode(image: Buffer, offset: number): ImageInode | undefined {
+/**
+ * Reads what {@link writeInode} has written at `offset` of `image`; undefined if that is no inode of ours.
+ *
+ * @param dataStart as {@link ImageInode.start} counts.
+ */
+export function readInode(image: Buffer, offset: number, dataStart: number): ImageInode | undefined {
   const format = image.readUInt16LE(offset);
   const layout = format & layoutBits;
-  if ((format & longForm) === 0 || (layout !== flatPlain && layout !== flatInline)) {
+  const isKnown = layout === flatPlain || layout === flatInline || layout === chunkBased;
+  if ((format & longForm) === 0 || !isKnown) {
     return undefined;
   }
+  const attributes = image.readUInt16LE(offset + 2);
   return {
     mode: image.readUInt16LE(offset + 4),
     sizeBytes: image.readUInt32LE(offset + 8) + image.readUInt32LE(offset + 12) * 2 ** 32,
@@ -45,10 +65,24 @@ export function readInode(image: Buffer, offset: number): ImageInode | undefined
     links: image.readUInt32LE(offset + 44),
     modifiedSeconds: image.readBigInt64LE(offset + 32),
     modifiedNanos: image.readUInt32LE(offset + 40),
-    start: image.readUInt32LE(offset + 16),
+    start:
+      layout === chunkBased
+        ? dataStart + image.readUInt32LE(offset + indexOffset(xattrBytes(attributes)) + 4)
+        : image.readUInt32LE(offset + 16),
     isInline: layout === flatInline,
-    xattrCount: image.readUInt16LE(offset + 2),
+    xattrCount: attributes,
   };
+}
+
+/** How much follows an inode and its attributes to say where a file of `sizeBytes` is on the data device. */
+export function indexBytes(xattrsLength: number, sizeBytes: number): number {
+  const padding = indexOffset(xattrsLength) - inodeBytes - xattrsLength;
+  return sizeBytes === 0 ? 0 : padding + Math.ceil(sizeBytes / chunkBytes) * chunkIndexBytes;
+}
+
+/** From the beginning of the inode. */
+function indexOffset(xattrsLength: number): number {
+  return Math.ceil((inodeBytes + xattrsLength) / chunkIndexBytes) * chunkIndexBytes;
 }
 
 /** Says that there is no first block. */
@@ -67,20 +101,16 @@ const typeBits = {
   "symbolic-link": 0o120000,
 } as const satisfies Record<Node["kind"], number>;
 
-/**
- * Writes the inode and its attributes at `offset` of `target`, which is all zeros there.
- *
- * @param dataStart the block at which the data device begins in the one row of blocks that image and device make.
- */
-export function writeInode(inode: Placed, dataStart: number, target: Buffer, offset: number): void {
+/** Writes the inode, its attributes and its index at `offset` of `target`, which is all zeros there. */
+export function writeInode(inode: Placed, target: Buffer, offset: number): void {
   const { node, xattrs, sizeBytes } = inode;
   const { seconds, nanos } = timeOf(node.modifiedNs);
-  target.writeUInt16LE(longForm | (inode.inlineBytes > 0 ? flatInline : flatPlain), offset);
+  target.writeUInt16LE(longForm | layoutOf(inode), offset);
   target.writeUInt16LE(xattrCount(xattrs), offset + 2);
   target.writeUInt16LE(typeBits[node.kind] | node.permissions, offset + 4);
   target.writeUInt32LE(sizeBytes % 2 ** 32, offset + 8);
   target.writeUInt32LE(Math.floor(sizeBytes / 2 ** 32), offset + 12);
-  target.writeUInt32LE(startOf(inode, dataStart), offset + 16);
+  target.writeUInt32LE(startOf(inode), offset + 16);
   target.writeUInt32LE(inode.ordinal, offset + 20);
   target.writeUInt32LE(node.uid, offset + 24);
   target.writeUInt32LE(node.gid, offset + 28);
@@ -90,13 +120,31 @@ export function writeInode(inode: Placed, dataStart: number, target: Buffer, off
   if (xattrs.length > 0) {
     target.set(xattrs, offset + inodeBytes);
   }
+  if (node.kind === "file") {
+    writeIndex(node.dataBlock, sizeBytes, target, offset + indexOffset(xattrs.length));
+  }
 }
 
-/** First block of the content, or the number of a device. */
-function startOf({ node, sizeBytes, blocks, firstBlock }: Placed, dataStart: number): number {
+function layoutOf({ node, sizeBytes, inlineBytes }: Placed): number {
+  if (node.kind === "file" && sizeBytes > 0) {
+    return chunkBased;
+  }
+  return inlineBytes > 0 ? flatInline : flatPlain;
+}
+
+function writeIndex(dataBlock: number, sizeBytes: number, target: Buffer, offset: number): void {
+  for (let chunk = 0; chunk * chunkBytes < sizeBytes; chunk += 1) {
+    const at = offset + chunk * chunkIndexBytes;
+    target.writeUInt16LE(dataDevice, at + 2);
+    target.writeUInt32LE(dataBlock + chunk * 2 ** chunkFormat.blockBits, at + 4);
+  }
+}
+
+/** First block of the content, the number of a device, or how the index is to be read. */
+function startOf({ node, sizeBytes, blocks, firstBlock }: Placed): number {
   switch (node.kind) {
     case "file":
-      return sizeBytes === 0 ? noBlock : dataStart + node.dataBlock;
+      return sizeBytes === 0 ? noBlock : chunkFormat.indexes | chunkFormat.blockBits;
     case "character-device":
     case "block-device":
       return encodeDevice(node.major, node.minor);

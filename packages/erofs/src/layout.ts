@@ -1,6 +1,6 @@
 import { InvalidArgumentError } from "@oci-worker/errdefs";
 import { blocksOf, type DirectoryBlock, type DirectoryEntry, sortedEntries } from "./directory.ts";
-import { inodeBytes } from "./inode.ts";
+import { indexBytes, inodeBytes } from "./inode.ts";
 import { blockBytes, type Directory, type Node } from "./node.ts";
 import { encodeXattrs } from "./xattrs.ts";
 
@@ -58,7 +58,7 @@ export function layOut(root: Directory, start: number): Layout {
   let position = start;
   for (const inode of inodes) {
     inode.position = placeFor(inode, position);
-    position = inode.position + inodeBytes + inode.xattrs.length + inode.inlineBytes;
+    position = inode.position + headBytes(inode) + inode.inlineBytes;
   }
   let block = Math.ceil(position / blockBytes);
   for (const inode of inodes) {
@@ -73,6 +73,12 @@ export function layOut(root: Directory, start: number): Layout {
     return found;
   };
   return { inodes, of, totalBlocks: block };
+}
+
+/** An inode, its attributes, and of a file where its content is. */
+export function headBytes({ node, xattrs, sizeBytes }: Placed): number {
+  const index = node.kind === "file" ? indexBytes(xattrs.length, sizeBytes) : 0;
+  return inodeBytes + xattrs.length + index;
 }
 
 /** Inline content must not cross a border of blocks; the inode and its attributes may. */

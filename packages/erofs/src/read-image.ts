@@ -31,7 +31,9 @@ export class ErofsImage {
 
   inode(number: number): ImageInode | undefined {
     const offset = number * inodeSlotBytes;
-    return offset + inodeBytes > this.#image.length ? undefined : readInode(this.#image, offset);
+    return offset + inodeBytes > this.#image.length
+      ? undefined
+      : readInode(this.#image, offset, this.#dataStart);
   }
 
   /** The inode of the name in bytes `from` to `to` of `name` in the directory `number`; undefined if there is none. */

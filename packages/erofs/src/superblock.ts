@@ -15,7 +15,8 @@ const magic = 0xe0f5e1e2;
 const checksumFeature = 0x1;
 const modifiedTimeFeature = 0x2;
 
-/** Incompatible feature: there is a table of further devices. */
+/** Incompatible features: files have an index of where they are; there is a table of further devices. */
+const chunkedFileFeature = 0x4;
 const deviceTableFeature = 0x8;
 
 /** Where inodes may begin. The checksum is over the whole first block, so nothing else goes there. */
@@ -41,7 +42,7 @@ export function writeSuperblock(fields: SuperblockFields, target: Buffer, offset
   target.writeUInt32LE(fields.totalBlocks, at + 36);
   target.set(fields.uuid, at + 48);
   if (fields.dataBlocks > 0) {
-    target.writeUInt32LE(deviceTableFeature, at + 80);
+    target.writeUInt32LE(chunkedFileFeature | deviceTableFeature, at + 80);
     target.writeUInt16LE(1, at + 86);
     // In units of a slot, from the beginning of the image.
     target.writeUInt16LE((superblockOffset + superblockBytes) / deviceSlotBytes, at + 88);

@@ -65,6 +65,19 @@ for (const mode of mountModes) {
       assertShows(target, layer.plan.root, layer.data);
     });
 
+    test("are read in requests of many pages, in the first megabyte of a file too", async () => {
+      await using scratch = await openScratch();
+      const layer = await layerOnDisk(scratch.path, 1, members);
+      const program = await scratch.start({ mode, layers: [layer] });
+      const target = join(scratch.path, "target");
+      await program.mount(layer, target);
+      const reading = ["dd", `if=${join(target, "lib/big")}`, "of=/dev/null", "bs=1M"];
+      await run("timeout", ["-s", "KILL", "60", ...reading]);
+      // Of the 733 pages the kernel takes the first 256 singly into its memory.
+      const requests = await program.requestsFor(3_000_000);
+      assert(requests < 100, `${requests} requests`);
+    });
+
     test("hide what is beneath them, as layers of an overlay", async () => {
       await using scratch = await openScratch();
       const layer = await layerOnDisk(scratch.path, 1, members);

@@ -11,10 +11,10 @@ const ownedByRoot = { links: 1, uid: 0, gid: 0, deviceNumber: 0, modifiedSeconds
 export class SampleData {
   readonly #files = new Map<number, number>();
   readonly #isMute: boolean;
-  readonly #onRead: () => void;
+  readonly #onRead: (sizeBytes: number) => void;
 
   /** @param isMute nothing is answered. */
-  constructor(layers: readonly LayerToMount[], isMute: boolean, onRead: () => void) {
+  constructor(layers: readonly LayerToMount[], isMute: boolean, onRead: (sizeBytes: number) => void) {
     this.#isMute = isMute;
     this.#onRead = onRead;
     for (const { number, dataPath } of layers) {
@@ -23,7 +23,7 @@ export class SampleData {
   }
 
   read(number: number, offset: number, size: number, reply: Buffer, at: number): number {
-    this.#onRead();
+    this.#onRead(size);
     const file = this.#files.get(number);
     return this.#isMute || file === undefined ? later : readSync(file, reply, at, size, offset);
   }

@@ -114,6 +114,15 @@ class Program {
     await this.#until((said) => "read" in said);
   }
 
+  /** Waits until it has been asked for so much content since it was started. @returns in how many requests. */
+  async requestsFor(sizeBytes: number): Promise<number> {
+    let requests = 0;
+    for (let left = sizeBytes; left > 0; requests += 1) {
+      left -= Number((await this.#until((said) => "read" in said))["read"]);
+    }
+    return requests;
+  }
+
   async stop(): Promise<void> {
     this.#child.stdin?.write(`${JSON.stringify({ stop: true } satisfies SampleCommand)}\n`);
     await this.#exited;

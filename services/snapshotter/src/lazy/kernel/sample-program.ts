@@ -42,7 +42,7 @@ try {
   mounter.serveWith(async (device) => {
     const workerData: SampleThreadData = { device, layers, isMute };
     const thread = new Worker(new URL("./sample-thread.ts", import.meta.url), { workerData });
-    thread.on("message", () => say({ read: true }));
+    thread.on("message", (sizeBytes: number) => say({ read: sizeBytes }));
     await once(thread, "exit");
   });
   const { mode, passedOver, adopted } = mounter;

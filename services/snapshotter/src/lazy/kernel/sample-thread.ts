@@ -16,7 +16,7 @@ export interface SampleThreadData {
 }
 
 const { device, layers, isMute } = workerData as SampleThreadData;
-const data = new SampleData(layers, isMute, () => parentPort?.postMessage("read"));
+const data = new SampleData(layers, isMute, (sizeBytes) => parentPort?.postMessage(sizeBytes));
 if (device.isAdopted) {
   resendUnanswered(device.fd);
 }
