@@ -10,4 +10,5 @@ export const errno = {
   ERANGE: 34,
   ENOSYS: 38,
   ENODATA: 61,
+  ECONNABORTED: 103,
 } as const;

@@ -38,6 +38,13 @@ describe("RequestHandler", () => {
     assert.equal(handled(Opcode.lookup, 1, Buffer.from("file\0")).unique, 0x8000_0000_0000_0007n);
   });
 
+  test("names the request that it fails, whatever it has answered before", () => {
+    const handler = new RequestHandler(fileSystem, { passthrough: false });
+    handler.request.writeBigUInt64LE(0x8000_0000_0000_0009n, inHeader.unique);
+    const reply = handler.reply.subarray(0, handler.fail(errno.EIO));
+    assert.deepEqual([reply.readInt32LE(4), reply.readBigUInt64LE(8)], [-errno.EIO, 0x8000_0000_0000_0009n]);
+  });
+
   test("answers with the errors that the kernel expects", () => {
     assert.equal(handled(Opcode.getattr, 77, Buffer.alloc(16)).code, errno.ENOENT);
     assert.equal(handled(Opcode.setattr, 2, Buffer.alloc(88)).code, errno.EROFS);

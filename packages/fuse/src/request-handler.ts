@@ -62,9 +62,6 @@ export class RequestHandler {
    */
   handle(length: number): number {
     const opcode = this.#in[inHeader.opcode / 4] ?? 0;
-    // Half of the unique number each: it is echoed, whatever it means to the kernel.
-    this.#out[2] = this.#in[2] ?? 0;
-    this.#out[3] = this.#in[3] ?? 0;
     if (length < body) {
       return this.fail(errno.EINVAL);
     }
@@ -230,15 +227,20 @@ export class RequestHandler {
   }
 
   #done(bodyBytes: number): number {
-    this.#out[0] = outHeaderBytes + bodyBytes;
-    this.#out[1] = 0;
-    return outHeaderBytes + bodyBytes;
+    return this.#headed(bodyBytes, 0);
   }
 
   /** Puts a failure of the request that is in {@link request} into {@link reply}. @returns its length. */
   fail(code: number): number {
-    this.#out[0] = outHeaderBytes;
-    this.#out[1] = -code;
-    return outHeaderBytes;
+    return this.#headed(0, -code);
+  }
+
+  #headed(bodyBytes: number, result: number): number {
+    this.#out[0] = outHeaderBytes + bodyBytes;
+    this.#out[1] = result;
+    // Half of the unique number each: it is echoed, whatever it means to the kernel.
+    this.#out[2] = this.#in[2] ?? 0;
+    this.#out[3] = this.#in[3] ?? 0;
+    return outHeaderBytes + bodyBytes;
   }
 }

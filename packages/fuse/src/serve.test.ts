@@ -22,7 +22,7 @@ import { describe, test } from "node:test";
 import { promisify } from "node:util";
 import { Worker } from "node:worker_threads";
 import { lgetxattr, llistxattr } from "@oci-worker/libc/xattr";
-import { unmount } from "@oci-worker/mounts/mount";
+import { mountTemporarily, unmount } from "@oci-worker/mounts/mount";
 import { mountedAt, readMountInfo } from "@oci-worker/mounts/mountinfo";
 import { raiseReadAhead } from "@oci-worker/mounts/read-ahead";
 import {
@@ -226,6 +226,19 @@ describe("a served file system", () => {
     const served = await serve([{ mode: directoryMode, children: {} }]);
     await served[Symbol.asyncDispose]();
     await assert.rejects(stat(served.path), { code: "ENOENT" });
+  });
+
+  test("ends when somebody cuts its connection", async () => {
+    await using served = await serve([{ mode: directoryMode, children: {} }]);
+    await stat(served.path);
+    const [, minor = ""] = mountedAt(await readMountInfo(), served.path)?.device.split(":") ?? [];
+    await using control = await mountTemporarily(
+      [{ type: "fusectl", source: "fusectl", options: [] }],
+      tmpdir(),
+    );
+    const exited = once(served.worker, "exit");
+    await writeFile(join(control.path, minor, "abort"), "1");
+    assert.deepEqual(await exited, [0]);
   });
 
   test("lets the kernel read a whole file by itself", async () => {

@@ -16,7 +16,7 @@ export interface ServeOptions extends Partial<Capabilities> {
 
 /**
  * Serves `fileSystem` on the FUSE device `fd`: waits for a request, answers it, and so on. Returns when the file system is
- * unmounted, or when `isStopped` says so.
+ * unmounted, or somebody has cut its connection, or when `isStopped` says so.
  *
  * It blocks its thread, so it wants one of its own. A thread that waits for the kernel cannot be woken by anything but a request:
  * whoever stops it looks up some name in the mount afterwards, and does not wait for the answer, which may be for the next
@@ -32,7 +32,8 @@ export function serveFileSystem(
   const handler = new RequestHandler(fileSystem, { passthrough });
   while (!isStopped()) {
     const length = readInto(fd, handler.request);
-    if (length === -errno.ENODEV) {
+    // Cut by hand: what it says depends on who reads first (linux/fuse.h, FUSE_ABORT_ERROR).
+    if (length === -errno.ENODEV || length === -errno.ECONNABORTED) {
       return;
     }
     if (length < 0) {

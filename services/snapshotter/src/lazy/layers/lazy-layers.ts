@@ -1,18 +1,14 @@
-import { execFile } from "node:child_process";
-import { randomUUID } from "node:crypto";
 import { on } from "node:events";
-import { join } from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
 import { MessageChannel, type MessagePort, Worker } from "node:worker_threads";
 import { UnavailableError } from "@oci-worker/errdefs";
-import { resendUnanswered } from "@oci-worker/fuse/device";
 import type { Logger } from "pino";
 import { errorOf } from "../../trees/jobs.ts";
 import type { ServedDevice } from "../kernel/layer-mounter.ts";
 import type { LayerIdentity, OpenedLayer } from "../lazy-layers.ts";
+import { DeviceServer, type DeviceThreads, deviceThreads } from "./device-server.ts";
 import type { LazySettings } from "./layer-set.ts";
 import type { DetailedStatus } from "./layer-status.ts";
-import type { DeviceThreadData, FromLazyThread, LazyCalls, LazyThreadData } from "./messages.ts";
+import type { FromLazyThread, LazyCalls, LazyThreadData } from "./messages.ts";
 
 export type { LazySettings } from "./layer-set.ts";
 
@@ -42,20 +38,6 @@ export interface LazyLayersOptions {
  */
 const fetcherMemory = { maxYoungGenerationSizeMb: 16 };
 
-/** It makes nothing anew for a request. */
-const deviceMemory = { maxYoungGenerationSizeMb: 2 };
-
-/** How long is waited for the end of a process that was killed. */
-const askingEndsMs = 5000;
-
-/** A thread that serves a device. */
-interface DeviceThread {
-  readonly ended: Promise<void>;
-  readonly stopped: Int32Array<SharedArrayBuffer>;
-  /** Somewhere to look a name up, which wakes it. */
-  readonly target: string;
-}
-
 /**
  * The layers that can be mounted before they are fetched.
  *
@@ -66,16 +48,18 @@ interface DeviceThread {
 export class LazyLayers implements AsyncDisposable {
   readonly #fetcher: Worker;
   readonly #log: Logger;
-  readonly #devices = new Set<DeviceThread>();
+  readonly #threads: DeviceThreads;
+  readonly #servers = new Set<DeviceServer>();
   readonly #calls = new Map<number, PromiseWithResolvers<unknown>>();
   readonly #listeners: ((layer: LayerIdentity) => void)[] = [];
   #isClosing = false;
   #lastCall = 0;
   #end: Error | undefined;
 
-  private constructor(fetcher: Worker, log: Logger) {
+  private constructor(fetcher: Worker, log: Logger, threads: DeviceThreads) {
     this.#fetcher = fetcher;
     this.#log = log;
+    this.#threads = threads;
     fetcher.on("message", (message: FromLazyThread) => this.#take(message));
     fetcher.on("error", (error) => {
       log.error({ error }, "the thread that fetches has failed");
@@ -86,10 +70,16 @@ export class LazyLayers implements AsyncDisposable {
     );
   }
 
-  /** Opens the layers that are on disk. @throws if the thread cannot be started. */
+  /**
+   * Opens the layers that are on disk.
+   *
+   * @param threads another way to start what serves devices, for tests of how it ends.
+   * @throws if the thread that fetches cannot be started.
+   */
   static async open(
     { root, settings, resolverAddress }: LazyLayersOptions,
     log: Logger,
+    threads: DeviceThreads = deviceThreads,
   ): Promise<LazyLayers> {
     const workerData: LazyThreadData = { root, settings, resolverAddress };
     const fetcher = new Worker(new URL("./lazy-thread.ts", import.meta.url), {
@@ -97,7 +87,7 @@ export class LazyLayers implements AsyncDisposable {
       resourceLimits: fetcherMemory,
     });
     await untilReady(fetcher, log);
-    return new LazyLayers(fetcher, log);
+    return new LazyLayers(fetcher, log, threads);
   }
 
   /**
@@ -105,41 +95,18 @@ export class LazyLayers implements AsyncDisposable {
    * earlier process has left unanswered are answered too.
    */
   async serve(device: ServedDevice): Promise<void> {
-    try {
-      await this.#serveInThread(device);
-    } catch (error) {
-      this.#log.error({ error, target: device.target }, "lazy layers cannot be served");
-    }
-  }
-
-  async #serveInThread(device: ServedDevice): Promise<void> {
-    const { fd, isAdopted, target } = device;
-    const { port1, port2 } = new MessageChannel();
-    // Before it answers the kernel: it would say that there are no such layers.
-    await this.#call("serve", { device: { fd, thread: port1 } }, undefined, [port1]);
     if (this.#isClosing) {
       return;
     }
-    const stopped = new Int32Array(new SharedArrayBuffer(4));
-    const workerData: DeviceThreadData = { device, fetcher: port2, stopped };
-    const thread = new Worker(new URL("./device-thread.ts", import.meta.url), {
-      workerData,
-      transferList: [port2],
-      resourceLimits: deviceMemory,
-    });
-    thread.on("error", (error) =>
-      this.#log.error({ error, target }, "the thread that serves lazy layers has failed"),
-    );
-    const ended = new Promise<void>((resolve) => thread.once("exit", () => resolve()));
-    const served: DeviceThread = { ended, stopped, target };
-    this.#devices.add(served);
-    if (isAdopted && !resendUnanswered(fd)) {
-      this.#log.warn(
-        "this kernel repeats no requests: reads that a killed process left unanswered wait for ever",
-      );
-    }
-    await ended;
-    this.#devices.delete(served);
+    const { fd, target } = device;
+    const connect = async () => {
+      const { port1, port2 } = new MessageChannel();
+      await this.#call("serve", { device: { fd, thread: port1 } }, undefined, [port1]);
+      return port2;
+    };
+    const server = new DeviceServer({ device, connect, log: this.#log, threads: this.#threads });
+    this.#servers.add(server);
+    await server.ended;
     await this.#call("unserve", { fd }).catch((error: unknown) => {
       // It has ended, and answers nothing.
       this.#log.debug({ error, target }, "lazy layers are closed");
@@ -195,8 +162,10 @@ export class LazyLayers implements AsyncDisposable {
     return this.#call("forget", { number });
   }
 
-  status(): Promise<DetailedStatus[]> {
-    return this.#call("status", {});
+  async status(): Promise<DetailedStatus[]> {
+    const layers = await this.#call("status", {});
+    const { failure } = [...this.#servers].find((server) => server.failure !== undefined) ?? {};
+    return failure === undefined ? layers : layers.map((layer) => ({ ...layer, failure }));
   }
 
   /** Paths of the files of a layer that have been read since this process has started, in the order of their first read. */
@@ -207,7 +176,7 @@ export class LazyLayers implements AsyncDisposable {
   /** Ends the threads. Mounts stay: reads of what has not been fetched wait for whoever serves the device next. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#isClosing = true;
-    await Promise.all([...this.#devices].map(endThread));
+    await Promise.all([...this.#servers].map((server) => server.end()));
     await this.#call("stop", {}).catch(() => undefined);
     await this.#fetcher.terminate();
   }
@@ -274,16 +243,4 @@ async function untilReady(fetcher: Worker, log: Logger): Promise<void> {
     }
     log.warn(rest, "while lazy layers were being loaded");
   }
-}
-
-async function endThread({ ended, stopped, target }: DeviceThread): Promise<void> {
-  Atomics.store(stopped, 0, 1);
-  // It waits for the kernel: only a request wakes it. Somebody else has to ask, one who may wait for the answer.
-  const name = join(target, `wake-${randomUUID()}`);
-  const gone = Promise.withResolvers<void>();
-  const asking = execFile("stat", [name], () => gone.resolve());
-  await ended;
-  // Nobody answers it any more, and while it waits the mount is in use. One that is never answered cannot be ended.
-  asking.kill("SIGKILL");
-  await Promise.race([gone.promise, sleep(askingEndsMs, undefined, { ref: false })]);
 }

@@ -1,5 +1,5 @@
 // The thread that fetches: it has the layers, speaks to the resolver and to registries, and answers what the kernel waits for.
-import { parentPort, workerData } from "node:worker_threads";
+import { type MessagePort, parentPort, workerData } from "node:worker_threads";
 import { DataLossError } from "@oci-worker/errdefs";
 import { unixChannel } from "@oci-worker/grpc/channel";
 import { RegistryClient } from "@oci-worker/registry/client";
@@ -26,7 +26,8 @@ const timeouts = { connectMs: 5000, headersMs: 10_000, bodyIdleMs: 10_000 };
 const channel = unixChannel(resolverAddress);
 const registry = new RegistryClient({ timeouts, maxBlobsPerHost: settings.maxConcurrentFetches });
 const tell = (message: FromLazyThread) => parentPort?.postMessage(message);
-const served = new Map<ServedBy, WaitingReads>();
+/** By the descriptor of their device. A thread that has died leaves the reads that wait to the one that follows it. */
+const served = new Map<number, { readonly reads: WaitingReads; readonly threads: Set<MessagePort> }>();
 const layers = new LayerSet({
   root,
   settings,
@@ -90,42 +91,56 @@ async function run(call: LazyCall, signal: AbortSignal): Promise<LazyCalls[keyof
 }
 
 function tellDevices(message: ToDevice): void {
-  for (const { thread } of served.keys()) {
-    thread.postMessage(message);
+  for (const { threads } of served.values()) {
+    for (const thread of threads) {
+      thread.postMessage(message);
+    }
   }
 }
 
-function serve(device: ServedBy): void {
-  const { fd, thread } = device;
-  const reads = new WaitingReads(
-    fd,
-    (number) => layers.fetcherOf(number),
-    (number, error) => layers.noteFailure(number, error),
-  );
+function serve({ fd, thread }: ServedBy): void {
+  const { reads, threads } = served.getOrInsertComputed(fd, () => ({
+    reads: readsOf(fd),
+    threads: new Set(),
+  }));
+  threads.add(thread);
+  thread.on("close", () => threads.delete(thread));
   thread.on("message", (message: FromDevice) => {
     if ("missed" in message) {
       const { missed } = message;
       reads.answer(missed).catch((error: Error) => layers.noteFailure(missed.layer, error));
     } else if ("interrupted" in message) {
       reads.interrupt(message.interrupted);
-    } else {
+    } else if ("damaged" in message) {
       const { layer, message: reason } = message.damaged;
       layers.noteFailure(layer, new DataLossError(reason));
+    } else {
+      tell({
+        kind: "log",
+        message: "a request to read lazy layers has failed",
+        fields: { error: message.thrown },
+      });
     }
   });
-  served.set(device, reads);
   for (const added of layers.shared()) {
     thread.postMessage({ added } satisfies ToDevice);
   }
 }
 
+function readsOf(fd: number): WaitingReads {
+  return new WaitingReads(
+    fd,
+    (number) => layers.fetcherOf(number),
+    (number, error) => layers.noteFailure(number, error),
+  );
+}
+
 function unserve(fd: number): void {
-  for (const [device, reads] of served) {
-    if (device.fd === fd) {
-      served.delete(device);
-      reads.close();
-      device.thread.close();
-    }
+  const { reads, threads = [] } = served.get(fd) ?? {};
+  served.delete(fd);
+  reads?.close();
+  for (const thread of threads) {
+    thread.close();
   }
 }
 
@@ -134,7 +149,7 @@ async function stop(): Promise<void> {
   registry[Symbol.dispose]();
   await layers[Symbol.asyncDispose]();
   channel[Symbol.dispose]();
-  for (const { fd } of served.keys()) {
+  for (const fd of served.keys()) {
     unserve(fd);
   }
   setImmediate(() => parentPort?.close());

@@ -27,6 +27,8 @@ export interface DeviceThreadData {
   readonly fetcher: MessagePort;
   /** One number, 1 once it shall end. */
   readonly stopped: Int32Array<SharedArrayBuffer>;
+  /** Until then it refuses whatever it is asked for, and ends; in milliseconds as of `Date.now()`. */
+  readonly refuseUntilMs: number | undefined;
 }
 
 /** From the thread that fetches to the one that serves. */
@@ -36,7 +38,9 @@ export type ToDevice = { readonly added: SharedLayer } | { readonly removed: num
 export type FromDevice =
   | { readonly missed: MissedRead }
   | { readonly interrupted: bigint }
-  | { readonly damaged: { readonly layer: number; readonly message: string } };
+  | { readonly damaged: { readonly layer: number; readonly message: string } }
+  /** What has been thrown at a request, which has got EIO. */
+  | { readonly thrown: string };
 
 /** What the thread that fetches is asked for. */
 export interface LazyCalls {
@@ -45,7 +49,7 @@ export interface LazyCalls {
     readonly result: OpenedLayer;
   };
   readonly reopen: { readonly call: LayerIdentity; readonly result: OpenedLayer };
-  /** Has what the device misses fetched, and tells its thread of the layers. */
+  /** Has what the device misses fetched, and tells its thread of the layers: each thread that serves the device. */
   readonly serve: { readonly call: { readonly device: ServedBy }; readonly result: undefined };
   /** Nothing is to be written to that device any more. */
   readonly unserve: { readonly call: { readonly fd: number }; readonly result: undefined };

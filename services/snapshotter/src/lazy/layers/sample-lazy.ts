@@ -13,6 +13,7 @@ import { digestOf } from "@oci-worker/oci/digest";
 import { pino } from "pino";
 import type { SampleLayer } from "../sample-layer.ts";
 import type { SampleRegistry } from "../sample-registry.ts";
+import type { DeviceThreads } from "./device-server.ts";
 import type { DetailedStatus } from "./layer-status.ts";
 import { defaultLazySettings, LazyLayers, type LazySettings } from "./lazy-layers.ts";
 
@@ -28,6 +29,10 @@ export interface SampleLazy extends AsyncDisposable {
   readonly fuseFd: number;
   readonly resolverAddress: string;
   readonly layers: LazyLayers;
+  /** What it has logged. */
+  readonly log: readonly string[];
+  /** Waits until it has logged something that has `text` in it. */
+  logged(text: string): Promise<void>;
   /** Ends what serves, and leaves the rest for another process. */
   stop(): Promise<void>;
   /** Ends what serves and begins anew, as a new process would. */
@@ -82,9 +87,15 @@ async function sampleResolver(path: string, hosts: () => readonly string[]): Pro
 export async function sampleLazy(
   registries: readonly Pick<SampleRegistry, "host">[],
   settings: Partial<LazySettings> = {},
+  threads?: DeviceThreads,
 ): Promise<SampleLazy> {
   const news = new EventEmitter();
-  const log = pino({}, { write: (line) => void (/is complete|no room/.test(line) && news.emit("told")) });
+  const lines: string[] = [];
+  const write = (line: string) => {
+    lines.push(line);
+    news.emit("told");
+  };
+  const log = pino({}, { write });
   await using undo = new AsyncDisposableStack();
   const directory = undo.use(await mkdtempDisposable(join(tmpdir(), "lazy-")));
   const [root, mountPoint] = [join(directory.path, "lazy"), join(directory.path, "blobs")];
@@ -97,7 +108,8 @@ export async function sampleLazy(
   undo.defer(() => unmount(mountPoint));
   let served: Promise<void> = Promise.resolve();
   const open = async (changed: Partial<LazySettings>, isAdopted: boolean) => {
-    const made = await LazyLayers.open({ root, settings: { ...onDemand, ...changed }, resolverAddress }, log);
+    const options = { root, settings: { ...onDemand, ...changed }, resolverAddress };
+    const made = await LazyLayers.open(options, log, threads);
     served = made.serve({ kind: "blobs", fd: fuseFd, isAdopted, target: mountPoint });
     return made;
   };
@@ -123,6 +135,12 @@ export async function sampleLazy(
     mountPoint,
     fuseFd,
     resolverAddress,
+    log: lines,
+    logged: async (text) => {
+      while (!lines.some((line) => line.includes(text))) {
+        await once(news, "told");
+      }
+    },
     get layers() {
       return layers;
     },
