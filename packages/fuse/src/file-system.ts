@@ -14,6 +14,9 @@ export interface Listed {
  * A file system that does not change, as a thread serves it to the kernel: synchronous, and in the terms of the
  * protocol, because what is done here is done for each system call of somebody else.
  *
+ * Nobody is told of files that are opened: the kernel asks once for any file and then never again, and opens files by itself,
+ * also while nobody serves.
+ *
  * Nodes are numbers below 2^53; the root is 1. A number always means the same file, also for the process that serves
  * after this one was killed. Methods that return a number return a negated errno for a failure.
  */
@@ -46,17 +49,6 @@ export interface FileSystem {
 
   /** The names of the extended attributes. */
   xattrNames(node: number): readonly string[];
-
-  /**
-   * The file is being opened. @returns the id of a file that the kernel reads in its place (see `passthrough.ts`), or 0.
-   *
-   * Without this method the kernel asks the first time that any file is opened, and never again: it opens files by itself
-   * from then on, also while nobody serves.
-   */
-  readonly open?: ((node: number) => number) | undefined;
-
-  /** The file that {@link open} told of is no longer used by one who opened it. */
-  readonly release?: (node: number) => void;
 
   /**
    * Writes up to `size` bytes of the file from `offset` on at `at` of `reply`.

@@ -1,11 +1,5 @@
 import { InitFlag, InitFlag2, inHeader, major, minor, outHeaderBytes } from "./protocol.ts";
 
-/** What a server wants of the kernel beside what every one of ours does. */
-export interface Capabilities {
-  /** Opens of whole files that the kernel then reads itself. Costs the mount one level of stacking. */
-  readonly passthrough: boolean;
-}
-
 /** Sizes of struct fuse_init_out. */
 const initOutBytes = 64;
 
@@ -34,13 +28,13 @@ const wanted =
  *
  * @returns the length of the answer, which is at the beginning of the body of `reply`.
  */
-export function negotiate(request: Buffer, reply: Buffer, { passthrough }: Capabilities): number {
+export function negotiate(request: Buffer, reply: Buffer): number {
   const body = inHeader.bytes;
   const maxReadahead = request.readUInt32LE(body + 8);
   const offered = request.readUInt32LE(body + 12);
   const offeredToo = (offered & InitFlag.initExt) === 0 ? 0 : request.readUInt32LE(body + 16);
   // Mounts of it may show other ids than we tell: the kernel checks permissions itself, as every mount of ours asks for.
-  const also = InitFlag2.hasResend | InitFlag2.allowIdMap | (passthrough ? InitFlag2.passthrough : 0);
+  const also = InitFlag2.hasResend | InitFlag2.allowIdMap;
   const at = outHeaderBytes;
   reply.fill(0, at, at + initOutBytes);
   reply.writeUInt32LE(major, at);
@@ -54,6 +48,5 @@ export function negotiate(request: Buffer, reply: Buffer, { passthrough }: Capab
   reply.writeUInt32LE(1, at + 24);
   reply.writeUInt16LE(maxReadPages, at + 28);
   reply.writeUInt32LE((also & offeredToo) >>> 0, at + 32);
-  reply.writeUInt32LE((also & offeredToo & InitFlag2.passthrough) === 0 ? 0 : 1, at + 36);
   return initOutBytes;
 }

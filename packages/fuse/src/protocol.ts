@@ -18,7 +18,6 @@ export const Opcode = {
   read: 15,
   write: 16,
   statfs: 17,
-  release: 18,
   setxattr: 21,
   getxattr: 22,
   listxattr: 23,
@@ -47,10 +46,10 @@ export const InitFlag = {
   cacheSymlinks: 1 << 23,
   initExt: 1 << 30,
 } as const;
-export const InitFlag2 = { passthrough: 1 << 5, hasResend: 1 << 7, allowIdMap: 1 << 8 } as const;
+export const InitFlag2 = { hasResend: 1 << 7, allowIdMap: 1 << 8 } as const;
 
-/** What OPEN and OPENDIR allow the kernel. */
-export const OpenFlag = { keepCache: 1 << 1, cacheDir: 1 << 3, passthrough: 1 << 7 } as const;
+/** What OPENDIR allows the kernel. */
+export const OpenFlag = { keepCache: 1 << 1, cacheDir: 1 << 3 } as const;
 
 /** The version that this is written for; the kernel knows others and takes the lower one. */
 export const major = 7;

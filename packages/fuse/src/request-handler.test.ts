@@ -17,7 +17,7 @@ function handled(
   node: number,
   body: Uint8Array,
 ): { code: number; unique: bigint; content: Buffer } {
-  const handler = new RequestHandler(fileSystem, { passthrough: false });
+  const handler = new RequestHandler(fileSystem);
   const length = inHeader.bytes + body.length;
   handler.request.writeUInt32LE(length, 0);
   handler.request.writeUInt32LE(opcode, inHeader.opcode);
@@ -39,7 +39,7 @@ describe("RequestHandler", () => {
   });
 
   test("names the request that it fails, whatever it has answered before", () => {
-    const handler = new RequestHandler(fileSystem, { passthrough: false });
+    const handler = new RequestHandler(fileSystem);
     handler.request.writeBigUInt64LE(0x8000_0000_0000_0009n, inHeader.unique);
     const reply = handler.reply.subarray(0, handler.fail(errno.EIO));
     assert.deepEqual([reply.readInt32LE(4), reply.readBigUInt64LE(8)], [-errno.EIO, 0x8000_0000_0000_0009n]);
@@ -71,7 +71,7 @@ describe("RequestHandler", () => {
   });
 
   test("refuses a request that is shorter than its header", () => {
-    const handler = new RequestHandler(fileSystem, { passthrough: false });
+    const handler = new RequestHandler(fileSystem);
     for (let length = 0; length < inHeader.bytes; length += 1) {
       assert.equal(handler.handle(length), 16);
       assert.equal(handler.reply.readInt32LE(4), -errno.EINVAL);

@@ -1,7 +1,7 @@
 import { errno } from "./errno.ts";
 import { type FileSystem, later } from "./file-system.ts";
 import { writeListing } from "./listing.ts";
-import { type Capabilities, negotiate } from "./negotiate.ts";
+import { negotiate } from "./negotiate.ts";
 import { attrOut, entryOut, inHeader, Opcode, OpenFlag, outHeaderBytes } from "./protocol.ts";
 
 /** The largest read that the kernel may ask for. */
@@ -48,11 +48,9 @@ export class RequestHandler {
   readonly #in = new Uint32Array(this.request.buffer);
   readonly #out = new Uint32Array(this.reply.buffer);
   readonly #fileSystem: FileSystem;
-  readonly #wanted: Capabilities;
 
-  constructor(fileSystem: FileSystem, wanted: Capabilities) {
+  constructor(fileSystem: FileSystem) {
     this.#fileSystem = fileSystem;
-    this.#wanted = wanted;
   }
 
   /**
@@ -73,10 +71,8 @@ export class RequestHandler {
       case Opcode.getattr:
         return this.#getattr();
       case Opcode.open:
-        return this.#open();
-      case Opcode.release:
-        this.#fileSystem.release?.(this.#node);
-        return this.#done(0);
+        // Every kernel since 3.15 takes this for leave to open all files without us (FUSE_NO_OPEN_SUPPORT).
+        return this.fail(unknown);
       case Opcode.readdir:
       case Opcode.readdirplus:
         return this.#readdir(opcode === Opcode.readdirplus);
@@ -87,14 +83,14 @@ export class RequestHandler {
       case Opcode.listxattr:
         return this.#listxattr();
       case Opcode.opendir:
-        return this.#opened(OpenFlag.keepCache | OpenFlag.cacheDir, 0);
+        return this.#openedDirectory();
       case Opcode.releasedir:
       case Opcode.destroy:
         return this.#done(0);
       case Opcode.statfs:
         return this.#statfs();
       case Opcode.init:
-        return this.#done(negotiate(this.request, this.reply, this.#wanted));
+        return this.#done(negotiate(this.request, this.reply));
       case Opcode.interrupt:
         this.#fileSystem.interrupt(this.request.readBigUInt64LE(body));
         return noReply;
@@ -156,23 +152,10 @@ export class RequestHandler {
     return this.#done(attrOut.bytes);
   }
 
-  #open(): number {
-    if (this.#fileSystem.open === undefined) {
-      // Every kernel since 3.15 takes this for leave to open all files without us (FUSE_NO_OPEN_SUPPORT).
-      return this.fail(unknown);
-    }
-    const backing = this.#fileSystem.open(this.#node);
-    if (backing < 0) {
-      return this.fail(-backing);
-    }
-    return this.#opened(backing === 0 ? OpenFlag.keepCache : OpenFlag.passthrough, backing);
-  }
-
-  /** struct fuse_open_out: a handle, which we do not use, flags, backing file. */
-  #opened(flags: number, backing: number): number {
-    this.#out.fill(0, 4, 6);
-    this.#out[6] = flags;
-    this.#out[7] = backing;
+  /** struct fuse_open_out: a handle, which we do not use, and flags. */
+  #openedDirectory(): number {
+    this.#out.fill(0, 4, 8);
+    this.#out[6] = OpenFlag.keepCache | OpenFlag.cacheDir;
     return this.#done(16);
   }
 

@@ -19,23 +19,17 @@ export interface SampleFile {
   readonly isLate?: boolean;
   /** Reads throw. */
   readonly isBroken?: boolean;
-  /** The kernel is told to read another file in its place. */
-  readonly isBacked?: boolean;
 }
 
 export interface SampleOptions {
   readonly cacheSeconds?: number;
   readonly onLate?: (unique: bigint, offset: number, size: number) => void;
   readonly onInterrupt?: (unique: bigint) => void;
-  /** Gives the id of a file for those that are backed. */
-  readonly onOpenBacked?: () => number;
-  readonly onReleaseBacked?: () => void;
 }
 
 /** A few files in memory. */
 export class SampleFileSystem implements FileSystem {
   readonly cache;
-  readonly open: FileSystem["open"];
   readonly #files: readonly SampleFile[];
   readonly #options: SampleOptions;
 
@@ -44,8 +38,6 @@ export class SampleFileSystem implements FileSystem {
     this.#files = files;
     this.#options = options;
     this.cache = { seconds: cacheSeconds, absent: cacheSeconds > 0 };
-    const { onOpenBacked } = options;
-    this.open = onOpenBacked && ((node) => (this.#file(node)?.isBacked ? onOpenBacked() : 0));
   }
 
   lookup(parent: number, request: Buffer, from: number, to: number): number {
@@ -98,12 +90,6 @@ export class SampleFileSystem implements FileSystem {
 
   xattrNames(node: number): readonly string[] {
     return Object.keys(this.#file(node)?.xattrs ?? {});
-  }
-
-  release(node: number): void {
-    if (this.#file(node)?.isBacked) {
-      this.#options.onReleaseBacked?.();
-    }
   }
 
   read(node: number, offset: number, size: number, reply: Buffer, at: number, unique: bigint): number {

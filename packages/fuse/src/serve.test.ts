@@ -241,22 +241,6 @@ describe("a served file system", () => {
     assert.deepEqual(await exited, [0]);
   });
 
-  test("lets the kernel read a whole file by itself", async () => {
-    await using directory = await mkdtempDisposable(join(tmpdir(), "fuse-"));
-    const backingPath = join(directory.path, "backing");
-    await writeFile(backingPath, "content of the backing file");
-    await using served = await serve(
-      [
-        { mode: directoryMode, children: { file: 2 } },
-        { mode: 0o100444, content: "something that is as long as", isBacked: true },
-      ],
-      { backingPath, cacheSeconds: 0 },
-    );
-    await using file = await open(join(served.path, "file"));
-    const { bytesRead, buffer } = await file.read(Buffer.alloc(100), 0, 100, 0);
-    assert.equal(buffer.subarray(0, bytesRead).toString(), "content of the backing file");
-  });
-
   test("lets files that are known be opened while nobody serves", async () => {
     await using served = await serve([
       { mode: directoryMode, children: { first: 2, second: 3 } },

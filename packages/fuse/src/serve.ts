@@ -1,11 +1,10 @@
 import { readInto, writeFrom } from "@oci-worker/libc/descriptor";
 import { errno } from "./errno.ts";
 import type { FileSystem } from "./file-system.ts";
-import type { Capabilities } from "./negotiate.ts";
 
 import { RequestHandler } from "./request-handler.ts";
 
-export interface ServeOptions extends Partial<Capabilities> {
+export interface ServeOptions {
   /** Asked before each request: whether this thread should end and leave the device to another. */
   readonly isStopped?: () => boolean;
   /** Called before each request: the moment to take notice of what others have changed. */
@@ -27,9 +26,9 @@ export interface ServeOptions extends Partial<Capabilities> {
 export function serveFileSystem(
   fd: number,
   fileSystem: FileSystem,
-  { passthrough = false, isStopped = () => false, ...hooks }: ServeOptions = {},
+  { isStopped = () => false, ...hooks }: ServeOptions = {},
 ): void {
-  const handler = new RequestHandler(fileSystem, { passthrough });
+  const handler = new RequestHandler(fileSystem);
   while (!isStopped()) {
     const length = readInto(fd, handler.request);
     // Cut by hand: what it says depends on who reads first (linux/fuse.h, FUSE_ABORT_ERROR).

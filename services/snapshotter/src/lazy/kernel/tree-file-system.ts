@@ -68,9 +68,8 @@ const rootAttributes = {
  * All of them are one file system, so one thread serves them all. A layer that is mounted twice is two trees, because an
  * overlay refuses to have one directory as two of its layers.
  *
- * There is no `open`: files are opened while nobody serves, and what the kernel has of them is read. So it is never told of
- * another file to read in the place of one (FUSE passthrough), which it takes at an open alone, and which would take a copy of
- * the file on disk, the right to administrate the machine, and one of the two levels of overlays that a mount may have on it.
+ * Files are opened while nobody serves, and what the kernel has of them is read. So it is never told of another file to read
+ * in the place of one: docs/lazy-layers.md says what that would gain, and cost.
  */
 export class TreeFileSystem implements FileSystem {
   readonly cache = { seconds: forever, absent: true };
