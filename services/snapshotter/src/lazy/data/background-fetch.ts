@@ -59,7 +59,7 @@ export class BackgroundFetch {
     } = this.#options;
     this.state = "running";
     for (let pauseMs = firstPauseMs; ; pauseMs = Math.min(2 * pauseMs, lastPauseMs)) {
-      const before = fetcher.file.verifiedChunks;
+      const [before, frees] = [fetcher.file.verifiedChunks, quota.frees];
       const end = await this.#fetchOnce();
       if (end === "done" || signal.aborted) {
         this.state = end === "done" ? end : "off";
@@ -68,7 +68,7 @@ export class BackgroundFetch {
       if (end === "full") {
         this.state = "full";
         onFull();
-        await quota.untilFreed(signal);
+        await quota.untilFreed(frees, signal);
         this.state = "running";
         continue;
       }

@@ -18,6 +18,7 @@ export class Quota {
   readonly #maxBytes: number;
   readonly #layers: () => Iterable<QuotaLayer>;
   readonly #waiting = new Set<() => void>();
+  #frees = 0;
   readonly #onEvicted: (file: LayerFile, chunk: number) => void;
 
   /** @param maxBytes undefined for no limit. */
@@ -31,8 +32,20 @@ export class Quota {
     this.#onEvicted = onEvicted;
   }
 
-  /** Resolves when room is given back that nobody has asked for, or the signal aborts. */
-  async untilFreed(signal: AbortSignal): Promise<void> {
+  /** How often room has been given back. */
+  get frees(): number {
+    return this.#frees;
+  }
+
+  /**
+   * Resolves when room is given back that nobody has asked for, or the signal aborts.
+   *
+   * @param since what {@link frees} was before it was found that there is none: it may have changed meanwhile.
+   */
+  async untilFreed(since: number, signal: AbortSignal): Promise<void> {
+    if (this.#frees !== since) {
+      return;
+    }
     const { promise, resolve } = Promise.withResolvers<void>();
     this.#waiting.add(resolve);
     signal.addEventListener("abort", () => resolve(), { once: true });
@@ -42,6 +55,7 @@ export class Quota {
 
   /** Tells that a layer is gone. */
   freed(): void {
+    this.#frees += 1;
     for (const resolve of this.#waiting) {
       resolve();
     }
