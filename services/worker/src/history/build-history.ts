@@ -116,11 +116,12 @@ export class BuildHistory implements Disposable {
       const former = table.get(ref);
       table.put(record);
       this.#active.delete(ref);
+      // In the same turn as it is taken for known: whoever comes to listen in between would hear of it twice.
+      this.#tell({ kind: "complete", record });
       if (former !== undefined) {
         // A client may use a name again.
         await this.#blobs.release(blobsOf(former));
       }
-      this.#tell({ kind: "complete", record });
     } catch (failure) {
       log.error({ ref, error: failure }, "build cannot be remembered");
     } finally {
@@ -270,7 +271,11 @@ function latest(events: readonly HistoryEvent[], limit: number): readonly Histor
     return events;
   }
   const createdAt = (event: HistoryEvent) => (event.kind === "deleted" ? 0 : event.record.createdAtMs);
-  return events.toSorted((a, b) => createdAt(b) - createdAt(a)).slice(0, limit);
+  // Of two that began in the same millisecond the one that is told of later is the newer.
+  return events
+    .toReversed()
+    .toSorted((a, b) => createdAt(b) - createdAt(a))
+    .slice(0, limit);
 }
 
 function reasonOf(error: unknown) {
