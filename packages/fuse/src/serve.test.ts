@@ -250,7 +250,7 @@ describe("a served file system", () => {
     assert.equal(await readElsewhere(join(served.path, "first")), "1");
     await run("stat", [join(served.path, "second")]);
     await served.stop();
-    await run("timeout", ["-s", "KILL", "10", "sh", "-c", `: < ${join(served.path, "second")}`]);
+    await run("timeout", ["-s", "KILL", "60", "sh", "-c", `: < ${join(served.path, "second")}`]);
   });
 
   test("goes on when the thread that served it has ended and another begins", async () => {

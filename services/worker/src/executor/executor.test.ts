@@ -7,7 +7,7 @@ import {
   mkdir,
   mkdtempDisposable,
   readdir,
-  readFile,
+  readlink,
   symlink,
   writeFile,
 } from "node:fs/promises";
@@ -158,13 +158,15 @@ for (const runtime of runtimes) {
 
     test("has a network of its own, without the host's, when it asks for none", async () => {
       await using on = await fixture(runtime);
-      const interfaces = async (network: "host" | "none") =>
-        (await run(on.executor, step(on.image, ["cat", "/proc/net/dev"], { network }))).stdout
-          .trim()
-          .split("\n").length - 2;
-      assert.equal(await interfaces("none"), 1);
-      const own = (await readFile("/proc/net/dev", "utf8")).trim().split("\n").length - 2;
-      assert.equal(await interfaces("host"), own);
+      const script = "ls -l /proc/self/ns/net | grep -o 'net:.*'; grep -c : /proc/net/dev";
+      const seen = async (network: "host" | "none") =>
+        (await run(on.executor, step(on.image, ["sh", "-c", script], { network }))).stdout.split("\n");
+      const own = await readlink("/proc/self/ns/net");
+      const [namespace, interfaces] = await seen("none");
+      assert.notEqual(namespace, own);
+      assert.equal(interfaces, "1");
+      const [hosts] = await seen("host");
+      assert.equal(hosts, own);
     });
 
     test("finds the names it was told in its hosts file", async () => {

@@ -96,13 +96,13 @@ describe("a runtime", () => {
   });
 });
 
-/** A cgroup whose processes have 16 MiB together. Disposing removes it, and what the runtime has made in it. */
+/** A cgroup whose processes have 64 MiB together, so that the runtime has enough. Disposing removes it, and what the runtime has made in it. */
 async function smallCgroup() {
   const name = `memory-test-${process.pid}`;
   const isFirstVersion = existsSync("/sys/fs/cgroup/memory");
   const path = join("/sys/fs/cgroup", isFirstVersion ? "memory" : "", name);
   await mkdir(path);
-  await writeFile(join(path, isFirstVersion ? "memory.limit_in_bytes" : "memory.max"), String(16 << 20));
+  await writeFile(join(path, isFirstVersion ? "memory.limit_in_bytes" : "memory.max"), String(64 << 20));
   const remove = async () => {
     for (const made of [`${name}/buildkit`, name]) {
       for await (const directory of glob(`/sys/fs/cgroup/{*/,}${made}`)) {

@@ -37,7 +37,7 @@ describe("a session manager", () => {
   test("calls the services of an attached client", async () => {
     const manager = new SessionManager(log);
     const client = attach(manager, "s1");
-    const session = await manager.get("s1", 1000, unaborted);
+    const session = await manager.get("s1", 60_000, unaborted);
     const { Username } = await createClient(Auth, session.channel).credentials({ Host: "h" });
     assert.equal(Username, "user of h");
     client.end();
@@ -46,7 +46,7 @@ describe("a session manager", () => {
   test("knows a client's methods whatever the case of their letters", async () => {
     const manager = new SessionManager(log);
     const client = attach(manager, "s1");
-    const session = await manager.get("s1", 1000, unaborted);
+    const session = await manager.get("s1", 60_000, unaborted);
     assert(session.supports("/moby.filesync.v1.auth/credentials"));
     assert(!session.supports("/moby.filesync.v1.Auth/FetchToken"));
     client.end();
@@ -64,7 +64,7 @@ describe("a session manager", () => {
   test("ends a session with its connection, and does not wait for it again", async () => {
     const manager = new SessionManager(log);
     const client = attach(manager, "s1");
-    const session = await manager.get("s1", 1000, unaborted);
+    const session = await manager.get("s1", 60_000, unaborted);
     const ended = new Promise((resolve) => session.signal.addEventListener("abort", resolve));
     client.end();
     await ended;
@@ -90,7 +90,7 @@ describe("a session manager", () => {
     const nothing = (async function* () {})();
     await assert.rejects(manager.attach(hello(""), nothing, unaborted).next(), InvalidArgumentError);
     const client = attach(manager, "s1");
-    await manager.get("s1", 1000, unaborted);
+    await manager.get("s1", 60_000, unaborted);
     await assert.rejects(manager.attach(hello("s1"), nothing, unaborted).next(), /attached already/);
     client.end();
   });
@@ -98,7 +98,7 @@ describe("a session manager", () => {
   test("notes which images the builds of a session use", async () => {
     const manager = new SessionManager(log);
     const client = attach(manager, "s1");
-    const session = await manager.get("s1", 1000, unaborted);
+    const session = await manager.get("s1", 60_000, unaborted);
     manager.noteReference(["s1", "unknown"], "docker.io/library/debian:12");
     assert.deepEqual([...session.references], ["docker.io/library/debian:12"]);
     client.end();

@@ -10,9 +10,21 @@ const blob = Buffer.from(Array.from({ length: 200_000 }, (_, index) => (index * 
 const digest = digestOf(blob);
 const patient = new AbortController().signal;
 
-/** A reader of `blob` at `registries`, in a time that passes only while it waits. */
-function readerAt(registries: readonly SampleRegistry[], beforeWait: () => Promise<void> = async () => {}) {
-  const client = new RegistryClient({ timeouts: { bodyIdleMs: 200, connectMs: 1000 } });
+interface Circumstances {
+  readonly beforeWait?: () => Promise<void>;
+  readonly bodyIdleMs?: number;
+}
+
+/**
+ * A reader of `blob` at `registries`, in a time that passes only while it waits.
+ *
+ * @param bodyIdleMs in true time: a body that stalls for so long is given up.
+ */
+function readerAt(
+  registries: readonly SampleRegistry[],
+  { beforeWait = async () => {}, bodyIdleMs = 60_000 }: Circumstances = {},
+) {
+  const client = new RegistryClient({ timeouts: { bodyIdleMs } });
   let clockMs = 0;
   const waits: number[] = [];
   const failures: string[] = [];
@@ -92,7 +104,7 @@ describe("a blob reader", () => {
         seen.add(request.range);
         return isFirst && misbehave(request, response);
       };
-      using opened = readerAt([registry]);
+      using opened = readerAt([registry], { bodyIdleMs: 200 });
       await requireContent(opened.reader);
       // A kept connection that breaks is not even a failure.
       assert.ok(opened.waits.length >= 1);
@@ -157,12 +169,13 @@ describe("a blob reader", () => {
     const waited = lost.waits.reduce((sum, ms) => sum + ms, 0);
     assert.ok(waited > 50_000 && waited <= 60_000, `${waited}`);
     let waits = 0;
-    using opened = readerAt([registry], async () => {
+    const beforeWait = async () => {
       waits += 1;
       if (waits === 3) {
         await registry.revive();
       }
-    });
+    };
+    using opened = readerAt([registry], { beforeWait });
     await requireContent(opened.reader);
     assert.equal(waits, 3);
   });
