@@ -19,7 +19,7 @@ const members = Array.from({ length: 16 }, (_, index): TarMember => {
 const onDemand = {
   lazy_prefetch: "false",
   lazy_background_fetch: "false",
-  lazy_fetch_timeout_ms: "1000",
+  lazy_fetch_timeout_ms: "3000",
 };
 
 function sumOf(index: number): string {

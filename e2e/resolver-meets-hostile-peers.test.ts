@@ -168,7 +168,7 @@ describe("a token server", () => {
         json({ token: "t", expires_in: Number.MAX_SAFE_INTEGER })(response),
       ),
     );
-    await using resolver = await startResolver({ config });
+    await using resolver = await startResolver();
     const { authorization, expiresAt } = await authorize(resolver, [`Bearer realm="http://${server.host}/"`]);
     assert.equal(authorization, "Bearer t");
     assert.ok(Number(expiresAt?.seconds) * 1000 < Date.now() + 366 * 86_400_000);
@@ -187,7 +187,7 @@ describe("a token server", () => {
     const auth = (password: string) => Buffer.from(`user:${password}`).toString("base64");
     const auths = { [server.host]: { auth: auth("its-c4n4ry") }, "127.0.0.1:1": { auth: auth("hostile") } };
     await writeFile(join(directory.path, "config.json"), JSON.stringify({ auths }));
-    await using resolver = await startResolver({ config, environment: { DOCKER_CONFIG: directory.path } });
+    await using resolver = await startResolver({ environment: { DOCKER_CONFIG: directory.path } });
     await authorize(resolver, [`Bearer realm="http://${server.host}/token"`]);
     assert.deepEqual(seen, [`Basic ${auth("hostile")}`]);
   });
@@ -242,7 +242,7 @@ describe("a session", () => {
         addresses: [{ path: address, mode: 0o600 }],
         implementations: [implement(SessionAuthService, { ...attached, ...changes })],
       });
-      await using resolver = await startResolver({ sessionAddress: address, config });
+      await using resolver = await startResolver({ sessionAddress: address });
       await endOf(authorize(resolver, ["Basic"]));
       const { authorization } = await authorize(resolver, [`Bearer realm="http://${server.host}/token"`]);
       assert.equal(authorization, "Bearer anonymous");

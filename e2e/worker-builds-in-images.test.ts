@@ -16,6 +16,7 @@ import { CanceledError } from "@oci-worker/errdefs";
 import { unixChannel } from "@oci-worker/grpc/channel";
 import { definitionOf, image, type RunOptions, run, type Tree } from "@oci-worker/llb/build";
 import type { Reference } from "@oci-worker/oci/reference";
+import { makeGate } from "./peers/gate.ts";
 import { createImage } from "./peers/image.ts";
 import { pushTo, user } from "./peers/pushed-image.ts";
 import { startRegistry } from "./peers/registry.ts";
@@ -42,13 +43,14 @@ function step(reference: Reference, script: string, more: Partial<RunOptions> = 
   return run({ root: image(reference), args: ["sh", "-c", script], env: ["PATH=/bin"], ...more }).root;
 }
 
-/** What a build has written and which of its steps came from the cache, when it has ended. */
-async function watch(build: Build) {
+/** What a build has written and which of its steps came from the cache, when it has ended. @param onLog told of each piece. */
+async function watch(build: Build, onLog: () => void = () => undefined) {
   const output = { stdout: "", stderr: "" };
   const cached = new Map<string, boolean>();
   for await (const { logs, vertices } of build.status) {
     for (const { data, stream } of logs) {
       output[stream] += Buffer.from(data).toString();
+      onLog();
     }
     for (const vertex of vertices) {
       cached.set(vertex.name, vertex.cached);
@@ -215,14 +217,21 @@ describe("a worker", () => {
 
   test("does the same work once for builds that want it at the same time", async () => {
     await using on = await fixture();
-    const tree = step(on.reference, "echo once; sleep 1");
-    const builds = await Promise.all([
-      solve(on.worker, tree, on),
-      solve(on.worker, tree, on),
-      solve(on.worker, tree, on),
-    ]);
+    await using gate = await makeGate();
+    const tree = step(on.reference, `echo once; ${gate.command}`);
+    const builds = [1, 2, 3].map(() => on.worker.client.solve(definitionOf(tree), on));
+    let heard = 0;
+    const outputs = builds.map((build) =>
+      watch(build, () => {
+        heard += 1;
+        if (heard === builds.length) {
+          gate.open();
+        }
+      }),
+    );
+    await Promise.all(builds.map(({ result }) => result));
     assert.deepEqual(
-      builds.map(({ stdout }) => stdout),
+      (await Promise.all(outputs)).map(({ stdout }) => stdout),
       ["once\n", "once\n", "once\n"],
     );
     const committed = (await on.worker.snapshots()).filter((name) => name.startsWith("committed result-"));

@@ -15,6 +15,7 @@ import {
 import { Content } from "@oci-worker/api/containerd/content";
 import { unixChannel } from "@oci-worker/grpc/channel";
 import { definitionOf, image, run, type Tree } from "@oci-worker/llb/build";
+import { makeGate } from "./peers/gate.ts";
 import { createImage } from "./peers/image.ts";
 import { pushTo } from "./peers/pushed-image.ts";
 import { startRegistry } from "./peers/registry.ts";
@@ -142,11 +143,13 @@ describe("a worker remembers a build that has ended", () => {
       return [value?.type, value?.record?.Ref];
     };
     assert.deepEqual(await next(all), [COMPLETE, "earlier"]);
-    const building = build(control, "later", step(on.base, "sleep 1"));
+    await using gate = await makeGate();
+    const building = build(control, "later", step(on.base, gate.command));
     assert.deepEqual(await next(one), [STARTED, "later"]);
     assert.deepEqual(await next(all), [STARTED, "later"]);
     assert.deepEqual(await refs(control, { ActiveOnly: true }), ["later"]);
     assert.deepEqual(await refs(control, { Filter: ["status==running"] }), ["later"]);
+    gate.open();
     await building;
     assert.deepEqual(await next(one), [COMPLETE, "later"]);
     assert.deepEqual(await next(all), [COMPLETE, "later"]);

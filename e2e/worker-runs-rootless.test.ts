@@ -136,7 +136,7 @@ describe("an unprivileged user's worker", () => {
     });
     const [own, subordinate, owned, processes, ...others] = (await outputOf(build)).trim().split("\n");
     assert.match(own ?? "", new RegExp(`^\\s*0\\s+${on.user.uid}\\s+1$`));
-    assert.match(subordinate ?? "", /^\s*1\s+2000000\s+65536$/);
+    assert.match(subordinate ?? "", new RegExp(`^\\s*1\\s+${on.user.firstSubordinate}\\s+65536$`));
     assert.equal(owned, "1000 1001 4755");
     assert(Number(processes) < 6, `it sees ${processes} processes, want its own`);
     assert.deepEqual(others, [], "no device and no /sys");

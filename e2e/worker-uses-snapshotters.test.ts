@@ -6,6 +6,7 @@ import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, test } from "node:test";
+import { setImmediate } from "node:timers/promises";
 import type { BuildOptions } from "@oci-worker/client/build";
 import { credentialsFor } from "@oci-worker/client/credentials";
 import { Secret } from "@oci-worker/credentials/secret";
@@ -14,7 +15,7 @@ import type { Reference } from "@oci-worker/oci/reference";
 import { startContainerd } from "./peers/containerd.ts";
 import { assembleImage, createImage, layerOf, programs } from "./peers/image.ts";
 import { lazyLayerOf } from "./peers/lazy-images.ts";
-import { startProcess } from "./peers/process.ts";
+import { childrenOf, startProcess } from "./peers/process.ts";
 import { pushTo, user } from "./peers/pushed-image.ts";
 import { startRegistry } from "./peers/registry.ts";
 import { snapshotterProgram } from "./peers/snapshotter.ts";
@@ -48,17 +49,17 @@ async function pushed(): Promise<{ readonly reference: Reference } & AsyncDispos
   return { reference, [Symbol.asyncDispose]: () => owned.disposeAsync() };
 }
 
-/** The process that `worker` has started last with `word` on its command line. */
+/** The process that `worker` has started last with `word` on its command line, once there is one. */
 async function childOf(worker: WorkerPeer, word: string): Promise<number> {
-  const { pid } = worker.process;
-  const children = (await readFile(`/proc/${pid}/task/${pid}/children`, "utf8")).split(" ").filter(Boolean);
-  for (const child of children.toReversed()) {
-    const commandLine = await readFile(`/proc/${child}/cmdline`, "utf8").catch(() => "");
-    if (commandLine.includes(word)) {
-      return Number(child);
+  for (;;) {
+    for (const child of (await childrenOf(worker.process.pid)).toReversed()) {
+      const commandLine = await readFile(`/proc/${child}/cmdline`, "utf8").catch(() => "");
+      if (commandLine.includes(word)) {
+        return child;
+      }
     }
+    await setImmediate();
   }
-  throw new Error(`no child has ${word}`);
 }
 
 describe("a worker", () => {

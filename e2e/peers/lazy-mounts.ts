@@ -1,6 +1,7 @@
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { unmountBeneath } from "@oci-worker/mounts/mountinfo";
+import { killIfThere } from "./process.ts";
 
 /** Unmounts what a snapshotter on `root` has left for the next one, and ends those that hold it. */
 export async function endLazyMounts(root: string): Promise<void> {
@@ -10,7 +11,7 @@ export async function endLazyMounts(root: string): Promise<void> {
     const { holder } = JSON.parse(await readFile(join(held, name), "utf8"));
     const command = await readFile(`/proc/${holder.pid}/cmdline`, "utf8").catch(() => "");
     if (command.startsWith("sleep\0")) {
-      process.kill(holder.pid, "SIGKILL");
+      killIfThere(holder.pid);
     }
   }
 }

@@ -119,6 +119,17 @@ export async function untilGone(pid: number): Promise<void> {
   }
 }
 
+/** Kills `pid`, which may end by itself at the same moment. */
+export function killIfThere(pid: number): void {
+  try {
+    process.kill(pid, "SIGKILL");
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "ESRCH") {
+      throw error;
+    }
+  }
+}
+
 function spawnProgram({ program, args, environment }: ProcessOptions) {
   return spawn(program, args, {
     stdio: ["ignore", "pipe", "pipe"],

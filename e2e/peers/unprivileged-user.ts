@@ -13,12 +13,15 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
+import { killIfThere } from "./process.ts";
 
 const run = promisify(execFile);
 
 /** A user of this machine, for this process and its children alone. Disposing takes their directories away. */
 export interface UnprivilegedUser extends AsyncDisposable {
   readonly uid: number;
+  /** The first of the other ids that the user has. */
+  readonly firstSubordinate: number;
   readonly home: string;
   /** XDG_RUNTIME_DIR. */
   readonly runtimeDirectory: string;
@@ -29,9 +32,12 @@ export interface UnprivilegedUser extends AsyncDisposable {
 }
 
 const name = "unprivileged";
-const uid = 64_242;
+
+/** Numbers for this process alone: another test that runs at the same time has a user of its own, and kills no other's processes. */
+const own = process.pid % 16_384;
+const uid = 1_000_000_000 + own;
 /** What newuidmap(1) lets the user have, as 1 and so on. */
-const subordinate = { first: 2_000_000, count: 65_536 };
+const subordinate = { first: 1_000_065_536 + own * 65_536, count: 65_536 };
 
 /** Ends what the user still runs: a test that has failed halfway may have left something. */
 async function killAll(): Promise<void> {
@@ -39,7 +45,7 @@ async function killAll(): Promise<void> {
     const status = await readFile(`/proc/${pid}/status`, "utf8").catch(() => "");
     const id = Number(/^Uid:\t(\d+)/m.exec(status)?.[1]);
     if (id === uid || (id >= subordinate.first && id < subordinate.first + subordinate.count)) {
-      process.kill(Number(pid), "SIGKILL");
+      killIfThere(Number(pid));
     }
   }
 }
@@ -87,6 +93,7 @@ export async function makeUser(): Promise<UnprivilegedUser> {
   const owned = undo.move();
   return {
     uid,
+    firstSubordinate: subordinate.first,
     home,
     runtimeDirectory,
     repository,
