@@ -14,11 +14,23 @@ const definition = definitionOf(step.root);
 
 test("workers and info are told in our words", async () => {
   const workers = [
-    { ID: "w1", Labels: { a: "b" }, platforms: [{ OS: "linux", Architecture: "arm", Variant: "v7" }] },
+    {
+      ID: "w1",
+      Labels: { a: "b" },
+      platforms: [{ OS: "linux", Architecture: "arm", Variant: "v7" }],
+      CDIDevices: [{ Name: "vendor.com/gpu=0", AutoAllow: true, Annotations: { c: "d" } }],
+    },
   ];
   await withDaemon({ workers }, async ({ client }) => {
     assert.deepEqual(await client.workers(), [
-      { id: "w1", labels: { a: "b" }, platforms: [{ os: "linux", architecture: "arm", variant: "v7" }] },
+      {
+        id: "w1",
+        labels: { a: "b" },
+        platforms: [{ os: "linux", architecture: "arm", variant: "v7" }],
+        devices: [
+          { name: "vendor.com/gpu=0", isAutoAllowed: true, isOnDemand: false, annotations: { c: "d" } },
+        ],
+      },
     ]);
     assert.deepEqual(await client.info(), {
       package: "example.com/fake",

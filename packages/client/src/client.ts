@@ -27,6 +27,18 @@ export interface WorkerInfo {
   readonly labels: Readonly<Record<string, string>>;
   /** What it can run, its own platform first. */
   readonly platforms: readonly Platform[];
+  /** What its steps can have of devices of the Container Device Interface. */
+  readonly devices: readonly DeviceInfo[];
+}
+
+/** A device of a worker. */
+export interface DeviceInfo {
+  /** `vendor/class=name`; of one that is made on demand the kind alone. */
+  readonly name: string;
+  /** Whether builds get it without the entitlement `device`. */
+  readonly isAutoAllowed: boolean;
+  readonly isOnDemand: boolean;
+  readonly annotations: Readonly<Record<string, string>>;
 }
 
 /** Which program a daemon is. */
@@ -185,8 +197,14 @@ export class BuildKitClient implements AsyncDisposable {
   }
 }
 
-function workerOf({ ID, Labels, platforms }: WorkerRecord): WorkerInfo {
-  return { id: ID, labels: Labels, platforms: platforms.map(platformFromProto) };
+function workerOf({ ID, Labels, platforms, CDIDevices }: WorkerRecord): WorkerInfo {
+  const devices = CDIDevices.map(({ Name, AutoAllow, OnDemand, Annotations }) => ({
+    name: Name,
+    isAutoAllowed: AutoAllow,
+    isOnDemand: OnDemand,
+    annotations: Annotations,
+  }));
+  return { id: ID, labels: Labels, platforms: platforms.map(platformFromProto), devices };
 }
 
 function daemonOf(version: BuildkitVersion | undefined): DaemonInfo {

@@ -126,6 +126,14 @@ export function makeDevice(major: number, minor: number): bigint {
   );
 }
 
+/** major(3) and minor(3): what {@link makeDevice} has put together. */
+export function splitDevice(device: bigint): { readonly major: number; readonly minor: number } {
+  return {
+    major: Number(((device >> 8n) & 0xfffn) | ((device >> 32n) & ~0xfffn)),
+    minor: Number((device & 0xffn) | ((device >> 12n) & ~0xffn & 0xffff_ffffn)),
+  };
+}
+
 /** syncfs(2): writes everything of the file system that `fd` is on to its disk. Blocks until it is there. */
 export function syncfs(fd: number): void {
   check("syncfs", libc.syncfs(fd));

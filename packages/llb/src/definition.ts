@@ -23,6 +23,11 @@ export interface Vertex {
   readonly metadata: OpMetadata;
   /** What people are shown. */
   readonly name: string;
+  /**
+   * What tells it from the same operation of other builds, which what they were granted makes another one: as for all
+   * that needs it. Absent if nothing does.
+   */
+  readonly variant?: string;
 }
 
 /** One output of an operation. */

@@ -29,6 +29,15 @@ export interface ExecOptions<T> {
   readonly readonlyRoot?: boolean;
   readonly mounts?: readonly MountOptions<T>[];
   readonly secretEnv?: readonly SecretVariable[];
+  readonly devices?: readonly DeviceOptions[];
+}
+
+/** A device of the Container Device Interface. It needs the entitlement `device`, unless the worker gives it to everybody. */
+export interface DeviceOptions {
+  /** `vendor/class=name`, `vendor/class=*`, `vendor/class` or the name of a class. */
+  readonly name: string;
+  /** Whether to go on without it if the worker does not have it. */
+  readonly optional?: boolean;
 }
 
 /** An environment variable that holds a secret of the session. */
@@ -128,6 +137,7 @@ export function execOp<T>(options: ExecOptions<T>, inputOf: (tree: T) => number)
     network: networks[options.network ?? "sandbox"],
     security: securities[options.security ?? "sandbox"],
     secretenv,
+    cdiDevices: (options.devices ?? []).map(({ name, optional = false }) => ({ name, optional })),
   });
   const caps = new Set(["exec.meta.base", ...written.flatMap((each) => each.caps)]);
   if (!env.some((variable) => variable.startsWith("PATH="))) {
@@ -141,6 +151,9 @@ export function execOp<T>(options: ExecOptions<T>, inputOf: (tree: T) => number)
   }
   if (secretenv.length > 0) {
     caps.add("exec.secretenv");
+  }
+  if (exec.cdiDevices.length > 0) {
+    caps.add("exec.meta.cdi");
   }
   return { exec, caps: [...caps], outputs };
 }
