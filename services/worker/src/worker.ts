@@ -12,6 +12,8 @@ import { openCache } from "./cache/open.ts";
 import type { RemovalLog } from "./cache/removal-log.ts";
 import type { CacheUsage } from "./cache/usage.ts";
 import { CacheMounts } from "./cache-mounts/cache-mounts.ts";
+import { DeviceRegistry } from "./cdi/device-registry.ts";
+import { grantDevices } from "./cdi/grant-devices.ts";
 import type { Peers } from "./children/children.ts";
 import type { Config } from "./config/config.ts";
 import { ContentStore } from "./content/store.ts";
@@ -47,6 +49,8 @@ export interface Worker extends AsyncDisposable {
   readonly collector: Collector;
   readonly removals: RemovalLog;
   readonly history: BuildHistory;
+  /** Undefined if steps have no devices. */
+  readonly devices: DeviceRegistry | undefined;
 }
 
 export interface WorkerPeers extends Pick<Peers, "snapshotterAddress" | "resolverAddress"> {
@@ -130,6 +134,7 @@ export async function openWorker(
     sessions: peers.sessions,
     log,
   });
+  const devices = await openDevices(config, log);
   const identity = await identify({ ...config, snapshotter: backend, network, log });
   const defaultPlatform = config.platforms[0] ?? hostPlatform;
   const operationParts = {
@@ -137,6 +142,7 @@ export async function openWorker(
     cacheMounts,
     sessions: peers.sessions,
     executor,
+    devices,
     images,
     defaultPlatform,
     slots: config.maxParallelism === 0 ? undefined : new Slots(config.maxParallelism),
@@ -161,6 +167,7 @@ export async function openWorker(
       metrics,
       history,
       entitlements: config.entitlements,
+      grantDevices: (graph, entitlements) => grantDevices(graph, entitlements, devices, log),
       onEnd: () => collector.request(),
     }),
   );
@@ -176,7 +183,22 @@ export async function openWorker(
     collector,
     removals,
     history,
+    devices,
     exporters: { local: new LocalExporter(refs) },
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
   };
+}
+
+/** The registry of the devices of this machine, once it has told what is wrong with their specifications. */
+async function openDevices(config: Config, log: Logger): Promise<DeviceRegistry | undefined> {
+  if (config.cdiDisabled) {
+    return undefined;
+  }
+  const registry = new DeviceRegistry({
+    directories: config.cdiSpecDirs,
+    autoAllowed: config.cdiAutoAllowed,
+    log,
+  });
+  await registry.read();
+  return registry;
 }

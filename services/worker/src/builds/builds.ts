@@ -56,11 +56,15 @@ const sessionPatienceMs = 5000;
 /** The progress of a build that has ended can be asked for so much longer. */
 const remembranceMs = 10_000;
 
+/** Gives the steps of a graph the devices that they ask for and that the entitlements of the client allow, or refuses. */
+export type GrantDevices = (graph: Graph, entitlements: readonly string[]) => Promise<Graph>;
+
 export interface BuildsParts {
   readonly scheduler: Scheduler;
   readonly sessions: SessionManager;
   /** What the operator lets builds be granted. */
   readonly entitlements: ReadonlySet<Entitlement>;
+  readonly grantDevices: GrantDevices;
   readonly metrics: Pick<WorkerMetrics, "build">;
   readonly history: Pick<BuildHistory, "begin" | "complete">;
   /** Told of each build that has ended. */
@@ -72,6 +76,7 @@ export class Builds implements AsyncDisposable {
   readonly #scheduler: Scheduler;
   readonly #sessions: SessionManager;
   readonly #entitlements: ReadonlySet<Entitlement>;
+  readonly #grantDevices: GrantDevices;
   readonly #metrics: Pick<WorkerMetrics, "build">;
   readonly #history: Pick<BuildHistory, "begin" | "complete">;
   readonly #onEnd: () => void;
@@ -79,10 +84,11 @@ export class Builds implements AsyncDisposable {
   readonly #running = new Set<Promise<unknown>>();
   #isStopping = false;
 
-  constructor({ scheduler, sessions, entitlements, metrics, history, onEnd }: BuildsParts) {
+  constructor({ scheduler, sessions, entitlements, grantDevices, metrics, history, onEnd }: BuildsParts) {
     this.#scheduler = scheduler;
     this.#sessions = sessions;
     this.#entitlements = entitlements;
+    this.#grantDevices = grantDevices;
     this.#metrics = metrics;
     this.#history = history;
     this.#onEnd = onEnd;
@@ -147,7 +153,7 @@ export class Builds implements AsyncDisposable {
    */
   async solve(ref: string, graph: Graph, now: boolean, signal: AbortSignal): Promise<string> {
     const { gateway, job, request } = await this.#findGateway(ref, signal);
-    const result = this.#load(graph, request, job);
+    const result = await this.#load(graph, request, job);
     if (now) {
       await this.#scheduler.evaluate(result, job);
     }
@@ -245,13 +251,16 @@ export class Builds implements AsyncDisposable {
   async #resultOf({ request, job, gateway }: Build): Promise<Ref> {
     const { graph } = request;
     const result: BuildResult =
-      graph === undefined ? await gateway?.returned(job.signal) : this.#load(graph, request, job);
+      graph === undefined ? await gateway?.returned(job.signal) : await this.#load(graph, request, job);
     return result === undefined ? { snapshot: undefined } : await this.#scheduler.evaluate(result, job);
   }
 
-  #load(graph: Graph, { entitlements }: BuildRequest, job: Job): RunEdge {
+  async #load(graph: Graph, { entitlements }: BuildRequest, job: Job): Promise<RunEdge> {
     requireEntitled(graph, entitlements, this.#entitlements);
-    return this.#scheduler.load(graph, job);
+    const granted = await this.#grantDevices(graph, entitlements);
+    // A build that has ended meanwhile would never leave what it joins now.
+    job.signal.throwIfAborted();
+    return this.#scheduler.load(granted, job);
   }
 
   async #export(exporter: Exporter, result: Ref, job: Job): Promise<Readonly<Record<string, string>>> {

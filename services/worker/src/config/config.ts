@@ -1,5 +1,6 @@
 import { join } from "node:path";
 import { InvalidArgumentError } from "@oci-worker/errdefs";
+import { deviceSettings } from "./groups/devices.ts";
 import type { Layer, SettingName, Settings } from "./settings.ts";
 import { allSettings } from "./settings.ts";
 
@@ -64,6 +65,11 @@ function completed(settings: Settings): Config {
     throw new InvalidArgumentError("--addr cannot be empty");
   }
   requireWholePair(settings);
+  if (settings.cdiDisabled && settings.entitlements.includes("device")) {
+    throw new InvalidArgumentError(
+      "Cannot grant the entitlement device: CDI is disabled, want --cdi-disabled or the entitlement left out",
+    );
+  }
   const isRootless = settings.workerRootless ?? settings.rootless ?? false;
   if (settings.noProcessSandbox && !isRootless) {
     throw new InvalidArgumentError(
@@ -76,6 +82,8 @@ function completed(settings: Settings): Config {
     // What a configuration of CNI says is for root; who wants it all the same says so.
     networkMode: isRootless && settings.networkMode === "auto" ? "host" : settings.networkMode,
     addresses: [...new Set(settings.addresses)],
+    // As upstream: who wants no directory disables CDI.
+    cdiSpecDirs: settings.cdiSpecDirs.length > 0 ? settings.cdiSpecDirs : deviceSettings.cdiSpecDirs.fallback,
     entitlements: new Set(settings.entitlements),
     logLevel: settings.trace ? "trace" : settings.debug ? "debug" : settings.logLevel,
     dns: {

@@ -12,6 +12,7 @@ const takeEffect = "e2e/worker-settings-take-effect.test.ts";
 
 const rootless = "e2e/worker-runs-rootless.test.ts";
 const networks = "e2e/worker-gives-steps-networks.test.ts";
+const devices = "e2e/worker-gives-steps-devices.test.ts";
 const garbage = "e2e/worker-garbage-collects.test.ts";
 const remembers = "e2e/worker-remembers-builds.test.ts";
 
@@ -39,6 +40,12 @@ const effects: Readonly<Record<SettingName, readonly [file: string, title: strin
   platforms: [takeEffect, "says that it builds for the platforms that it is given"],
   runtimeBinary: [takeEffect, "runs steps with the runtime that it is given"],
   defaultCgroupParent: [takeEffect, "runs steps beneath the cgroup that it is given"],
+  cdiDisabled: [devices, "are none where CDI is disabled"],
+  cdiSpecDirs: [
+    devices,
+    "are those of the directories that the worker is given, the later ones before the others",
+  ],
+  cdiAutoAllowed: [devices, "are had without asking if the operator or their specification says so"],
   networkMode: [networks, "is what auto means if its file is there, and must work then"],
   rootless: [rootless, "pulls an image, runs a step and gives its result, with nothing but the user's own"],
   workerRootless: [rootless, "is not rootless"],

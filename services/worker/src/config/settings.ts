@@ -1,5 +1,6 @@
 import { accessSettings } from "./groups/access.ts";
 import { cacheSettings } from "./groups/cache.ts";
+import { deviceSettings } from "./groups/devices.ts";
 import { generalSettings } from "./groups/general.ts";
 import { historySettings } from "./groups/history.ts";
 import { nameSettings } from "./groups/names.ts";
@@ -18,6 +19,7 @@ export const groups: readonly SettingGroup[] = [
   { title: "Access", settings: accessSettings },
   { title: "Worker", settings: workerSettings },
   { title: "Steps", settings: stepSettings },
+  { title: "Devices", settings: deviceSettings },
   { title: "Snapshots", settings: snapshotSettings },
   { title: "Rootless", settings: rootlessSettings },
   { title: "Networks", settings: networkSettings },
@@ -39,6 +41,7 @@ export const settings = {
   ...accessSettings,
   ...workerSettings,
   ...stepSettings,
+  ...deviceSettings,
   ...snapshotSettings,
   ...rootlessSettings,
   ...networkSettings,

@@ -4,9 +4,15 @@ import { getFreeLoop } from "@oci-worker/libc/loop";
 /** linux.devices of the OCI runtime spec (config-linux.md, "Devices"). */
 export interface SpecDevice {
   readonly path: string;
-  readonly type: "c" | "b";
+  /** As of mknod(1). */
+  readonly type: "b" | "c" | "u" | "p";
   readonly major: number;
   readonly minor: number;
+  /** Permission bits; the runtime's default if absent. */
+  readonly fileMode?: number;
+  /** Root's if absent. */
+  readonly uid?: number;
+  readonly gid?: number;
 }
 
 // Numbers of linux/Documentation/admin-guide/devices.txt.

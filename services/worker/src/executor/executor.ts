@@ -4,6 +4,7 @@ import { join, posix } from "node:path";
 import { unmount } from "@oci-worker/mounts/mount";
 import { unmountBeneath } from "@oci-worker/mounts/mountinfo";
 import type { Logger } from "pino";
+import { applyEdits, editedPaths } from "../cdi/apply-edits.ts";
 import type { NetworkNamespace } from "../network/network.ts";
 import type { Networks } from "../network/networks.ts";
 import { hasUnifiedCgroups } from "./cgroups.ts";
@@ -136,14 +137,20 @@ export class Executor {
     for (const destination of destinations) {
       refuseMountInProc(rootfsPath, destination);
     }
-    const stubs = findMountStubs(rootfsPath, destinations, step.removeStubParents);
+    const stubs = findMountStubs(
+      rootfsPath,
+      [...destinations, ...editedPaths(step.edits)],
+      step.removeStubParents,
+    );
     const memory = undo.use(new MemoryDirectory(join(bundle, memoryName)));
     const mounts = await specMounts(step.mounts, { bundle, memory, undo });
     const processes = this.#options.sharesProcesses
       ? undo.use(await StepProcesses.begin(join(bundle, processesName)))
       : undefined;
-    const wanted = await this.#spec(step, bundle, rootfsPath, mounts, network.namespace);
-    const spec = this.#options.isRootless ? rootlessSpec(wanted, processes?.namespacePath) : wanted;
+    const { isRootless } = this.#options;
+    const plain = await this.#spec(step, bundle, rootfsPath, mounts, network.namespace);
+    const wanted = applyEdits(plain, step.edits, isRootless);
+    const spec = isRootless ? rootlessSpec(wanted, processes?.namespacePath) : wanted;
     let { runc } = this.#options;
     if (step.secretEnv.length > 0) {
       // The spec has the secrets, and crun keeps a copy of it with its state.

@@ -19,7 +19,7 @@ interface Stub {
  * Remembers which mount points `rootfs` lacks before a step: runc makes an empty file or directory for each, which
  * is none of the step's doing and must not become part of its result.
  *
- * @param mountPoints absolute paths inside the rootfs, those of the step's own mounts.
+ * @param mountPoints absolute paths inside the rootfs, those of the step's own mounts and devices.
  * @param withParents also the directories above that are missing; a client of an older kind expects them to stay.
  */
 export function findMountStubs(
@@ -91,13 +91,17 @@ function isRealPath(rootfs: string, path: string): boolean {
   return true;
 }
 
-/** Removes an empty file or directory. A path that is gone already is not our stub any more. */
+/**
+ * Removes an empty file or directory, or the node that the runtime has made of a device. A path that is gone already is not
+ * our stub any more.
+ */
 function removeEmpty(path: string): boolean {
   const stats = lstatSync(path, { throwIfNoEntry: false });
   if (stats === undefined) {
     return false;
   }
-  if (stats.isFile() && stats.size === 0) {
+  const isNode = stats.isCharacterDevice() || stats.isBlockDevice() || stats.isFIFO();
+  if (isNode || (stats.isFile() && stats.size === 0)) {
     unlinkSync(path);
     return true;
   }

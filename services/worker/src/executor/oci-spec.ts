@@ -1,4 +1,5 @@
 import { InvalidArgumentError } from "@oci-worker/errdefs";
+import type { HookName, IntelRdt } from "../cdi/container-edits.ts";
 import type { NetworkNamespace } from "../network/network.ts";
 import type { SpecDevice } from "./devices.ts";
 import type { DeviceRule, Privileges } from "./privileges.ts";
@@ -11,6 +12,17 @@ export interface SpecMount {
   readonly source: string;
   readonly options: readonly string[];
 }
+
+/** A program of the host that the runtime runs (config.md, "POSIX-platform Hooks"). */
+export interface SpecHook {
+  readonly path: string;
+  readonly args?: readonly string[];
+  readonly env?: readonly string[];
+  /** In seconds. */
+  readonly timeout?: number;
+}
+
+export type SpecHooks = { readonly [Name in HookName]?: readonly SpecHook[] };
 
 export interface ProcessUser {
   readonly uid: number;
@@ -71,6 +83,7 @@ export interface RuntimeSpec {
   readonly root: { readonly path: string; readonly readonly?: true };
   readonly hostname: string;
   readonly mounts: readonly SpecMount[];
+  readonly hooks?: SpecHooks;
   readonly linux: {
     readonly resources?: { readonly devices: readonly DeviceRule[] };
     readonly cgroupsPath?: string;
@@ -79,6 +92,7 @@ export interface RuntimeSpec {
     readonly devices?: readonly SpecDevice[];
     readonly maskedPaths?: readonly string[];
     readonly readonlyPaths?: readonly string[];
+    readonly intelRdt?: IntelRdt;
   };
 }
 

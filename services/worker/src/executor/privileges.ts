@@ -6,6 +6,9 @@ import { defaultSeccompProfile, type SeccompProfile } from "./seccomp.ts";
 export interface DeviceRule {
   readonly allow: boolean;
   readonly type?: "c" | "b";
+  /** Absent: every one. */
+  readonly major?: number;
+  readonly minor?: number;
   readonly access: string;
 }
 

@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { mountPointsBeneath } from "@oci-worker/mounts/mountinfo";
 import { pino } from "pino";
+import { noEdits } from "../cdi/container-edits.ts";
 import { hostNetwork, Networks } from "../network/networks.ts";
 import { Executor } from "./executor.ts";
 import { findRuntime } from "./find-runtime.ts";
@@ -94,6 +95,7 @@ export function step(image: string, args: readonly string[], more: Partial<Step>
     insecure: false,
     cgroupParent: "",
     limits: [],
+    edits: noEdits,
     ...more,
   };
 }

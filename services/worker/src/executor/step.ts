@@ -1,5 +1,6 @@
 import type { Duplex } from "node:stream";
 import type { Mount } from "@oci-worker/mounts/mount";
+import type { ContainerEdits } from "../cdi/container-edits.ts";
 import type { NetworkMode } from "../network/network.ts";
 import type { ExtraHost } from "./network-files.ts";
 import type { ResourceLimit } from "./oci-spec.ts";
@@ -72,4 +73,6 @@ export interface Step {
   readonly insecure: boolean;
   readonly cgroupParent: string;
   readonly limits: readonly ResourceLimit[];
+  /** What its devices change. */
+  readonly edits: ContainerEdits;
 }

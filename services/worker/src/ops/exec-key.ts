@@ -55,6 +55,8 @@ export function execKey(op: ExecOp, platform: Platform, inputKeys: readonly stri
       op.secretenv.map(({ ID, name }) => [ID, name]),
       meta?.validExitCodes,
       meta?.removeMountStubsRecursive,
+      // Which devices, and not what their specifications say of them, as upstream.
+      ...(op.cdiDevices.length > 0 ? [op.cdiDevices.map(({ name }) => name)] : []),
     ]),
   );
 }

@@ -1,7 +1,9 @@
 import { type ExecOp, NetMode, SecurityMode } from "@oci-worker/api/buildkit/llb";
-import { InvalidArgumentError, NotFoundError, UnimplementedError } from "@oci-worker/errdefs";
+import { InvalidArgumentError, NotFoundError } from "@oci-worker/errdefs";
 import type { Digest } from "@oci-worker/oci/digest";
 import type { Platform } from "@oci-worker/oci/platform";
+import { type ContainerEdits, noEdits } from "../cdi/container-edits.ts";
+import type { DeviceRegistry } from "../cdi/device-registry.ts";
 import type { Executor } from "../executor/executor.ts";
 import type { Step } from "../executor/step.ts";
 import type { NetworkMode } from "../network/network.ts";
@@ -17,6 +19,8 @@ import { StepLog, type StepLogLimits } from "./step-log.ts";
 
 export interface ExecParts extends MountParts {
   readonly executor: Executor;
+  /** Undefined if steps have no devices. */
+  readonly devices: DeviceRegistry | undefined;
   readonly logLimits: StepLogLimits;
   /** Places for steps that run at a time; undefined for no limit. */
   readonly slots: Slots | undefined;
@@ -30,9 +34,8 @@ export class ExecOperation implements Operation {
   readonly #platform: Platform;
   readonly #parts: ExecParts;
 
-  /** @throws {UnimplementedError} naming what the step asks for that this worker cannot give it. */
+  /** @param op with the names of devices that it is to have, if any. */
   constructor(op: ExecOp, platform: Platform, parts: ExecParts) {
-    refuseUnsupported(op);
     this.#op = op;
     this.#platform = platform;
     this.#parts = parts;
@@ -48,7 +51,7 @@ export class ExecOperation implements Operation {
     const secretEnv = await this.#secretEnv(context);
     const preparation = new MountPreparation(this.#parts, inputs, context, undo);
     const prepared = await preparation.prepareAll(mounts, meta?.cwd ?? "/", `exec ${meta?.args.join(" ")}`);
-    await this.#run(this.#step(prepared, secretEnv), context);
+    await this.#run(this.#step(prepared, secretEnv, await this.#edits()), context);
     const outputs: (Ref | undefined)[] = [];
     for (const { mount, keep } of prepared) {
       if (mount.output >= 0n) {
@@ -70,7 +73,7 @@ export class ExecOperation implements Operation {
     }
   }
 
-  #step(prepared: readonly PreparedMount[], secretEnv: readonly string[]): Step {
+  #step(prepared: readonly PreparedMount[], secretEnv: readonly string[], edits: ContainerEdits): Step {
     const { meta, network, security } = this.#op;
     const root = prepared.find(({ mount }) => mount.dest === "/");
     if (meta === undefined || root?.step?.kind !== "snapshot") {
@@ -95,7 +98,15 @@ export class ExecOperation implements Operation {
       insecure: isInsecure(security),
       cgroupParent: meta.cgroupParent || this.#parts.defaultCgroupParent,
       limits: meta.ulimit.map(({ Name, Soft, Hard }) => ({ name: Name, soft: Soft, hard: Hard })),
+      edits,
     };
+  }
+
+  /** What its devices change, as their specifications are now. */
+  async #edits(): Promise<ContainerEdits> {
+    const names = this.#op.cdiDevices.map(({ name }) => name);
+    const devices = names.length === 0 ? undefined : await this.#parts.devices?.read();
+    return devices?.edits(names) ?? noEdits;
   }
 
   /** The variables of the environment that hold secrets of the clients. */
@@ -147,13 +158,4 @@ function variableText(secret: Uint8Array, id: string): string {
     );
   }
   return Buffer.from(secret).toString();
-}
-
-function refuseUnsupported({ cdiDevices }: ExecOp): void {
-  const device = cdiDevices.find(({ optional }) => !optional);
-  if (device !== undefined) {
-    throw new UnimplementedError(
-      `Cannot run a step with device ${JSON.stringify(device.name)}: this worker has no CDI devices`,
-    );
-  }
 }

@@ -25,6 +25,7 @@ export const llbCapabilities = enabled([
   "source.image.resolvemode",
   "exec.cgroup",
   "exec.meta.base",
+  "exec.meta.cdi",
   "exec.meta.cgroup.parent",
   "exec.meta.network",
   "exec.meta.proxyenv",

@@ -5,6 +5,7 @@ import { InvalidArgumentError, NotFoundError, UnimplementedError } from "@oci-wo
 import { loadDefinition } from "@oci-worker/llb/definition";
 import type { BuildRequest } from "../builds/builds.ts";
 import type { Exporter } from "../builds/exporter.ts";
+import type { DeviceRegistry } from "../cdi/device-registry.ts";
 import type { ContentStore } from "../content/store.ts";
 import type { BuildHistory } from "../history/build-history.ts";
 import type { BuildDescription } from "../history/build-record.ts";
@@ -22,6 +23,7 @@ import { buildkitVersion, workerRecord } from "./worker-record.ts";
 export interface ControlParts extends CacheParts {
   readonly identity: Identity;
   readonly sessions: SessionManager;
+  readonly devices: DeviceRegistry | undefined;
   readonly history: BuildHistory;
   readonly content: Pick<ContentStore, "path">;
   /** By the name that clients ask for. */
@@ -38,7 +40,7 @@ export function controlService(parts: ControlParts): Partial<ServiceImpl<typeof 
     info: () => ({ buildkitVersion }),
 
     listWorkers: async ({ filter }) => ({
-      record: workerMatches(identity, filter) ? [await workerRecord(identity, parts.collector.policies)] : [],
+      record: workerMatches(identity, filter) ? [await workerRecord(parts)] : [],
     }),
 
     async solve(request, { signal }) {

@@ -9,17 +9,13 @@ import { platformFromProto } from "@oci-worker/llb/platform";
 import { normalizePlatform, type Platform } from "@oci-worker/oci/platform";
 import { parseReference } from "@oci-worker/oci/reference";
 import type { Builds } from "../builds/builds.ts";
-import type { Collector } from "../cache/collector.ts";
-import type { Identity } from "../identity.ts";
 import type { ImageStore } from "../image/image-store.ts";
 import { frontendCapabilities, llbCapabilities } from "./capabilities.ts";
 import { buildError } from "./error-details.ts";
-import { workerRecord } from "./worker-record.ts";
+import { type RecordParts, workerRecord } from "./worker-record.ts";
 
-export interface BridgeParts {
-  readonly identity: Identity;
+export interface BridgeParts extends RecordParts {
   readonly builds: Builds;
-  readonly collector: Pick<Collector, "policies">;
   readonly images: ImageStore;
   readonly defaultPlatform: Platform;
 }
@@ -32,12 +28,12 @@ const buildHeader = "buildkit-controlapi-buildid";
  * buildctl has built nothing otherwise since v0.11.
  */
 export function llbBridgeService(parts: BridgeParts): Partial<ServiceImpl<typeof LLBBridge>> {
-  const { builds, collector, defaultPlatform, identity, images } = parts;
+  const { builds, defaultPlatform, images } = parts;
   return {
     ping: async () => ({
       FrontendAPICaps: frontendCapabilities,
       LLBCaps: llbCapabilities,
-      Workers: [await workerRecord(identity, collector.policies)],
+      Workers: [await workerRecord(parts)],
     }),
 
     async solve(request, context) {

@@ -38,15 +38,16 @@ async function fixture(behaviours: Readonly<Record<string, Behaviour>> = {}) {
   const records = undo.use(new CacheRecords(new RecordTable(database)));
   const cache = new ResultCache(database, records, { stat });
   const executed: string[] = [];
-  const operationOf = ({ name }: Vertex): Operation => ({
-    cacheKey: (inputKeys) => Promise.resolve(digestOf(JSON.stringify([name, inputKeys]))),
+  const operationOf = ({ name, variant = "" }: Vertex): Operation => ({
+    cacheKey: (inputKeys) => Promise.resolve(digestOf(JSON.stringify([name, variant, inputKeys]))),
     async execute(_inputs, context) {
       executed.push(name);
       await behaviours[name]?.(context);
-      snapshots.add(`of ${name}`);
+      const snapshot = `of ${name}${variant}`;
+      snapshots.add(snapshot);
       const record = { type: "regular", description: name, parents: [], mutable: false, blobs: [] } as const;
-      records.add({ ...record, id: `of ${name}` }, context.lease);
-      return [{ snapshot: `of ${name}` }];
+      records.add({ ...record, id: snapshot }, context.lease);
+      return [{ snapshot }];
     },
   });
   const scheduler = new Scheduler(operationOf, cache);
@@ -95,6 +96,27 @@ async function statesOf(job: Job): Promise<Map<string, VertexState>> {
 }
 
 describe("a scheduler", () => {
+  test("shares no work among builds that were granted different things", async () => {
+    const release = Promise.withResolvers<void>();
+    await using on = await fixture({ base: () => release.promise });
+    const withDevice = (device: string): Graph => {
+      const graph = graphOf(step("last", step("first")));
+      const granted = graph.vertices.map((vertex) =>
+        vertex.name === "base" ? vertex : { ...vertex, variant: device },
+      );
+      return { ...graph, vertices: granted };
+    };
+    const all = ["a", "b", "a"].map((device) => ({ graph: withDevice(device), job: newJob() }));
+    const results = all.map(({ graph, job }) => on.scheduler.evaluate(on.scheduler.load(graph, job), job));
+    release.resolve();
+    await Promise.all(results);
+    for (const { job } of all) {
+      await on.scheduler.leave(job);
+      job[Symbol.dispose]();
+    }
+    assert.deepEqual(on.executed.toSorted(), ["base", "first", "first", "last", "last"]);
+  });
+
   test("makes inputs first, each once however many need it", async () => {
     await using on = await fixture();
     const left = step("left");

@@ -73,14 +73,16 @@ export class Scheduler {
    * One that must not use the cache does not join one that may; the other way round is as good as a cache hit.
    */
   #runOf(vertex: Vertex, inputs: readonly RunEdge[]): VertexRun {
-    const shared = this.#usable(vertex.digest);
+    const { digest, metadata, variant } = vertex;
+    const plainKey = variant === undefined ? digest : `${digest}-${variant}`;
+    const shared = this.#usable(plainKey);
     if (shared === undefined) {
-      return this.#start(vertex.digest, vertex, inputs);
+      return this.#start(plainKey, vertex, inputs);
     }
-    if (shared.ignoresCache || !vertex.metadata.ignoreCache) {
+    if (shared.ignoresCache || !metadata.ignoreCache) {
       return shared;
     }
-    const key = `${vertex.digest}-ignorecache`;
+    const key = `${plainKey}-ignorecache`;
     return this.#usable(key) ?? this.#start(key, vertex, inputs);
   }
 

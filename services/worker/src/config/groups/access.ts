@@ -37,7 +37,7 @@ const group: Kind<string> = {
 /** What a user or a group can have for a number (the largest one stands for "no change", chown(2)). */
 const userNumber = wholeNumber(0, 2 ** 32 - 2);
 
-const entitlementNames = ["network.host", "security.insecure"] as const;
+const entitlementNames = ["network.host", "security.insecure", "device"] as const;
 export type Entitlement = (typeof entitlementNames)[number];
 
 /** Who may reach the worker, and what they may ask of it. */
@@ -85,7 +85,7 @@ export const accessSettings = {
       flag: "allow-insecure-entitlement",
       key: "insecure-entitlements",
       fallback: [],
-      help: `what builds may be granted beyond the sandbox: ${entitlementNames.join(", ")}`,
+      help: "what builds may be granted beyond the sandbox: network.host, security.insecure; device is, unless cdi.disabled",
     },
   ),
 };
