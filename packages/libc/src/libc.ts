@@ -15,6 +15,9 @@ export interface SystemError extends Error {
 // koffi knows size_t, but not its signed sister (sys/types.h).
 koffi.alias("ssize_t", "intptr_t");
 
+// struct iovec of readv(2): `{ base, length }`, where base is a buffer.
+koffi.struct("iovec", { base: "void *", length: "size_t" });
+
 const library = load();
 
 /**
