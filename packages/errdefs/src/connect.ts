@@ -63,6 +63,19 @@ export function statusOf(thrown: unknown): Status {
   return { code: Code.Internal, message: "internal error" };
 }
 
+/**
+ * The status of a failure of work on files of ours, of which the caller is to know: what is no {@link ServiceError} comes from a
+ * system call then, and is told.
+ */
+export function statusOfFileWork(thrown: unknown): Status {
+  if (thrown instanceof ServiceError) {
+    return statusOf(thrown);
+  }
+  const code = thrown instanceof Error && "code" in thrown ? thrown.code : undefined;
+  const message = thrown instanceof Error ? thrown.message : String(thrown);
+  return { code: code === "ENOSPC" || code === "EDQUOT" ? Code.ResourceExhausted : Code.Unknown, message };
+}
+
 /** The error class of a status that another service has answered, so that callers branch on meanings. */
 export function errorOf({ code, message }: Status, options?: ErrorOptions): ServiceError {
   switch (code) {

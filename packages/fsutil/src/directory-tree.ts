@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { create } from "@bufbuild/protobuf";
 import { type Stat, StatSchema } from "@oci-worker/api/session/fsutil";
 import { InvalidArgumentError } from "@oci-worker/errdefs";
+import { splitDevice } from "@oci-worker/libc/file";
 import { goMode, typeOfStatMode } from "./mode.ts";
 import { comparePaths } from "./path.ts";
 import { readXattrs } from "./xattrs.ts";
@@ -123,6 +124,7 @@ function describe(root: string, path: string, stats: BigIntStats, owner: Owner |
   const mode = Number(stats.mode);
   const type = typeOfStatMode(mode) ?? "file";
   const isDevice = type === "character-device" || type === "block-device";
+  const { major, minor } = splitDevice(isDevice ? stats.rdev : 0n);
   return create(StatSchema, {
     path,
     mode: goMode(type, mode),
@@ -131,8 +133,8 @@ function describe(root: string, path: string, stats: BigIntStats, owner: Owner |
     size: type === "directory" ? 0n : stats.size,
     modTime: stats.mtimeNs,
     linkname: type === "symlink" ? readlinkSync(fullPath) : "",
-    devmajor: isDevice ? majorOf(stats.rdev) : 0n,
-    devminor: isDevice ? minorOf(stats.rdev) : 0n,
+    devmajor: BigInt(major),
+    devminor: BigInt(minor),
     xattrs: readXattrs(fullPath),
   });
 }
@@ -173,13 +175,4 @@ async function* read(root: string, path: string): AsyncGenerator<Uint8Array> {
     }
     full = bytesRead === bytes;
   }
-}
-
-/** gnu_dev_major(3) and gnu_dev_minor(3). */
-function majorOf(device: bigint): bigint {
-  return ((device >> 8n) & 0xfffn) | ((device >> 32n) & ~0xfffn);
-}
-
-function minorOf(device: bigint): bigint {
-  return (device & 0xffn) | ((device >> 12n) & ~0xffn);
 }

@@ -2,11 +2,12 @@ import { randomFill } from "node:crypto";
 import { type FileHandle, open } from "node:fs/promises";
 import { promisify } from "node:util";
 import { Worker } from "node:worker_threads";
-import { DataLossError, ServiceError } from "@oci-worker/errdefs";
+import { DataLossError } from "@oci-worker/errdefs";
 import { isInUserNamespace } from "@oci-worker/libc/user-namespace";
 import type { Digest } from "@oci-worker/oci/digest";
 import { type Compression, detectCompression, magicBytes } from "../compression/detect.ts";
 import { programFor, startProgram } from "../compression/program.ts";
+import { lastWordOf } from "../last-word.ts";
 import { errorOf } from "./failure.ts";
 import {
   type Applied,
@@ -17,7 +18,6 @@ import {
   programEnds,
   sharedBytes,
   type Task,
-  type ThreadMessage,
 } from "./messages.ts";
 
 export type { Applied, Progress } from "./messages.ts";
@@ -124,7 +124,6 @@ function onAbort(signal: AbortSignal, act: () => void): Disposable {
 
 /** Runs the thread to its end and gives its last word. */
 function runThread(task: Task, onProgress: LayerToApply["onProgress"]): Promise<Outcome> {
-  const { promise, resolve, reject } = Promise.withResolvers<Outcome>();
   const thread = new Worker(new URL("./apply-thread.ts", import.meta.url), {
     name: "apply layer",
     workerData: task,
@@ -132,26 +131,5 @@ function runThread(task: Task, onProgress: LayerToApply["onProgress"]): Promise<
     env: {},
     execArgv: [],
   });
-  let outcome: Outcome | undefined;
-  let failure: unknown;
-  thread.on("message", (message: ThreadMessage) => {
-    if (message.kind === "progress") {
-      onProgress?.(message.progress);
-    } else {
-      outcome = message;
-    }
-  });
-  thread.on("error", (error) => {
-    failure = error;
-  });
-  // Not before: until then the thread may still use the blob.
-  thread.on("exit", () => {
-    if (outcome !== undefined && failure === undefined) {
-      resolve(outcome);
-    } else {
-      const message = `Cannot apply layer ${task.digest}: its thread ended without a result`;
-      reject(new ServiceError("INTERNAL", message, { cause: failure }));
-    }
-  });
-  return promise;
+  return lastWordOf<Progress, Outcome>(thread, `apply layer ${task.digest}`, onProgress);
 }

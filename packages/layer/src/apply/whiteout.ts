@@ -9,7 +9,8 @@ export type Whiteout =
   /** Everything in `directory` that is not of this layer. */
   | { readonly kind: "opaque"; readonly directory: ByteString };
 
-const prefix = ".wh.";
+/** Begins the name of an entry that says of another that it is gone. */
+export const whiteoutPrefix = ".wh.";
 const opaqueMarker = ".wh..wh..opq";
 
 /**
@@ -19,14 +20,14 @@ const opaqueMarker = ".wh..wh..opq";
  */
 export function whiteoutAt(path: ByteString): Whiteout | undefined {
   const base = baseOf(path);
-  if (!base.startsWith(prefix)) {
+  if (!base.startsWith(whiteoutPrefix)) {
     return undefined;
   }
   const directory = parentOf(path);
   if (base === opaqueMarker) {
     return { kind: "opaque", directory };
   }
-  const name = base.slice(prefix.length) as ByteString;
+  const name = base.slice(whiteoutPrefix.length) as ByteString;
   if (name === "" || name === "." || name === "..") {
     throw new InvalidArgumentError(
       `Cannot unpack ${quoted(path)}: as a whiteout it removes ${quoted(name)}, want a name in its directory`,

@@ -1,9 +1,7 @@
 // The worker thread that builds one layer and ends: see build-in-thread.ts.
 import { readSync, writeSync } from "node:fs";
 import { parentPort, workerData } from "node:worker_threads";
-import { Code } from "@connectrpc/connect";
-import { ServiceError } from "@oci-worker/errdefs";
-import { type Status, statusOf } from "@oci-worker/errdefs/connect";
+import { statusOfFileWork } from "@oci-worker/errdefs/connect";
 import { buildLayer } from "@oci-worker/estargz/build";
 import { InexpressibleError } from "@oci-worker/estargz/inexpressible";
 import type { BuildMessage, BuildTask } from "./build-messages.ts";
@@ -47,18 +45,8 @@ async function run({ sourceFd, sourceBytes, targetFd, options }: BuildTask): Pro
   } catch (error) {
     return error instanceof InexpressibleError
       ? { kind: "inexpressible", obstacle: error.obstacle }
-      : { kind: "failed", status: failureOf(error) };
+      : { kind: "failed", status: statusOfFileWork(error) };
   }
-}
-
-/** All other errors come from system calls on temporary files, of which the user is to know. */
-function failureOf(error: unknown): Status {
-  if (error instanceof ServiceError) {
-    return statusOf(error);
-  }
-  const code = error instanceof Error && "code" in error ? error.code : undefined;
-  const message = error instanceof Error ? error.message : String(error);
-  return { code: code === "ENOSPC" || code === "EDQUOT" ? Code.ResourceExhausted : Code.Unknown, message };
 }
 
 function say(message: BuildMessage): void {

@@ -1,7 +1,7 @@
+import type { Change } from "@oci-worker/layer/change";
+import { compareTrees } from "@oci-worker/layer/compare-trees";
 import type { Info } from "@oci-worker/snapshots/snapshotter";
 import { UsageError } from "../../args/usage-error.ts";
-import type { Change } from "../../changes/change.ts";
-import { compareTrees } from "../../changes/compare-trees.ts";
 import { formatFlags, json, wantsJSON } from "../../output/format.ts";
 import { printable } from "../../output/printable.ts";
 import { formatBytes } from "../../progress/units.ts";

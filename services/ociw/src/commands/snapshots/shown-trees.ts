@@ -3,10 +3,11 @@ import { mkdtempDisposable } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { FailedPreconditionError } from "@oci-worker/errdefs";
+import type { Trees } from "@oci-worker/layer/compare-trees";
 import { type Mount, mountTemporarily } from "@oci-worker/mounts/mount";
-import { layersOf, readOnlyMounts } from "@oci-worker/mounts/read-only";
+import { readOnlyMounts } from "@oci-worker/mounts/read-only";
+import { upperDirectoryOver } from "@oci-worker/mounts/upper-directory";
 import type { Info, Snapshotter } from "@oci-worker/snapshots/snapshotter";
-import type { Trees } from "../../changes/compare-trees.ts";
 
 /** The trees of two snapshots, mounted for reading until they are disposed of. */
 export interface ShownTrees extends Trees, AsyncDisposable {}
@@ -43,7 +44,7 @@ export async function showTrees(
   return {
     lower: below?.path,
     upper: above.path,
-    touched: below === undefined ? undefined : upperDirectory(below.mounts, above.mounts),
+    touched: below === undefined ? undefined : upperDirectoryOver(below.mounts, above.mounts),
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
   };
 }
@@ -60,15 +61,4 @@ async function viewOf(
   undo.defer(() => snapshotter.remove(key).catch(() => undefined));
   // containerd's garbage collector takes what nothing refers to, unless it has this label.
   return await snapshotter.view(key, name, { "containerd.io/gc.root": new Date().toISOString() }, signal);
-}
-
-/** The one directory that `upper` shows above all that `lower` shows, if that is how they differ. */
-function upperDirectory(lower: readonly Mount[], upper: readonly Mount[]): string | undefined {
-  const [[below, ...moreBelow], [above, ...moreAbove]] = [lower, upper];
-  if (below === undefined || above === undefined || moreBelow.length > 0 || moreAbove.length > 0) {
-    return undefined;
-  }
-  const beneath = layersOf(below);
-  const [top, ...rest] = layersOf(above) ?? [];
-  return beneath !== undefined && rest.length > 0 && rest.join("\0") === beneath.join("\0") ? top : undefined;
 }

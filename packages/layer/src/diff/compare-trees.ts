@@ -27,17 +27,22 @@ interface Place {
 
 const slash = Buffer.from("/");
 
+/** Told of an entry that is the same in both trees, with what it is in the upper one. */
+export type OnUnchanged = (path: Buffer, stat: BigIntStats) => void;
+
 /**
  * What differs between two trees, each directory before what is in it, the names of one directory in the order of their
  * bytes.
  *
  * Of a deleted directory only the top is told. A directory has not changed because something in it has.
  *
+ * @param onUnchanged told, in the same order, of whatever was looked at and has not changed.
  * @throws the reason of `signal` once that is aborted.
  */
 export async function* compareTrees(
   { lower, upper, touched }: Trees,
   signal: AbortSignal,
+  onUnchanged: OnUnchanged = () => undefined,
 ): AsyncGenerator<Change> {
   const bytes = (path: string | undefined) => (path === undefined ? undefined : Buffer.from(path));
   const top: Place = {
@@ -52,10 +57,14 @@ export async function* compareTrees(
       yield change("C", top.path, is);
     }
   }
-  yield* compareDirectories(top, signal);
+  yield* compareDirectories(top, signal, onUnchanged);
 }
 
-async function* compareDirectories(place: Place, signal: AbortSignal): AsyncGenerator<Change> {
+async function* compareDirectories(
+  place: Place,
+  signal: AbortSignal,
+  onUnchanged: OnUnchanged,
+): AsyncGenerator<Change> {
   // Directories are read with synchronous calls; signals and other work have their turn in between.
   await setImmediate();
   signal.throwIfAborted();
@@ -70,12 +79,12 @@ async function* compareDirectories(place: Place, signal: AbortSignal): AsyncGene
     }
     if (was === undefined) {
       yield change("A", next.path, is);
-    } else if (
-      next.lower !== undefined &&
-      next.upper !== undefined &&
-      !isSame(next.lower, was, next.upper, is)
-    ) {
-      yield change("C", next.path, is);
+    } else if (next.lower !== undefined && next.upper !== undefined) {
+      if (isSame(next.lower, was, next.upper, is)) {
+        onUnchanged(next.path, is);
+      } else {
+        yield change("C", next.path, is);
+      }
     }
     if (is.isDirectory()) {
       const wasDirectory = was?.isDirectory() === true;
@@ -87,6 +96,7 @@ async function* compareDirectories(place: Place, signal: AbortSignal): AsyncGene
           touched: isLimited ? next.touched : undefined,
         },
         signal,
+        onUnchanged,
       );
     }
   }

@@ -1,15 +1,15 @@
 import { type BigIntStats, closeSync, openSync, readlinkSync, readSync } from "node:fs";
-import { lgetxattr } from "@oci-worker/libc/xattr";
 import type { EntryType } from "./change.ts";
-import { failedWith } from "./upper-directory.ts";
+import { layerXattrs } from "./layer-xattrs.ts";
 
 const nanosPerSecond = 1_000_000_000n;
 
 const pieceBytes = 256 * 1024;
 
 /**
- * Whether two entries of the same name count as unchanged: type, mode, owner, device number, capabilities, and of what is no
- * directory size and time of modification. That is what containerd compares to make a layer.
+ * Whether two entries of the same name count as unchanged: type, mode, owner, device number, extended attributes, and of what
+ * is no directory size and time of modification. That is what containerd compares to make a layer, but for attributes, of which
+ * it only knows capabilities.
  *
  * Times in whole seconds prove nothing, because archives have no others: there the content decides.
  */
@@ -17,7 +17,7 @@ export function isSame(lower: Buffer, was: BigIntStats, upper: Buffer, is: BigIn
   if (was.mode !== is.mode || was.uid !== is.uid || was.gid !== is.gid || was.rdev !== is.rdev) {
     return false;
   }
-  if (!capabilities(lower).equals(capabilities(upper))) {
+  if (!hasSameXattrs(lower, upper)) {
     return false;
   }
   if (is.isDirectory()) {
@@ -54,17 +54,13 @@ export function entryType(stat: BigIntStats): EntryType {
   return stat.isSocket() ? "socket" : "file";
 }
 
-const none = Buffer.alloc(0);
-
-function capabilities(path: Buffer): Buffer {
-  try {
-    return lgetxattr(path, "security.capability");
-  } catch (error) {
-    if (failedWith(error, "ENODATA") || failedWith(error, "ENOTSUP")) {
-      return none;
-    }
-    throw error;
-  }
+function hasSameXattrs(one: Buffer, other: Buffer): boolean {
+  const [ones, others] = [layerXattrs(one), layerXattrs(other)];
+  const names = Object.keys(ones);
+  return (
+    names.length === Object.keys(others).length &&
+    names.every((name) => others[name] !== undefined && ones[name]?.equals(others[name]) === true)
+  );
 }
 
 function hasSameContent(one: Buffer, other: Buffer): boolean {
