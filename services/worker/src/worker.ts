@@ -6,7 +6,7 @@ import { RegistryClient } from "@oci-worker/registry/client";
 import { SourceClient } from "@oci-worker/sources/source-client";
 import type { Logger } from "pino";
 import { Builds } from "./builds/builds.ts";
-import type { Exporter } from "./builds/exporter.ts";
+import type { ExporterKind } from "./builds/exporter.ts";
 import type { Collector } from "./cache/collector.ts";
 import { openCache } from "./cache/open.ts";
 import type { RemovalLog } from "./cache/removal-log.ts";
@@ -20,12 +20,13 @@ import { ContentStore } from "./content/store.ts";
 import type { WorkerMetrics } from "./debug/worker-metrics.ts";
 import { Executor } from "./executor/executor.ts";
 import { Runc } from "./executor/runc.ts";
-import { LocalExporter } from "./exporters/local.ts";
+import { exporterKinds } from "./exporters/exporter-kinds.ts";
 import { BuildHistory } from "./history/build-history.ts";
 import { BuildTable } from "./history/build-table.ts";
 import { type Identity, identify } from "./identity.ts";
 import { ImageStore } from "./image/image-store.ts";
 import { Unpacker } from "./image/unpack.ts";
+import { LayerBlobTable } from "./layers/layer-blob-table.ts";
 import { openNetworks } from "./network/open-networks.ts";
 import type { NetworkPlan } from "./network/plan.ts";
 import { operationOf } from "./ops/operations.ts";
@@ -43,7 +44,7 @@ export interface Worker extends AsyncDisposable {
   readonly builds: Builds;
   readonly images: ImageStore;
   readonly content: ContentStore;
-  readonly exporters: Readonly<Record<string, Exporter>>;
+  readonly exporters: Readonly<Record<string, ExporterKind>>;
   readonly defaultPlatform: Platform;
   readonly usage: CacheUsage;
   readonly collector: Collector;
@@ -114,6 +115,7 @@ export async function openWorker(
   await mkdir(mountDirectory, { recursive: true, mode: 0o700 });
   const refs = new RefStore({ snapshotter, records, mountDirectory, log });
   await refs.recover(cache.leftovers);
+  const layerBlobs = new LayerBlobTable(database);
   const cacheMounts = new CacheMounts({ database, records, snapshotter, mountDirectory });
 
   const registry = undo.use(new RegistryClient());
@@ -127,6 +129,7 @@ export async function openWorker(
       snapshotter,
       records,
       content,
+      layerBlobs,
       mountDirectory,
       isLazy: backend === "stargz",
       log,
@@ -164,6 +167,7 @@ export async function openWorker(
     new Builds({
       scheduler,
       sessions,
+      records,
       metrics,
       history,
       entitlements: config.entitlements,
@@ -184,7 +188,15 @@ export async function openWorker(
     removals,
     history,
     devices,
-    exporters: { local: new LocalExporter(refs) },
+    exporters: exporterKinds({
+      refs,
+      records,
+      content,
+      images,
+      layerBlobs,
+      platform: defaultPlatform,
+      directory: content.scratchDirectory,
+    }),
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
   };
 }

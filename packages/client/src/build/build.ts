@@ -5,10 +5,27 @@ import type { SecretSource } from "../session/secrets.ts";
 import type { AgentSockets } from "../session/ssh-agents.ts";
 import type { StatusUpdate } from "./status.ts";
 
+/**
+ * Takes a file from the daemon, in pieces. The build is over when it has.
+ *
+ * @param about what the daemon says of it beforehand, such as `containerimage.digest`.
+ */
+export type FileTaker = (
+  pieces: AsyncIterable<Uint8Array>,
+  about: Readonly<Record<string, string>>,
+) => Promise<void>;
+
 /** Where the result of a build goes. */
 export type Output =
   /** Its files into a directory of ours; what is there and is not in the result stays. */
   | { readonly type: "local"; readonly directory: string }
+  /** Into a file of ours, from an exporter of the daemon that sends one, such as `oci`, `docker` or `tar`. */
+  | {
+      readonly type: "file";
+      readonly exporter: string;
+      readonly attributes: Readonly<Record<string, string>>;
+      readonly write: FileTaker;
+    }
   /** To an exporter of the daemon that asks nothing of us, such as `image`. */
   | {
       readonly type: "exporter";

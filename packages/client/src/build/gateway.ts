@@ -26,6 +26,12 @@ export interface BuildRef {
   readonly id: string;
 }
 
+/** What a build function makes the result of its build. */
+export interface ReturnedRef extends BuildRef {
+  /** What exporters are told of it, by BuildKit's keys: under `containerimage.config` the config of an image made of it. */
+  readonly metadata?: Readonly<Record<string, Uint8Array>>;
+}
+
 export interface ResolveImageOptions {
   /** Which image of an index; undefined is the platform of the worker. */
   readonly platform?: Platform;
@@ -71,12 +77,12 @@ export interface Gateway {
 }
 
 /** Decides what is built; returns the result, or undefined for none. */
-export type BuildFunction = (gateway: Gateway, signal: AbortSignal) => Promise<BuildRef | undefined>;
+export type BuildFunction = (gateway: Gateway, signal: AbortSignal) => Promise<ReturnedRef | undefined>;
 
 /** A gateway and how its build ends: one of the two, once. */
 export interface OpenGateway extends Gateway {
   /** Makes `ref` the result of the build. */
-  finish(ref: BuildRef | undefined): Promise<void>;
+  finish(ref: ReturnedRef | undefined): Promise<void>;
   /** Makes `thrown` the failure of the build. @returns whether the daemon knows of it now. */
   fail(thrown: unknown): Promise<boolean>;
 }
@@ -128,7 +134,8 @@ export async function openGateway(
 
     async finish(ref) {
       capabilities.require("proto.refarray");
-      const result = { result: { case: "ref", value: { id: ref?.id ?? "" } } } as const;
+      const value = { id: ref?.id ?? "" };
+      const result = { result: { case: "ref", value }, metadata: { ...ref?.metadata } } as const;
       await bridge.return({ result }, call).catch(fail);
     },
 

@@ -8,7 +8,7 @@ import { anonymous } from "../credentials/credentials.ts";
 import { dockerConfigDirectory } from "../credentials/docker-config.ts";
 import { newID } from "../new-id.ts";
 import { authService } from "../session/auth.ts";
-import { fileSendService } from "../session/file-send.ts";
+import { fileSendService, fileTakingService } from "../session/file-send.ts";
 import { secretsService } from "../session/secrets.ts";
 import { openSession, type Session } from "../session/session.ts";
 import { sshAgentService } from "../session/ssh-agents.ts";
@@ -124,6 +124,7 @@ class RunningBuild {
     return [
       authService(credentials, seeds),
       ...(output?.type === "local" ? [this.#fileSend(output.directory)] : []),
+      ...(output?.type === "file" ? [fileTakingService(output.write)] : []),
       ...(secrets === undefined ? [] : [secretsService(secrets)]),
       ...(sshAgents === undefined ? [] : [sshAgentService(sshAgents)]),
       ...services,
@@ -240,6 +241,8 @@ function exporterOf(output: Output | undefined): { Type: string; Attrs: Record<s
   switch (output?.type) {
     case "local":
       return { Type: "local", Attrs: {} };
+    case "file":
+      return { Type: output.exporter, Attrs: { ...output.attributes } };
     case "exporter":
       return { Type: output.name, Attrs: { ...output.attributes } };
     case undefined:

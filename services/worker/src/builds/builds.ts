@@ -8,6 +8,7 @@ import {
 import type { Graph } from "@oci-worker/llb/definition";
 import { digestOf } from "@oci-worker/oci/digest";
 import { AwaitedMap } from "../awaited-map.ts";
+import type { CacheRecords } from "../cache/records.ts";
 import type { Entitlement } from "../config/config.ts";
 import type { WorkerMetrics } from "../debug/worker-metrics.ts";
 import type { BuildHistory, BuildOutcome } from "../history/build-history.ts";
@@ -21,7 +22,7 @@ import type { Scheduler } from "../solver/scheduler.ts";
 import { VertexReport } from "../solver/vertex-report.ts";
 import type { RunEdge } from "../solver/vertex-run.ts";
 import { requireEntitled } from "./entitlements.ts";
-import type { Exporter } from "./exporter.ts";
+import type { Exporter, ResultMetadata } from "./exporter.ts";
 import { type BuildResult, Gateway } from "./gateway.ts";
 
 /** What a client asks for with Control.Solve. */
@@ -62,6 +63,7 @@ export type GrantDevices = (graph: Graph, entitlements: readonly string[]) => Pr
 export interface BuildsParts {
   readonly scheduler: Scheduler;
   readonly sessions: SessionManager;
+  readonly records: Pick<CacheRecords, "lease">;
   /** What the operator lets builds be granted. */
   readonly entitlements: ReadonlySet<Entitlement>;
   readonly grantDevices: GrantDevices;
@@ -75,6 +77,7 @@ export interface BuildsParts {
 export class Builds implements AsyncDisposable {
   readonly #scheduler: Scheduler;
   readonly #sessions: SessionManager;
+  readonly #records: Pick<CacheRecords, "lease">;
   readonly #entitlements: ReadonlySet<Entitlement>;
   readonly #grantDevices: GrantDevices;
   readonly #metrics: Pick<WorkerMetrics, "build">;
@@ -84,9 +87,11 @@ export class Builds implements AsyncDisposable {
   readonly #running = new Set<Promise<unknown>>();
   #isStopping = false;
 
-  constructor({ scheduler, sessions, entitlements, grantDevices, metrics, history, onEnd }: BuildsParts) {
+  constructor(parts: BuildsParts) {
+    const { scheduler, sessions, records, entitlements, grantDevices, metrics, history, onEnd } = parts;
     this.#scheduler = scheduler;
     this.#sessions = sessions;
+    this.#records = records;
     this.#entitlements = entitlements;
     this.#grantDevices = grantDevices;
     this.#metrics = metrics;
@@ -170,9 +175,9 @@ export class Builds implements AsyncDisposable {
   }
 
   /** Ends the client's part of the build `ref`: `id` names its result, empty for none at all. */
-  async succeed(ref: string, id: string, signal: AbortSignal): Promise<void> {
+  async succeed(ref: string, id: string, metadata: ResultMetadata, signal: AbortSignal): Promise<void> {
     const { gateway } = await this.#findGateway(ref, signal);
-    gateway.succeed(id === "" ? undefined : gateway.resultOf(id));
+    gateway.succeed({ edge: id === "" ? undefined : gateway.resultOf(id), metadata });
   }
 
   /** Ends the build `ref` with a failure that its client has met. */
@@ -241,18 +246,21 @@ export class Builds implements AsyncDisposable {
     const cancel = () => job.cancel(signal.reason);
     signal.addEventListener("abort", cancel, { once: true });
     try {
-      const result = await this.#resultOf(build);
-      return exporter === undefined ? {} : await this.#export(exporter, result, job);
+      const { result, metadata } = await this.#resultOf(build);
+      return exporter === undefined ? {} : await this.#export(exporter, result, metadata, job);
     } finally {
       signal.removeEventListener("abort", cancel);
     }
   }
 
-  async #resultOf({ request, job, gateway }: Build): Promise<Ref> {
+  async #resultOf({ request, job, gateway }: Build): Promise<{ result: Ref; metadata: ResultMetadata }> {
     const { graph } = request;
-    const result: BuildResult =
-      graph === undefined ? await gateway?.returned(job.signal) : await this.#load(graph, request, job);
-    return result === undefined ? { snapshot: undefined } : await this.#scheduler.evaluate(result, job);
+    const { edge, metadata }: BuildResult =
+      graph === undefined
+        ? ((await gateway?.returned(job.signal)) ?? { edge: undefined, metadata: {} })
+        : { edge: await this.#load(graph, request, job), metadata: {} };
+    const result = edge === undefined ? { snapshot: undefined } : await this.#scheduler.evaluate(edge, job);
+    return { result, metadata };
   }
 
   async #load(graph: Graph, { entitlements }: BuildRequest, job: Job): Promise<RunEdge> {
@@ -263,15 +271,28 @@ export class Builds implements AsyncDisposable {
     return this.#scheduler.load(granted, job);
   }
 
-  async #export(exporter: Exporter, result: Ref, job: Job): Promise<Readonly<Record<string, string>>> {
+  async #export(
+    exporter: Exporter,
+    result: Ref,
+    metadata: ResultMetadata,
+    job: Job,
+  ): Promise<Readonly<Record<string, string>>> {
     const [sessionID] = job.sessionIDs;
-    if (sessionID === undefined) {
-      throw new FailedPreconditionError(`Cannot export: the client has no session to send the result to`);
-    }
-    const session = await this.#sessions.get(sessionID, sessionPatienceMs, job.signal);
-    const signal = AbortSignal.any([job.signal, session.signal]);
+    const session =
+      sessionID === undefined
+        ? undefined
+        : await this.#sessions.get(sessionID, sessionPatienceMs, job.signal);
+    const signal = session === undefined ? job.signal : AbortSignal.any([job.signal, session.signal]);
+    using lease = this.#records.lease();
     return await this.report(job, exporter.name, (report) =>
-      exporter.export(result, { session, report, signal }),
+      exporter.export(result, {
+        session,
+        metadata,
+        report,
+        signal,
+        lease,
+        sessionIDs: () => job.sessionIDs,
+      }),
     );
   }
 

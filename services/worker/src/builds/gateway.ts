@@ -1,16 +1,23 @@
 import { FailedPreconditionError, NotFoundError } from "@oci-worker/errdefs";
 import { newId } from "../new-id.ts";
 import type { RunEdge } from "../solver/vertex-run.ts";
+import type { ResultMetadata } from "./exporter.ts";
 
-/** What a build comes to: nothing at all, or an output of a loaded graph. */
-export type BuildResult = RunEdge | undefined;
+/** What a client has solved: nothing at all, or an output of a loaded graph. */
+export type SolvedResult = RunEdge | undefined;
+
+/** What a build comes to. */
+export interface BuildResult {
+  readonly edge: SolvedResult;
+  readonly metadata: ResultMetadata;
+}
 
 /**
  * A build whose client decides step by step what is built: it solves definitions, keeps references to their results,
  * and returns one of them in the end.
  */
 export class Gateway {
-  readonly #results = new Map<string, BuildResult>();
+  readonly #results = new Map<string, SolvedResult>();
   readonly #returned = Promise.withResolvers<BuildResult>();
 
   constructor() {
@@ -26,7 +33,7 @@ export class Gateway {
   }
 
   /** @throws {NotFoundError} if no result of this build has that id. */
-  resultOf(id: string): BuildResult {
+  resultOf(id: string): SolvedResult {
     if (!this.#results.has(id)) {
       throw new NotFoundError(`Cannot use result ${JSON.stringify(id.slice(0, 100))}: not found`);
     }

@@ -4,7 +4,7 @@ import { DatabaseSync } from "node:sqlite";
 const schemaVersion = 2;
 
 /**
- * Opens the database of the cache: records of snapshots, results by their cache key, which
+ * Opens the database of the cache: records of snapshots, what these can be handed out as, results by their cache key, which
  * records are the cache mounts of steps, and what was removed and why.
  *
  * Not `synchronous = FULL`: of what a power cut takes back, the snapshots are found again by the next start, which keeps
@@ -19,6 +19,7 @@ export function openCacheDatabase(path: string): DatabaseSync {
     database.exec(
       `DROP TABLE IF EXISTS results; DROP TABLE IF EXISTS result_outputs;
        DROP TABLE IF EXISTS records; DROP TABLE IF EXISTS record_blobs;
+       DROP TABLE IF EXISTS layer_blobs;
        DROP TABLE IF EXISTS cache_mounts; DROP TABLE IF EXISTS removals`,
     );
   }
@@ -40,6 +41,17 @@ export function openCacheDatabase(path: string): DatabaseSync {
        PRIMARY KEY (record, digest)
      ) STRICT, WITHOUT ROWID;
      CREATE INDEX IF NOT EXISTS record_blobs_by_digest ON record_blobs (digest);
+     CREATE TABLE IF NOT EXISTS layer_blobs (
+       record TEXT NOT NULL,
+       format TEXT NOT NULL,
+       media_type TEXT NOT NULL,
+       digest TEXT NOT NULL,
+       size_bytes INTEGER NOT NULL,
+       diff_id TEXT NOT NULL,
+       annotations TEXT NOT NULL,
+       reference TEXT,
+       PRIMARY KEY (record, format)
+     ) STRICT, WITHOUT ROWID;
      CREATE TABLE IF NOT EXISTS results (
        key TEXT PRIMARY KEY,
        outputs TEXT NOT NULL,

@@ -31,6 +31,7 @@ export class RecordTable {
       "DELETE FROM result_outputs WHERE key IN (SELECT key FROM result_outputs WHERE record = ?)",
       "DELETE FROM cache_mounts WHERE record = ?",
       "DELETE FROM record_blobs WHERE record = ?",
+      "DELETE FROM layer_blobs WHERE record = ?",
       "DELETE FROM records WHERE id = ?",
     ].map((sql) => database.prepare(sql));
   }

@@ -70,6 +70,21 @@ export class CacheRecords implements Holdable, Disposable {
     return [...this.#entries].map(([id, { stored }]) => ({ ...stored, inUse: used.has(id) }));
   }
 
+  /**
+   * The record `id` and those that it stands on, from the lowest upwards.
+   *
+   * @throws {NotFoundError} if there is no such record.
+   */
+  lineage(id: string): StoredRecord[] {
+    const lineage: StoredRecord[] = [];
+    for (let next: string | undefined = id; next !== undefined; ) {
+      const { stored }: Entry = this.#entry(next);
+      lineage.unshift(stored);
+      next = stored.parents[0];
+    }
+    return lineage;
+  }
+
   /** The record `id` if it may be removed now: nothing holds it, and nothing stands on it. */
   removable(id: string): StoredRecord | undefined {
     const entry = this.#entries.get(id);

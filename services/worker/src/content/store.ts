@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { DataLossError, NotFoundError, ResourceExhaustedError } from "@oci-worker/errdefs";
 import { Flights } from "@oci-worker/flights";
 import { type Digest, digestOfHash, hexOf, parseDigest } from "@oci-worker/oci/digest";
+import { newId } from "../new-id.ts";
 
 /** What a blob that is to be written must turn out to be. */
 export interface ExpectedBlob {
@@ -57,6 +58,11 @@ export class ContentStore {
     await mkdir(store.#ingest, { recursive: true, mode: 0o700 });
     await store.#removeAbandoned();
     return store;
+  }
+
+  /** Where there is room for what a blob is made of: on its disk. What is left there is removed at the next start. */
+  get scratchDirectory(): string {
+    return this.#ingest;
   }
 
   /** Where the blob `digest` is or will be. */
@@ -135,6 +141,26 @@ export class ContentStore {
   }
 
   /**
+   * Makes a blob whose digest is known only when it is written.
+   *
+   * @param write fills the file, and says what it has become. Before it does, somebody has to need the blob.
+   */
+  async create<T extends Pick<BlobInfo, "digest">>(write: (file: FileHandle) => Promise<T>): Promise<T> {
+    const partial = join(this.#ingest, `${newId()}${localSuffix}`);
+    try {
+      await using file = await open(partial, "wx", 0o600);
+      const written = await write(file);
+      await file.sync();
+      await this.#deletions.get(written.digest);
+      await rename(partial, this.path(written.digest));
+      await syncDirectory(this.#blobs);
+      return written;
+    } finally {
+      await rm(partial, { force: true });
+    }
+  }
+
+  /**
    * Removes a blob; one that is not there is no error.
    *
    * It is as good as gone when this returns its promise: who has found out before that nobody needs it, and calls this
@@ -182,7 +208,7 @@ export class ContentStore {
       const path = join(this.#ingest, name);
       const { mtimeMs } = await stat(path);
       if (name.endsWith(localSuffix) || Date.now() - mtimeMs > abandonedAfterMs) {
-        await rm(path, { force: true });
+        await rm(path, { force: true, recursive: true });
       }
     }
   }

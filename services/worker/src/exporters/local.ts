@@ -1,5 +1,4 @@
 import { createClient } from "@connectrpc/connect";
-import { FailedPreconditionError } from "@oci-worker/errdefs";
 import { fromConnectError } from "@oci-worker/errdefs/connect";
 import { directoryTree } from "@oci-worker/fsutil/directory-tree";
 import { FileSendPackets } from "@oci-worker/fsutil/file-send";
@@ -8,9 +7,7 @@ import { sendTree } from "@oci-worker/fsutil/send";
 import type { ExportContext, Exporter } from "../builds/exporter.ts";
 import type { RefStore } from "../refs/ref-store.ts";
 import type { Ref } from "../solver/operation.ts";
-
-/** The method with which a client takes files. */
-const sendMethod = "/moby.filesync.v1.FileSend/DiffCopy";
+import { requireFileTaker } from "./send-file.ts";
 
 /** `type=local`: the result's files go into a directory of the client's. */
 export class LocalExporter implements Exporter {
@@ -25,11 +22,9 @@ export class LocalExporter implements Exporter {
     result: Ref,
     { session, report, signal }: ExportContext,
   ): Promise<Readonly<Record<string, string>>> {
-    if (!session.supports(sendMethod)) {
-      throw new FailedPreconditionError(`method ${sendMethod} not supported by the client`);
-    }
+    const taker = requireFileTaker(session);
     await using directory = await this.#refs.mount(result, signal);
-    const client = createClient(FileSendPackets, session.channel);
+    const client = createClient(FileSendPackets, taker.channel);
     const row = report.row("copying files");
     try {
       await calling(

@@ -1,6 +1,7 @@
 import type { ChainID } from "@oci-worker/oci/chain-id";
+import type { Descriptor } from "@oci-worker/oci/descriptor";
 import type { Platform } from "@oci-worker/oci/platform";
-import { formatReference, type Reference } from "@oci-worker/oci/reference";
+import { formatReference, parseReference, type Reference } from "@oci-worker/oci/reference";
 import type { RegistryClient } from "@oci-worker/registry/client";
 import type { Repository, Retry } from "@oci-worker/registry/repository";
 import type { SourceClient } from "@oci-worker/sources/source-client";
@@ -10,6 +11,7 @@ import type { CacheRecords } from "../cache/records.ts";
 import type { ContentStore } from "../content/store.ts";
 import type { SessionManager } from "../session/session-manager.ts";
 import type { VertexReport } from "../solver/vertex-report.ts";
+import { fetchLayer } from "./fetch-layer.ts";
 import { type Image, resolveImage } from "./image.ts";
 import type { UnpackContext, Unpacker } from "./unpack.ts";
 
@@ -63,7 +65,30 @@ export class ImageStore {
     platform: Platform,
     { sessionIDs, report, lease, signal }: PullContext,
   ): Promise<PulledImage> {
-    const { content, log, registry, sessions, sources } = this.#parts;
+    const { content } = this.#parts;
+    const repository = await this.#repository(reference, { sessionIDs, report, signal });
+    const image = await resolveImage(reference, platform, repository, content, lease, signal);
+    return { name: formatReference(reference), image, repository };
+  }
+
+  /**
+   * Gets a layer of the image `reference` into the content store, where the lease keeps it.
+   *
+   * @throws {NotFoundError} if the registry does not have it any more.
+   */
+  async fetchLayer(reference: string, blob: Descriptor, context: PullContext & UnpackContext): Promise<void> {
+    context.lease.holdBlob(blob.digest);
+    if ((await this.#parts.content.info(blob.digest)) === undefined) {
+      const repository = await this.#repository(parseReference(reference), context);
+      await fetchLayer(blob, repository, this.#parts.content, context.report, context.signal);
+    }
+  }
+
+  async #repository(
+    reference: Reference,
+    { sessionIDs, report, signal }: Pick<PullContext, "sessionIDs" | "report" | "signal">,
+  ): Promise<Repository> {
+    const { log, registry, sessions, sources } = this.#parts;
     const name = formatReference(reference);
     const noted = () => {
       const ids = sessionIDs();
@@ -76,9 +101,7 @@ export class ImageStore {
       report.log(stderr, Buffer.from(`${reason}; trying again in ${(delayMs / 1000).toFixed(1)} s\n`));
     };
     const source = await sources.sourceOf(reference, noted, "pull", signal);
-    const repository = registry.repository({ ...source, onRetry });
-    const image = await resolveImage(reference, platform, repository, content, lease, signal);
-    return { name, image, repository };
+    return registry.repository({ ...source, onRetry });
   }
 
   /** Makes the image's root file system a snapshot; see {@link Unpacker.unpack}. */

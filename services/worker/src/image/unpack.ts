@@ -1,22 +1,24 @@
 import { availableParallelism } from "node:os";
-import { AlreadyExistsError, NotFoundError, UnimplementedError } from "@oci-worker/errdefs";
+import { AlreadyExistsError, NotFoundError } from "@oci-worker/errdefs";
 import { Flights } from "@oci-worker/flights";
 import { applyLayer, type Progress } from "@oci-worker/layer/apply";
 import { mountTemporarily } from "@oci-worker/mounts/mount";
 import type { ChainID } from "@oci-worker/oci/chain-id";
 import type { Digest } from "@oci-worker/oci/digest";
 import type { ImageLayer } from "@oci-worker/oci/manifest";
-import { layerType } from "@oci-worker/oci/media-type";
 import type { Repository } from "@oci-worker/registry/repository";
 import type { Snapshotter } from "@oci-worker/snapshots/snapshotter";
 import type { Logger } from "pino";
 import type { Lease } from "../cache/lease.ts";
 import type { CacheRecords } from "../cache/records.ts";
 import type { ContentStore } from "../content/store.ts";
+import { formatOf } from "../layers/layer-blob.ts";
+import type { LayerBlobTable } from "../layers/layer-blob-table.ts";
 import { newId } from "../new-id.ts";
 import { Slots } from "../slots.ts";
 import type { OperationContext } from "../solver/operation.ts";
 import type { VertexReport } from "../solver/vertex-report.ts";
+import { fetchLayer } from "./fetch-layer.ts";
 import type { Image } from "./image.ts";
 import { putInPlace, targetLabel } from "./lazy-layers.ts";
 
@@ -27,6 +29,7 @@ export interface UnpackerOptions {
   readonly snapshotter: Snapshotter;
   readonly records: CacheRecords;
   readonly content: ContentStore;
+  readonly layerBlobs: LayerBlobTable;
   /** Where snapshots are mounted to be filled. */
   readonly mountDirectory: string;
   /** Whether the snapshotter may have layers that nobody has unpacked. */
@@ -52,6 +55,7 @@ export class Unpacker {
   readonly #snapshotter: Snapshotter;
   readonly #records: CacheRecords;
   readonly #content: ContentStore;
+  readonly #layerBlobs: LayerBlobTable;
   readonly #mountDirectory: string;
   readonly #isLazy: boolean;
   readonly #log: Logger;
@@ -59,10 +63,11 @@ export class Unpacker {
   /** Each layer is unpacked by a thread of its own; more of them than cores only get in each other's way. */
   readonly #threads = new Slots(availableParallelism());
 
-  constructor({ snapshotter, records, content, mountDirectory, isLazy, log }: UnpackerOptions) {
+  constructor({ snapshotter, records, content, layerBlobs, mountDirectory, isLazy, log }: UnpackerOptions) {
     this.#snapshotter = snapshotter;
     this.#records = records;
     this.#content = content;
+    this.#layerBlobs = layerBlobs;
     this.#mountDirectory = mountDirectory;
     this.#isLazy = isLazy;
     this.#log = log;
@@ -84,7 +89,10 @@ export class Unpacker {
     // One that fails ends the others; each is waited for, so that nothing goes on behind the caller's back.
     const ending = new AbortController();
     const limit = { ...context, signal: AbortSignal.any([signal, ending.signal]) };
-    const fetches = startInOrder(missing, concurrentFetches, (layer) => this.#fetch(layer, limit));
+    const { repository, report } = context;
+    const fetches = startInOrder(missing, concurrentFetches, ({ blob }) =>
+      fetchLayer(blob, repository, this.#content, report, limit.signal),
+    );
     try {
       for (const [index, layer] of missing.entries()) {
         await fetches[index];
@@ -96,6 +104,7 @@ export class Unpacker {
     } finally {
       await Promise.allSettled(fetches);
     }
+    this.#noteBlobs(image, present, context.name);
     const top = image.chain.at(-1);
     if (top !== undefined) {
       this.#records.addBlobs(top, image.documents);
@@ -144,24 +153,6 @@ export class Unpacker {
     return layers.length;
   }
 
-  async #fetch(
-    { blob }: ImageLayer,
-    { repository, report, signal }: UnpackContext & PullSource,
-  ): Promise<void> {
-    if (layerType(blob.mediaType) === undefined) {
-      throw new UnimplementedError(`Cannot unpack layer ${blob.digest}: its media type is ${blob.mediaType}`);
-    }
-    const row = report.row(blob.digest);
-    await this.#content.write(
-      { digest: blob.digest, sizeBytes: blob.size },
-      async (offset, shared) => repository.fetchBlob({ ...blob, offset }, shared),
-      (sizeBytes) => row.update(sizeBytes, blob.size),
-      signal,
-    );
-    row.update(blob.size, blob.size);
-    row.complete();
-  }
-
   /** Unpacks a layer, or waits for another build that does, and keeps it for both. */
   async #unpackShared(
     chain: readonly ChainID[],
@@ -180,6 +171,21 @@ export class Unpacker {
       signal,
     );
     this.#note({ name, parent, blobs: [layer.blob.digest], imageName }, lease);
+  }
+
+  /** Notes what the layers can be handed out as; those from `unpacked` on are here. */
+  #noteBlobs({ chain, layers }: Image, unpacked: number, reference: string): void {
+    for (const [index, { blob, diffID }] of layers.entries()) {
+      const [record, format] = [chain[index], formatOf(blob)];
+      if (record !== undefined && format !== undefined) {
+        const noted = { format, descriptor: blob, diffID, reference };
+        if (index < unpacked) {
+          this.#layerBlobs.suggest(record, noted);
+        } else {
+          this.#layerBlobs.put(record, noted);
+        }
+      }
+    }
   }
 
   /** Makes the record of a layer that is there, for as long as the lease or somebody else holds it. */

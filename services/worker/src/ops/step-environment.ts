@@ -1,7 +1,7 @@
 import type { Meta, ProxyEnv } from "@oci-worker/api/buildkit/llb";
 
 /** What a step finds on its path if its image does not say (BuildKit, util/system/path.go). */
-const defaultPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+export const defaultPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /** The environment of a step: its own, a path if that has none, and the proxies that it is to use. */
 export function stepEnvironment({ env, proxyEnv }: Meta): string[] {

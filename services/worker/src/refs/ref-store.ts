@@ -109,13 +109,16 @@ export class RefStore {
     return { mounts, [Symbol.asyncDispose]: () => owned.disposeAsync() };
   }
 
-  /** Shows `ref` in a directory, for reading only, until that is disposed of. */
-  async mount(ref: Ref, signal: AbortSignal): Promise<MountedDirectory> {
+  /** Shows `ref` in a directory, for reading only, until that is disposed of; with the mounts that it is made of. */
+  async mount(
+    ref: Ref,
+    signal: AbortSignal,
+  ): Promise<MountedDirectory & { readonly mounts: readonly Mount[] }> {
     await using undo = new AsyncDisposableStack();
     const { mounts } = undo.use(await this.view(ref, signal));
     const { path } = undo.use(await mountTemporarily(mounts, this.#mountDirectory));
     const owned = undo.move();
-    return { path, [Symbol.asyncDispose]: () => owned.disposeAsync() };
+    return { path, mounts, [Symbol.asyncDispose]: () => owned.disposeAsync() };
   }
 
   /** Removes a snapshot that is ours alone. One that has gone already is none the worse. */

@@ -4,7 +4,7 @@ import { type Control, type SolveRequest, SolveResponseSchema } from "@oci-worke
 import { InvalidArgumentError, NotFoundError, UnimplementedError } from "@oci-worker/errdefs";
 import { loadDefinition } from "@oci-worker/llb/definition";
 import type { BuildRequest } from "../builds/builds.ts";
-import type { Exporter } from "../builds/exporter.ts";
+import type { Exporter, ExporterKind } from "../builds/exporter.ts";
 import type { DeviceRegistry } from "../cdi/device-registry.ts";
 import type { ContentStore } from "../content/store.ts";
 import type { BuildHistory } from "../history/build-history.ts";
@@ -27,7 +27,7 @@ export interface ControlParts extends CacheParts {
   readonly history: BuildHistory;
   readonly content: Pick<ContentStore, "path">;
   /** By the name that clients ask for. */
-  readonly exporters: Readonly<Record<string, Exporter>>;
+  readonly exporters: Readonly<Record<string, ExporterKind>>;
 }
 
 /** Serves moby.buildkit.v1.Control: what buildctl and docker buildx drive a build with. */
@@ -106,37 +106,39 @@ function buildRequest(request: SolveRequest, { exporters }: ControlParts): Build
 }
 
 function descriptionOf(request: SolveRequest): BuildDescription {
-  const { Exporters, ExporterDeprecated, ExporterAttrsDeprecated } = request;
-  const exporters =
-    Exporters.length === 0 && ExporterDeprecated !== ""
-      ? [{ Type: ExporterDeprecated, Attrs: ExporterAttrsDeprecated }]
-      : Exporters;
   return {
     ref: request.Ref,
     frontend: request.Frontend,
     frontendAttrs: request.FrontendAttrs,
-    exporters: exporters.map(({ Type, Attrs }) => ({ type: Type, attrs: Attrs })),
+    exporters: exportersAskedFor(request).map(({ Type, Attrs }) => ({ type: Type, attrs: Attrs })),
   };
 }
 
-/** The one exporter that is asked for: clients of today fill in both the old fields and the list. */
+/** Clients of today fill in both the old fields and the list. */
+function exportersAskedFor({ Exporters, ExporterDeprecated, ExporterAttrsDeprecated }: SolveRequest) {
+  return Exporters.length === 0 && ExporterDeprecated !== ""
+    ? [{ Type: ExporterDeprecated, Attrs: ExporterAttrsDeprecated }]
+    : Exporters;
+}
+
+/** The one exporter that is asked for. */
 function exporterOf(
-  { Exporters, ExporterDeprecated }: SolveRequest,
-  exporters: Readonly<Record<string, Exporter>>,
+  request: SolveRequest,
+  exporters: Readonly<Record<string, ExporterKind>>,
 ): Exporter | undefined {
-  const types = Exporters.length > 0 ? Exporters.map(({ Type }) => Type) : [ExporterDeprecated];
-  const [type = "", ...others] = types;
+  const [wanted, ...others] = exportersAskedFor(request);
+  if (wanted === undefined) {
+    return undefined;
+  }
   if (others.length > 0) {
+    const types = [wanted, ...others].map(({ Type }) => Type);
     throw new UnimplementedError(
       `Cannot export to ${types.join(" and ")}: this worker exports a result once`,
     );
   }
-  if (type === "") {
-    return undefined;
+  const kind = Object.hasOwn(exporters, wanted.Type) ? exporters[wanted.Type] : undefined;
+  if (kind === undefined) {
+    throw new NotFoundError(`exporter ${JSON.stringify(wanted.Type)} could not be found`);
   }
-  const exporter = Object.hasOwn(exporters, type) ? exporters[type] : undefined;
-  if (exporter === undefined) {
-    throw new NotFoundError(`exporter ${JSON.stringify(type)} could not be found`);
-  }
-  return exporter;
+  return kind(wanted.Attrs);
 }

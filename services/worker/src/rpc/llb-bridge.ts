@@ -51,7 +51,7 @@ export function llbBridgeService(parts: BridgeParts): Partial<ServiceImpl<typeof
         const graph = loadDefinition(definition);
         const id = await builds.solve(ref, graph, request.Evaluate, context.signal);
         if (request.Final) {
-          await builds.succeed(ref, id, context.signal);
+          await builds.succeed(ref, id, {}, context.signal);
         }
         return request.allowResultReturn
           ? resultResponse(id, definition, request.allowResultArrayRef)
@@ -73,7 +73,7 @@ export function llbBridgeService(parts: BridgeParts): Partial<ServiceImpl<typeof
     async return({ result, error }, context) {
       const ref = buildOf(context);
       if (error === undefined) {
-        await builds.succeed(ref, idOf(result), context.signal);
+        await builds.succeed(ref, idOf(result), result?.metadata ?? {}, context.signal);
       } else {
         await builds.fail(ref, errorOf(error), context.signal);
       }
