@@ -4,8 +4,12 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { BuildKitClient } from "@oci-worker/client";
+import { NotFoundError } from "@oci-worker/errdefs";
+import { digestOf } from "@oci-worker/oci/digest";
+import { openProxy } from "@oci-worker/snapshots/proxy";
+import type { Snapshotter } from "@oci-worker/snapshots/snapshotter";
 import { childrenOf, startProcess, untilGone } from "./peers/process.ts";
-import { assertNothingLeft, workerPlace, workerProgram } from "./peers/worker.ts";
+import { assertNothingLeft, snapshotsOf, workerPlace, workerProgram } from "./peers/worker.ts";
 
 const waiting = /"msg":"waiting for the child of an earlier worker to end"/;
 
@@ -58,4 +62,52 @@ test("a worker that is started again and again, each time at once, comes to serv
     await worker.crash();
   }
   await Promise.all(old.map(untilGone));
+});
+
+test("a worker learns of all snapshots in one list, and keeps those that can be of use", async () => {
+  await using directory = await mkdtempDisposable(join(tmpdir(), "worker-"));
+  const place = workerPlace(directory.path);
+  const program = await workerProgram(place, { config: "[worker.oci]\ngc = false\n" });
+  /** Which calls the snapshotter has answered when a worker has started after `prepare`, and what that knows then. */
+  const startAfter = async (prepare: (snapshotter: Snapshotter) => Promise<void>) => {
+    const open = () => openProxy(join(place.root, "snapshotter.sock"), { snapshotter: "auto" });
+    {
+      await using _worker = await startProcess(program);
+      await using snapshotter = open();
+      await prepare(snapshotter);
+    }
+    await using worker = await startProcess(program);
+    await using snapshotter = open();
+    await assert.rejects(snapshotter.stat("marker"), NotFoundError);
+    await worker.said(/Snapshots\/Stat"/);
+    const lines = worker.log.join("\n").split('Snapshots/Stat"')[0] ?? "";
+    const calls = [...lines.matchAll(/Snapshots\/(\w+)"/g)].map(([, method]) => method).sort();
+    await using client = new BuildKitClient(place.address);
+    const known = (await client.diskUsage()).map(({ id }) => id).sort();
+    const snapshots = (await snapshotsOf(place)).map(({ name }) => name).sort();
+    return { calls, known, snapshots };
+  };
+  const empty = await startAfter(() => Promise.resolve());
+  assert.deepEqual(empty.snapshots, []);
+  assert.equal(empty.calls.filter((call) => call === "List").length, 1);
+  const layers = Array.from({ length: 250 }, (_, index) => digestOf(`layer ${index}`));
+  const full = await startAfter(async (snapshotter) => {
+    for (const layer of layers) {
+      await snapshotter.prepare(`extract-${layer}`, undefined, {});
+      await snapshotter.commit(layer, `extract-${layer}`, {});
+    }
+    await snapshotter.prepare("work-1", layers[0], {});
+    await snapshotter.prepare("result-of-nothing", layers[0], {});
+    await snapshotter.commit("result-1", "result-of-nothing", {});
+  });
+  assert.deepEqual(full.known, layers.toSorted());
+  assert.deepEqual(full.snapshots, layers.toSorted());
+  assert.deepEqual(full.calls, [...empty.calls, "Remove", "Remove"].sort(), "calls grow with the snapshots");
+  const again = await startAfter(async (snapshotter) => {
+    for (const layer of layers.slice(0, 10)) {
+      await snapshotter.remove(layer);
+    }
+  });
+  assert.deepEqual(again.known, layers.slice(10).toSorted());
+  assert.deepEqual(again.calls, empty.calls);
 });

@@ -25,7 +25,19 @@ export function keptResponse<S extends DescMessage>(schema: S, init: MessageInit
   return response;
 }
 
-/** The envelope of a response that {@link keptResponse} has made; undefined for any other. */
+/**
+ * A response of which `message` is the serialized form. For what is made of so many parts that putting it together as a
+ * message first costs more than all else.
+ *
+ * @throws {ResourceExhaustedError} if it is larger than peers take.
+ */
+export function encodedResponse<S extends DescMessage>(schema: S, message: Uint8Array): MessageShape<S> {
+  const response = create(schema);
+  envelopes.set(response, envelope(message, defaultMaxMessageBytes));
+  return response;
+}
+
+/** The envelope of a response that {@link keptResponse} or {@link encodedResponse} has made; undefined for any other. */
 export function keptEnvelope(response: object): Buffer | undefined {
   return envelopes.get(response);
 }

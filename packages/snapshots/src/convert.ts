@@ -50,7 +50,7 @@ export function mountFromProto({ type, source, target, options }: MountProto): M
   return { type, source, options };
 }
 
-function kindToProto(kind: Kind): KindProto {
+export function kindToProto(kind: Kind): KindProto {
   switch (kind) {
     case "active":
       return KindProto.ACTIVE;

@@ -4,6 +4,7 @@ import { AlreadyExistsError, NotFoundError, UnavailableError } from "@oci-worker
 import type { Mount } from "@oci-worker/mounts/mount";
 import { patient } from "./patient.ts";
 import type { Info, Kind, Snapshotter } from "./snapshotter.ts";
+import { walkPages } from "./walk-pages.ts";
 
 const mount: Mount = { type: "bind", source: "/x", options: [] };
 
@@ -57,9 +58,10 @@ class Losing implements Snapshotter {
       this.snapshots.delete(key);
     });
 
-  async *walk(): AsyncGenerator<Info> {
+  walk = () => walkPages(this.pages());
+  async *pages(): AsyncGenerator<Info[]> {
     for (const [name, kind] of this.snapshots) {
-      yield infoOf(name, kind);
+      yield [infoOf(name, kind)];
       await this.#lossy(() => undefined);
     }
   }

@@ -3,6 +3,7 @@ import { AlreadyExistsError, NotFoundError, UnavailableError } from "@oci-worker
 import type { Mount } from "@oci-worker/mounts/mount";
 import type { LabelChange, Labels } from "./labels.ts";
 import type { Info, Kind, Snapshotter, Usage } from "./snapshotter.ts";
+import { walkPages } from "./walk-pages.ts";
 
 /** How often a call is made again that was lost, and the first wait before it is; each further one is twice as long. */
 const maxRetries = 6;
@@ -88,15 +89,22 @@ class PatientSnapshotter implements Snapshotter {
     }, signal);
   }
 
-  async *walk(filters: readonly string[], signal?: AbortSignal): AsyncGenerator<Info> {
+  walk(filters: readonly string[], signal?: AbortSignal): AsyncGenerator<Info> {
+    return walkPages(this.pages(filters, signal));
+  }
+
+  async *pages(filters: readonly string[], signal?: AbortSignal): AsyncGenerator<readonly Info[]> {
     const seen = new Set<string>();
     const giveUpAt = performance.now() + this.#patienceMs;
     for (let retries = 0; ; retries += 1) {
       try {
-        for await (const info of this.#inner.walk(filters, signal)) {
-          if (!seen.has(info.name)) {
-            seen.add(info.name);
-            yield info;
+        for await (const page of this.#inner.pages(filters, signal)) {
+          const unseen = retries === 0 ? page : page.filter(({ name }) => !seen.has(name));
+          for (const { name } of unseen) {
+            seen.add(name);
+          }
+          if (unseen.length > 0) {
+            yield unseen;
           }
         }
         return;

@@ -6,6 +6,7 @@ import type { Mount } from "@oci-worker/mounts/mount";
 import { infoFromProto, mountFromProto } from "./convert.ts";
 import { type LabelChange, type Labels, updatePathsOf } from "./labels.ts";
 import type { Info, Snapshotter, Usage } from "./snapshotter.ts";
+import { walkPages } from "./walk-pages.ts";
 
 export interface ProxyOptions {
   /**
@@ -106,14 +107,20 @@ class SnapshotterProxy implements Snapshotter {
     await answer(this.#client.remove(this.#about(key), this.#call(signal)));
   }
 
-  async *walk(filters: readonly string[], signal?: AbortSignal): AsyncGenerator<Info> {
+  walk(filters: readonly string[], signal?: AbortSignal): AsyncGenerator<Info> {
+    return walkPages(this.pages(filters, signal));
+  }
+
+  async *pages(filters: readonly string[], signal?: AbortSignal): AsyncGenerator<Info[]> {
     const request = { snapshotter: this.#snapshotter, filters: [...filters] };
     // A connect client goes on receiving when its caller leaves the loop, unless it is told.
     const left = new AbortController();
     const ended = signal === undefined ? left.signal : AbortSignal.any([left.signal, signal]);
     try {
       for await (const { info } of this.#client.list(request, this.#call(ended))) {
-        yield* info.map(infoFromProto);
+        if (info.length > 0) {
+          yield info.map(infoFromProto);
+        }
       }
     } catch (thrown) {
       throw fromConnectError(thrown);

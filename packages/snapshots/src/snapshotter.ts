@@ -164,6 +164,12 @@ export interface Snapshotter extends AsyncDisposable {
   walk(filters: readonly string[], signal?: AbortSignal): AsyncIterable<Info>;
 
   /**
+   * What {@link walk} tells, many at a time, none of them empty: of thousands of snapshots most of the time would go into the
+   * steps.
+   */
+  pages(filters: readonly string[], signal?: AbortSignal): AsyncIterable<readonly Info[]>;
+
+  /**
    * Deletes whatever removed snapshots and calls cut short have left on disk. Resolves when that is done.
    *
    * @throws {UnimplementedError} if this snapshotter has nothing to clean up.

@@ -39,6 +39,9 @@ function fakeSnapshotter(methods: Partial<Snapshotter>): Snapshotter {
     walk: () => {
       throw new Error("this test does not walk");
     },
+    pages: () => {
+      throw new Error("this test does not walk");
+    },
     cleanup: unexpected,
     [Symbol.asyncDispose]: async () => undefined,
     ...methods,
@@ -131,12 +134,12 @@ describe("serveSnapshotter", () => {
     }));
 
   test("answers errors with their code and their text, of streams too", () => {
-    async function* failing(): AsyncGenerator<Info> {
-      yield info;
+    async function* failing(): AsyncGenerator<Info[]> {
+      yield [info];
       throw new UnimplementedError("Cannot walk on");
     }
     const taken = new AlreadyExistsError('Cannot prepare "k": already exists');
-    return withServer({ prepare: () => Promise.reject(taken), walk: failing }, async (client) => {
+    return withServer({ prepare: () => Promise.reject(taken), pages: failing }, async (client) => {
       await rejectsWith(client.prepare({ key: "k" }), Code.AlreadyExists, taken.message);
       await rejectsWith(Array.fromAsync(client.list({})), Code.Unimplemented, "Cannot walk on");
       await rejectsWith(client.stat({ key: "k" }), Code.Internal, "internal error");
@@ -151,22 +154,22 @@ describe("serveSnapshotter", () => {
     }));
 
   test("sends nothing for a walk that finds nothing", () =>
-    withServer({ walk: async function* () {} }, async (client) => {
+    withServer({ pages: async function* () {} }, async (client) => {
       assert.deepEqual(await Array.fromAsync(client.list({ filters: ["kind==view"] })), []);
     }));
 
   test("ends a walk whose reader has gone", async () => {
     const ended = Promise.withResolvers<void>();
-    async function* endless(): AsyncGenerator<Info> {
+    async function* endless(): AsyncGenerator<Info[]> {
       try {
         for (;;) {
-          yield info;
+          yield [info];
         }
       } finally {
         ended.resolve();
       }
     }
-    await withServer({ walk: endless }, async (_client, address) => {
+    await withServer({ pages: endless }, async (_client, address) => {
       await using snapshotter = openProxy(address, { snapshotter: "test" });
       for await (const each of snapshotter.walk([])) {
         assert.deepEqual(each, info);

@@ -122,6 +122,20 @@ export const description: Readonly<Record<string, Check>> = {
     assert.equal(names.size, 251);
   },
 
+  "pages hold what walk tells, each of them something": async (subject) => {
+    const { snapshotter } = subject;
+    assert.deepEqual(await Array.fromAsync(snapshotter.pages([])), []);
+    await commitLayer(subject, "base");
+    for (let index = 0; index < 150; index += 1) {
+      await snapshotter.view(`view ${index}`, "base", {});
+    }
+    for (const filters of [[], ["kind==committed"], ["kind==active"]]) {
+      const pages = await Array.fromAsync(snapshotter.pages(filters));
+      assert(!pages.some(({ length }) => length === 0));
+      assert.deepEqual(pages.flat(), await Array.fromAsync(snapshotter.walk(filters)));
+    }
+  },
+
   "walk may be left early, and writers do not wait for its reader": async (subject) => {
     const { snapshotter } = subject;
     await commitLayer(subject, "base");

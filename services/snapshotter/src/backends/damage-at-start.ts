@@ -29,7 +29,7 @@ export async function refuseWithoutMetadata(root: string): Promise<void> {
  */
 export async function reportLostDirectories(root: string, metastore: Metastore, log: Logger): Promise<void> {
   const names = new Set(await readdir(join(root, "snapshots")));
-  const lost = metastore.idsWithDirectory().filter((id) => !names.has(`${id}`));
+  const lost = [...metastore.idsWithDirectory()].filter((id) => !names.has(`${id}`));
   if (lost.length > 0) {
     log.error(
       { root, snapshots: lost.length, ids: lost.slice(0, maxShownIDs) },

@@ -5,6 +5,7 @@ import { parseFilters } from "@oci-worker/snapshots/filters";
 import { gidMappingLabel, idMappingOf, uidMappingLabel } from "@oci-worker/snapshots/id-mapping";
 import type { LabelChange, Labels } from "@oci-worker/snapshots/labels";
 import type { Info, Snapshotter, Usage } from "@oci-worker/snapshots/snapshotter";
+import { walkPages } from "@oci-worker/snapshots/walk-pages";
 import type { Logger } from "pino";
 import { explainHostFailure } from "../host-failure.ts";
 import { quote } from "../metastore/key.ts";
@@ -159,7 +160,11 @@ export class DirectoryStore implements Snapshotter {
     this.#directories.discard(id, kind, parentID);
   }
 
-  async *walk(filters: readonly string[], signal?: AbortSignal): AsyncGenerator<Info> {
+  walk(filters: readonly string[], signal?: AbortSignal): AsyncGenerator<Info> {
+    return walkPages(this.pages(filters, signal));
+  }
+
+  async *pages(filters: readonly string[], signal?: AbortSignal): AsyncGenerator<Info[]> {
     const matches = parseFilters(filters, (problem) => {
       this.#options.log.warn({ problem }, "regular expression of a filter matches nothing");
     });
@@ -167,7 +172,10 @@ export class DirectoryStore implements Snapshotter {
     for (;;) {
       signal?.throwIfAborted();
       const page = this.#metastore.page(afterID, recordsPerPage);
-      yield* page.filter(matches).map(this.#describe);
+      const matching = page.filter(matches);
+      if (matching.length > 0) {
+        yield matching.map(this.#describe);
+      }
       if (page.length < recordsPerPage) {
         return;
       }

@@ -69,7 +69,6 @@ export async function openSnapshotter(
   }
   await metastore.setBackend(backend.name);
   const { lastID } = metastore;
-  const isLive = (id: number) => metastore.has(id);
   const lazy = backend.name === "stargz" ? undo.use(await openParts(config, log)) : undefined;
   const lazyMounts = lazy && (await LazyMounts.open({ ...lazy, snapshots: snapshotsIn(root), log }));
   const directories = await SnapshotDirectories.open({
@@ -77,7 +76,7 @@ export async function openSnapshotter(
     backend,
     trees,
     lastID,
-    isLive,
+    liveIDs: () => metastore.ids(),
     ownMounts: lazyMounts,
     log,
   });

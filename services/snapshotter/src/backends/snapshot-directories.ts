@@ -18,8 +18,8 @@ export interface SnapshotDirectoriesOptions {
   readonly trees: Trees;
   /** The highest id that any snapshot has ever had. */
   readonly lastID: number;
-  /** Whether there is a snapshot with this id. */
-  readonly isLive: (id: number) => boolean;
+  /** The ids of all snapshots there are now. */
+  readonly liveIDs: () => ReadonlySet<number>;
   /** What is mounted in directories by ourselves; absent: nothing. */
   readonly ownMounts?: OwnMounts | undefined;
   readonly log: Logger;
@@ -163,7 +163,8 @@ export class SnapshotDirectories implements AsyncDisposable {
   /** Puts in order what an earlier process has left. */
   async #recover(): Promise<void> {
     const spares = await this.#spares.left();
-    const lost = spares.filter((name) => this.#options.isLive(Number(name)));
+    const live = spares.length > 0 ? this.#options.liveIDs() : new Set();
+    const lost = spares.filter((name) => live.has(Number(name)));
     for (const name of lost) {
       renameSync(this.#spares.pathOf(name), this.pathOf(Number(name)));
     }
@@ -184,12 +185,11 @@ export class SnapshotDirectories implements AsyncDisposable {
 
   /** Those of the directories `names` that belong to no snapshot, neither one that is nor one that is being made. */
   #orphans(names: readonly string[]): string[] {
+    const live = this.#options.liveIDs();
     return names
       .filter((name) => {
         const id = idOf(name);
-        return (
-          id === undefined || !(this.#making.has(id) || (name === String(id) && this.#options.isLive(id)))
-        );
+        return id === undefined || !(this.#making.has(id) || (name === String(id) && live.has(id)));
       })
       .map((name) => `${this.#directory}/${name}`);
   }

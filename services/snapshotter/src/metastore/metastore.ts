@@ -52,7 +52,6 @@ export class Metastore implements Disposable {
   readonly #byName: StatementSync;
   readonly #byID: StatementSync;
   readonly #page: StatementSync;
-  readonly #exists: StatementSync;
   readonly #child: StatementSync;
   readonly #insert: StatementSync;
   readonly #relabel: StatementSync;
@@ -82,7 +81,6 @@ export class Metastore implements Disposable {
       this.#page = this.#rows(
         `SELECT ${recordColumns} FROM ${recordTables} WHERE snapshot.id > ? ORDER BY snapshot.id LIMIT ?`,
       );
-      this.#exists = database.prepare("SELECT 1 FROM snapshots WHERE id = ?");
       this.#child = database.prepare("SELECT name FROM snapshots WHERE parent_id = ? LIMIT 1");
       this.#insert = database.prepare(
         "INSERT INTO snapshots (id, name, parent_id, kind, labels, created_ns, updated_ns, size_bytes, inodes) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -156,17 +154,14 @@ export class Metastore implements Disposable {
     return (this.#page.all(afterID, limit) as unknown as SQLOutputValue[][]).map(recordOf);
   }
 
-  /** Whether there is a snapshot with the id `id`. */
-  has(id: number): boolean {
-    return this.#exists.get(id) !== undefined;
+  /** The ids of all snapshots. */
+  ids(): Set<number> {
+    return this.#numbers("SELECT id FROM snapshots");
   }
 
   /** The ids of all snapshots that have a directory: a view of another snapshot has none. */
-  idsWithDirectory(): number[] {
-    const statement = this.#database.prepare(
-      "SELECT id FROM snapshots WHERE kind <> 'view' OR parent_id IS NULL",
-    );
-    return statement.all().map((row) => Number(row["id"]));
+  idsWithDirectory(): Set<number> {
+    return this.#numbers("SELECT id FROM snapshots WHERE kind <> 'view' OR parent_id IS NULL");
   }
 
   /** The ids of everything beneath the snapshot with the parent `parentID`, the nearest first. */
@@ -316,6 +311,13 @@ export class Metastore implements Disposable {
   #read(key: string): SnapshotRecord | undefined {
     const row = this.#byName.get(key) as SQLOutputValue[] | undefined;
     return row === undefined ? undefined : recordOf(row);
+  }
+
+  /** The numbers in the one column of what `sql` selects. */
+  #numbers(sql: string): Set<number> {
+    const statement = this.#database.prepare(sql);
+    statement.setReturnArrays(true);
+    return new Set((statement.all() as unknown as number[][]).map(([number]) => number ?? 0));
   }
 
   #rows(sql: string): StatementSync {

@@ -2,9 +2,11 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { batches } from "./batches.ts";
 
-async function* numbers(count: number): AsyncGenerator<number> {
-  for (let index = 0; index < count; index += 1) {
-    yield index;
+/** Pages of three numbers, the last one of what is left. */
+async function* numbers(count: number): AsyncGenerator<number[]> {
+  const all = [...Array(count).keys()];
+  for (let index = 0; index < count; index += 3) {
+    yield all.slice(index, index + 3);
   }
 }
 

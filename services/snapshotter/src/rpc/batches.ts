@@ -5,22 +5,27 @@ const maxItems = 100;
 const maxBatchBytes = 4 * 1024 * 1024;
 
 /**
- * Groups `items`, so that a stream sends few, full messages and none that its reader would refuse.
+ * Groups the items of `pages` anew, so that a stream sends few, full messages and none that its reader would refuse.
  *
  * @param sizeOf about how many bytes an item becomes.
  */
-export async function* batches<T>(items: AsyncIterable<T>, sizeOf: (item: T) => number): AsyncGenerator<T[]> {
+export async function* batches<T>(
+  pages: AsyncIterable<readonly T[]>,
+  sizeOf: (item: T) => number,
+): AsyncGenerator<T[]> {
   let batch: T[] = [];
   let bytes = 0;
-  for await (const item of items) {
-    const size = sizeOf(item);
-    if (batch.length === maxItems || (batch.length > 0 && bytes + size > maxBatchBytes)) {
-      yield batch;
-      batch = [];
-      bytes = 0;
+  for await (const page of pages) {
+    for (const item of page) {
+      const size = sizeOf(item);
+      if (batch.length === maxItems || (batch.length > 0 && bytes + size > maxBatchBytes)) {
+        yield batch;
+        batch = [];
+        bytes = 0;
+      }
+      batch.push(item);
+      bytes += size;
     }
-    batch.push(item);
-    bytes += size;
   }
   if (batch.length > 0) {
     yield batch;

@@ -4,6 +4,7 @@ import { infoToProto, mountToProto } from "@oci-worker/snapshots/convert";
 import { labelChangeOf } from "@oci-worker/snapshots/labels";
 import type { Info, Snapshotter } from "@oci-worker/snapshots/snapshotter";
 import { batches } from "./batches.ts";
+import { listResponse } from "./list-response.ts";
 import { statResponse } from "./stat-response.ts";
 
 /**
@@ -49,8 +50,8 @@ export function snapshotsService(snapshotter: Snapshotter): ServiceImpl<typeof S
     },
 
     async *list({ filters }, { signal }) {
-      for await (const infos of batches(snapshotter.walk(filters, signal), sizeOf)) {
-        yield { info: infos.map(infoToProto) };
+      for await (const infos of batches(snapshotter.pages(filters, signal), sizeOf)) {
+        yield listResponse(infos);
       }
     },
 

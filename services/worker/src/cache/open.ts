@@ -1,7 +1,7 @@
 import { statfs } from "node:fs/promises";
 import { join } from "node:path";
 import type { DatabaseSync } from "node:sqlite";
-import type { Info, Snapshotter } from "@oci-worker/snapshots/snapshotter";
+import type { Snapshotter } from "@oci-worker/snapshots/snapshotter";
 import type { Logger } from "pino";
 import type { ContentStore } from "../content/store.ts";
 import { ResultCache } from "../solver/result-cache.ts";
@@ -43,11 +43,8 @@ export async function openCache({ root, settings, snapshotter, content, log }: C
   undo.defer(() => database.close());
   const records = undo.use(new CacheRecords(new RecordTable(database)));
   const results = new ResultCache(database, records, snapshotter);
-  const snapshots = new Map<string, Info>();
-  for await (const info of snapshotter.walk([])) {
-    snapshots.set(info.name, info);
-  }
-  const { leftovers, restored, forgotten } = reconcile(records, results.snapshots(), snapshots);
+  const isResult = (name: string) => results.leadTo(name);
+  const { leftovers, restored, forgotten } = await reconcile(records, isResult, snapshotter.pages([]));
   if (restored > 0 || forgotten > 0) {
     log.info({ restored, forgotten }, "cache records made to agree with the snapshots there are");
   }

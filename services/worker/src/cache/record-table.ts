@@ -6,6 +6,8 @@ import type { RecordType, StoredRecord } from "./record.ts";
 /** Numbers of a record that change while it is there. */
 export type RecordCounts = Pick<StoredRecord, "id" | "sizeBytes" | "usedAtMs" | "useCount">;
 
+const columns = "id, parents, type, description, mutable, size_bytes, created_at_ms, used_at_ms, use_count";
+
 /** The records on disk. Which of them may go is decided elsewhere. */
 export class RecordTable {
   readonly #database: DatabaseSync;
@@ -18,7 +20,7 @@ export class RecordTable {
     this.#database = database;
     this.#insert = database.prepare(
       `INSERT OR REPLACE INTO records
-         (id, parents, type, description, mutable, size_bytes, created_at_ms, used_at_ms, use_count)
+         (${columns})
        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
     );
     this.#insertBlob = database.prepare("INSERT OR IGNORE INTO record_blobs (record, digest) VALUES (?, ?)");
@@ -36,17 +38,18 @@ export class RecordTable {
     ].map((sql) => database.prepare(sql));
   }
 
-  /** Every record. */
+  /** Every record. There may be thousands, which the worker reads before it serves. */
   all(): StoredRecord[] {
     const blobs = new Map<string, Digest[]>();
-    for (const row of this.#database.prepare("SELECT record, digest FROM record_blobs").all()) {
-      const record = String(row["record"]);
-      const known = blobs.get(record) ?? [];
-      known.push(parseDigest(String(row["digest"])));
-      blobs.set(record, known);
+    for (const [record, digest] of this.#rows("SELECT record, digest FROM record_blobs")) {
+      const known = blobs.get(String(record));
+      if (known === undefined) {
+        blobs.set(String(record), [parseDigest(String(digest))]);
+      } else {
+        known.push(parseDigest(String(digest)));
+      }
     }
-    const rows = this.#database.prepare("SELECT * FROM records").all();
-    return rows.map((row) => recordOf(row, blobs.get(String(row["id"])) ?? []));
+    return this.#rows(`SELECT ${columns} FROM records`).map((row) => recordOf(row, blobs));
   }
 
   add(record: StoredRecord): void {
@@ -92,20 +95,28 @@ export class RecordTable {
       }
     });
   }
+
+  #rows(sql: string): SQLOutputValue[][] {
+    const statement = this.#database.prepare(sql);
+    statement.setReturnArrays(true);
+    return statement.all() as unknown as SQLOutputValue[][];
+  }
 }
 
-function recordOf(row: Readonly<Record<string, SQLOutputValue>>, blobs: readonly Digest[]): StoredRecord {
+/** Of a row with {@link columns}. */
+function recordOf(row: readonly SQLOutputValue[], blobs: ReadonlyMap<string, Digest[]>): StoredRecord {
+  const [id, parents, type, description, mutable, sizeBytes, createdAtMs, usedAtMs, useCount] = row;
   return {
-    id: String(row["id"]),
-    parents: JSON.parse(String(row["parents"])),
-    type: String(row["type"]) as RecordType,
-    description: String(row["description"]),
-    mutable: row["mutable"] === 1,
-    blobs,
-    sizeBytes: numberOf(row["size_bytes"]),
-    createdAtMs: Number(row["created_at_ms"]),
-    usedAtMs: numberOf(row["used_at_ms"]),
-    useCount: Number(row["use_count"]),
+    id: String(id),
+    parents: parents === "[]" ? [] : JSON.parse(String(parents)),
+    type: String(type) as RecordType,
+    description: String(description),
+    mutable: mutable === 1,
+    blobs: blobs.get(String(id)) ?? [],
+    sizeBytes: numberOf(sizeBytes),
+    createdAtMs: Number(createdAtMs),
+    usedAtMs: numberOf(usedAtMs),
+    useCount: Number(useCount),
   };
 }
 

@@ -59,6 +59,16 @@ export class CacheRecords implements Holdable, Disposable {
     return this.#entries.has(id);
   }
 
+  ids(): Iterable<string> {
+    return this.#entries.keys();
+  }
+
+  /** Of which kind the snapshot `id` has to be; undefined if it has no record. */
+  kindOf(id: string): "active" | "committed" | undefined {
+    const entry = this.#entries.get(id);
+    return entry === undefined ? undefined : entry.stored.mutable ? "active" : "committed";
+  }
+
   /** Every record, in the order in which they were made, those included that are worked on. */
   list(): CacheRecord[] {
     const used = new Set<string>();

@@ -1,11 +1,19 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { digestOf } from "@oci-worker/oci/digest";
+import type { Info } from "@oci-worker/snapshots/snapshotter";
 import { reconcile } from "./recovery.ts";
 import { sampleCache, sampleInfo, sampleRecord } from "./sample-cache.ts";
 
 const bottom = digestOf("bottom");
 const top = digestOf("top");
+
+/** Two at a time, in the order in which they are told. */
+async function* pagesOf(infos: readonly Info[]): AsyncGenerator<Info[]> {
+  for (let index = 0; index < infos.length; index += 2) {
+    yield infos.slice(index, index + 2);
+  }
+}
 
 describe("a start after a kill", () => {
   test("keeps layers and results that were committed but not noted yet, with what they stand on", async () => {
@@ -21,8 +29,8 @@ describe("a start after a kill", () => {
       sampleInfo("work-1", { kind: "active", parent: top }),
       sampleInfo("view-1", { kind: "view", parent: top }),
     ];
-    const snapshots = new Map(infos.map((info) => [info.name, info]));
-    const { leftovers, restored, forgotten } = reconcile(records, new Set(["result-noted"]), snapshots);
+    const isResult = (name: string) => name === "result-noted";
+    const { leftovers, restored, forgotten } = await reconcile(records, isResult, pagesOf(infos));
     assert.deepEqual(leftovers, ["result-lost", "work-1", "view-1"]);
     assert.deepEqual([restored, forgotten], [4, 0]);
     const parents = Object.fromEntries(records.list().map(({ id, parents }) => [id, parents]));
@@ -44,8 +52,7 @@ describe("a start after a kill", () => {
     records.restore(sampleRecord("changed"), 0);
     records.restore(sampleRecord("mount", { type: "exec.cachemount", mutable: true }), 0);
     const infos = [sampleInfo("changed", { kind: "active" }), sampleInfo("mount", { kind: "active" })];
-    const snapshots = new Map(infos.map((info) => [info.name, info]));
-    const { leftovers, forgotten } = reconcile(records, new Set(), snapshots);
+    const { leftovers, forgotten } = await reconcile(records, () => false, pagesOf(infos));
     assert.deepEqual(leftovers, ["changed"]);
     assert.equal(forgotten, 2);
     assert.deepEqual(

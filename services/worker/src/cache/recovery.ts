@@ -18,36 +18,45 @@ export interface Comparison {
  * An image layer that was committed a moment before its record was written is as good as any, and is kept: its name says
  * what it is. A result of a step that no cache key leads to is not.
  *
- * @param results snapshots that cache keys lead to.
+ * @param isResult whether cache keys lead to a snapshot.
+ * @param pages all snapshots. Of those whose record is right, thousands mostly, nothing but the name is kept.
  */
-export function reconcile(
+export async function reconcile(
   records: CacheRecords,
-  results: ReadonlySet<string>,
-  snapshots: ReadonlyMap<string, Info>,
-): Comparison {
-  let forgotten = 0;
-  for (const { id, mutable } of records.list()) {
-    const kind = snapshots.get(id)?.kind;
-    if (kind !== (mutable ? "active" : "committed")) {
-      records.forget(id);
-      forgotten += 1;
+  isResult: (name: string) => boolean,
+  pages: AsyncIterable<readonly Info[]>,
+): Promise<Comparison> {
+  const right = new Set<string>();
+  const others = new Map<string, Info>();
+  for await (const page of pages) {
+    for (const info of page) {
+      if (records.kindOf(info.name) === info.kind) {
+        right.add(info.name);
+      } else {
+        others.set(info.name, info);
+      }
     }
+  }
+  const wrong = [...records.ids()].filter((id) => !right.has(id));
+  for (const id of wrong) {
+    records.forget(id);
   }
   let restored = 0;
   const keep = (info: Info): void => {
-    if (records.has(info.name)) {
+    const { name, parent } = info;
+    if (records.has(name)) {
       return;
     }
-    const parent = info.parent === undefined ? undefined : snapshots.get(info.parent);
-    if (parent !== undefined) {
-      keep(parent);
+    const beneath = parent === undefined ? undefined : others.get(parent);
+    if (beneath !== undefined) {
+      keep(beneath);
     }
     records.restore(
       {
-        id: info.name,
-        parents: parent === undefined ? [] : [parent.name],
+        id: name,
+        parents: parent !== undefined && records.has(parent) ? [parent] : [],
         type: "regular",
-        description: isDigest(info.name) ? "layer of an image" : "result of an earlier step",
+        description: isDigest(name) ? "layer of an image" : "result of an earlier step",
         mutable: false,
         blobs: [],
       },
@@ -55,11 +64,11 @@ export function reconcile(
     );
     restored += 1;
   };
-  for (const info of snapshots.values()) {
-    if (info.kind === "committed" && (isDigest(info.name) || results.has(info.name))) {
+  for (const info of others.values()) {
+    if (info.kind === "committed" && (isDigest(info.name) || isResult(info.name))) {
       keep(info);
     }
   }
-  const leftovers = [...snapshots.keys()].filter((name) => !records.has(name));
-  return { leftovers, restored, forgotten };
+  const leftovers = [...others.keys()].filter((name) => !records.has(name));
+  return { leftovers, restored, forgotten: wrong.length };
 }

@@ -21,6 +21,7 @@ export function rooted(snapshotter: Snapshotter): Snapshotter {
       snapshotter.commit(name, key, kept(labels), parent, signal),
     remove: (...args) => snapshotter.remove(...args),
     walk: (...args) => snapshotter.walk(...args),
+    pages: (...args) => snapshotter.pages(...args),
     cleanup: (...args) => snapshotter.cleanup(...args),
     [Symbol.asyncDispose]: () => snapshotter[Symbol.asyncDispose](),
   };

@@ -21,6 +21,7 @@ export class ResultCache {
   readonly #snapshotter: Pick<Snapshotter, "stat">;
   readonly #select: StatementSync;
   readonly #insert: StatementSync;
+  readonly #selectOutput: StatementSync;
   readonly #insertOutput: StatementSync;
   readonly #deleteOutputs: StatementSync;
 
@@ -32,6 +33,7 @@ export class ResultCache {
     this.#insert = database.prepare(
       "INSERT OR REPLACE INTO results (key, outputs, description, created_at_ms) VALUES (?, ?, ?, ?)",
     );
+    this.#selectOutput = database.prepare("SELECT 1 FROM result_outputs WHERE record = ? LIMIT 1");
     this.#insertOutput = database.prepare("INSERT OR IGNORE INTO result_outputs (record, key) VALUES (?, ?)");
     this.#deleteOutputs = database.prepare("DELETE FROM result_outputs WHERE key = ?");
   }
@@ -85,10 +87,9 @@ export class ResultCache {
     });
   }
 
-  /** The names of all snapshots that a result refers to. */
-  snapshots(): Set<string> {
-    const rows = this.#database.prepare("SELECT DISTINCT record FROM result_outputs").all();
-    return new Set(rows.map((row) => String(row["record"])));
+  /** Whether a result refers to `snapshot`. */
+  leadTo(snapshot: string): boolean {
+    return this.#selectOutput.get(snapshot) !== undefined;
   }
 
   async #exists(snapshot: string, signal: AbortSignal): Promise<boolean> {
