@@ -1,8 +1,11 @@
 import assert from "node:assert/strict";
-import { mkdtempDisposable, readFile, stat, writeFile } from "node:fs/promises";
+import { once } from "node:events";
+import { copyFile, mkdtempDisposable, readFile, stat, writeFile } from "node:fs/promises";
+import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, test } from "node:test";
+import { connect as connectTls } from "node:tls";
 import { createClient } from "@connectrpc/connect";
 import { createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-node";
 import { Control } from "@oci-worker/api/buildkit/control";
@@ -51,6 +54,37 @@ describe("a worker that listens in the network", () => {
     await assert.rejects(workersAt(port, {}));
     const other = await createAuthority(directory.path, "other");
     await assert.rejects(workersAt(port, { ca: other.cert }), /self-signed certificate|unable to verify/);
+  });
+
+  test("proves it with a certificate that was renewed meanwhile, and ends while a client has said half a hello", async () => {
+    await using directory = await mkdtempDisposable(join(tmpdir(), "tls-"));
+    const authority = await createAuthority(directory.path, "authority");
+    const port = await freePort();
+    const { cert, key } = await authority.sign("first");
+    const args = ["--addr", `tcp://127.0.0.1:${port}`, "--tlscert", cert, "--tlskey", key];
+    await using worker = await startWorker({ args });
+    const nameShown = async () => {
+      const socket = connectTls({ port, host: "127.0.0.1", ca: await readFile(authority.cert) });
+      await once(socket, "secureConnect");
+      const { subject } = socket.getPeerCertificate();
+      socket.destroy();
+      return subject.CN;
+    };
+    assert.equal(await nameShown(), "first");
+    const renewed = await authority.sign("second");
+    await copyFile(renewed.cert, cert);
+    assert.equal(await nameShown(), "first", "it does not go with the key yet");
+    await copyFile(renewed.key, key);
+    assert.equal(await nameShown(), "second");
+    assert.equal(await workersAt(port, { ca: authority.cert }), 1);
+
+    const slow = connect(port, "127.0.0.1");
+    slow.on("error", () => undefined);
+    await once(slow, "connect");
+    slow.write(Buffer.of(0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc));
+    const closed = once(slow, "close");
+    assert.equal(await worker.process.stop(), 0);
+    await closed;
   });
 
   test("serves only clients whose certificate one of its authorities has signed", async () => {

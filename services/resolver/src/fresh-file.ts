@@ -1,9 +1,7 @@
 import { statSync } from "node:fs";
 import { readFile } from "node:fs/promises";
+import { fileState, isSettled } from "@oci-worker/daemon/file-state";
 import { InvalidArgumentError, ServiceError, UnavailableError } from "@oci-worker/errdefs";
-
-/** A file that has changed so recently may change again without its times telling: a kernel's clock ticks in milliseconds. */
-const restlessMs = 20;
 
 /** What is said of a file that has gone since it was looked at. */
 const absentCodes: ReadonlySet<string> = new Set(["ENOENT", "ENOTDIR"]);
@@ -54,8 +52,8 @@ export class FreshFile<T> {
         this.#content = undefined;
         return undefined;
       }
-      const { ino, mtimeNs, ctimeNs, ctimeMs, size, mode } = stats;
-      const state = `${ino}:${mtimeNs}:${ctimeNs}:${size}`;
+      const { size, mode } = stats;
+      const state = fileState(stats);
       if (state === this.#content?.state) {
         return this.#content.value;
       }
@@ -68,8 +66,7 @@ export class FreshFile<T> {
       }
       const bytes = await readFile(this.path);
       const value = this.#valueOf(bytes, Number(mode));
-      const isSettled = Date.now() - Number(ctimeMs) > restlessMs;
-      this.#content = { state: isSettled ? state : "", mode: Number(mode), bytes, value };
+      this.#content = { state: isSettled(stats) ? state : "", mode: Number(mode), bytes, value };
       return value;
     } catch (cause) {
       this.#content = undefined;

@@ -1,11 +1,11 @@
 import { readFile } from "node:fs/promises";
-import { createSecureContext } from "node:tls";
 import type { PassedSocket } from "@oci-worker/daemon/service-manager";
-import { FailedPreconditionError, InvalidArgumentError, NotFoundError } from "@oci-worker/errdefs";
-import type { ListenAddress, ServerTls } from "@oci-worker/grpc/serve";
+import { FailedPreconditionError, NotFoundError } from "@oci-worker/errdefs";
+import type { ListenAddress } from "@oci-worker/grpc/serve";
 import type { Logger } from "pino";
 import type { Config } from "./config/config.ts";
 import { tcpAddress } from "./config/tcp-address.ts";
+import { TlsFiles } from "./tls-files.ts";
 
 /** FileDescriptorName= of the socket that the resolver asks on; any other one is for clients. */
 const sessionSocketName = "session";
@@ -43,7 +43,7 @@ export async function listenAddresses(
       `Cannot use socket ${control[0]?.boundTo} of the service manager: no address stands for it, want --addr fd://`,
     );
   }
-  const tls = await serverTls(config);
+  const tls = serverTls(config, log);
   if (tls !== undefined && !addresses.some(isTcp)) {
     log.warn({ addresses }, "certificate is not used: it is for tcp:// addresses, and there is none");
   }
@@ -58,13 +58,13 @@ export async function listenAddresses(
     if (!isTcp(address)) {
       return [{ path: address.replace(/^unix:\/\//, ""), mode: 0o660, ...owner }];
     }
-    if (tls?.ca === undefined) {
+    if (tls === undefined || config.tlsCa === undefined) {
       log.warn(
         { address },
         "whoever reaches this address may build here: want --tlscert, --tlskey and --tlscacert",
       );
     }
-    return [{ ...tcpAddress(address), ...(tls && { tls }) }];
+    return [{ ...tcpAddress(address), ...(tls && { tls: tls.current }) }];
   };
   return {
     control: addresses.flatMap(listenAddress),
@@ -77,40 +77,10 @@ function isTcp(address: string): boolean {
 }
 
 /** What proves to clients who we are, and the other way round; undefined if there is to be no TLS. */
-async function serverTls({ tlsCert, tlsKey, tlsCa }: ListenConfig): Promise<ServerTls | undefined> {
-  if (tlsCert === undefined || tlsKey === undefined) {
-    return undefined;
-  }
-  const [cert, key, ca] = await Promise.all([
-    pem("--tlscert", tlsCert),
-    pem("--tlskey", tlsKey),
-    tlsCa === undefined ? undefined : pem("--tlscacert", tlsCa),
-  ]);
-  const tls = { cert, key, ...(ca !== undefined && { ca }) };
-  try {
-    createSecureContext(tls);
-  } catch (cause) {
-    const why = cause instanceof Error ? cause.message : String(cause);
-    throw new InvalidArgumentError(
-      `Cannot use certificate ${tlsCert} with key ${tlsKey}: ${why}, want PEM files that go together`,
-      { cause },
-    );
-  }
-  return tls;
-}
-
-async function pem(flag: string, path: string): Promise<string> {
-  let text: string;
-  try {
-    text = await readFile(path, "utf8");
-  } catch (cause) {
-    const why = cause instanceof Error ? cause.message : String(cause);
-    throw new InvalidArgumentError(`Cannot use ${flag}: ${why}, want a PEM file`, { cause });
-  }
-  if (!text.includes("-----BEGIN ")) {
-    throw new InvalidArgumentError(`Cannot use ${flag}: there is no PEM in ${path}, want a PEM file`);
-  }
-  return text;
+function serverTls({ tlsCert, tlsKey, tlsCa }: ListenConfig, log: Logger): TlsFiles | undefined {
+  return tlsCert === undefined || tlsKey === undefined
+    ? undefined
+    : new TlsFiles({ tlsCert, tlsKey, tlsCa }, log);
 }
 
 /** The number of a group given by name or number (group(5)). */

@@ -2,6 +2,7 @@ import { once } from "node:events";
 import { chown, unlink } from "node:fs/promises";
 import { connect, type Server } from "node:net";
 import { FailedPreconditionError } from "@oci-worker/errdefs";
+import type { TlsSource } from "./tls-server.ts";
 
 /** Where a server takes connections. */
 export type ListenAddress = UnixAddress | TcpAddress | InheritedAddress;
@@ -18,17 +19,10 @@ export interface UnixAddress {
 export interface TcpAddress {
   /** Empty for every address of the machine. */
   readonly host: string;
+  /** 0 for one that the kernel chooses. */
   readonly port: number;
   /** Undefined: what goes over it can be read and changed on its way. */
-  readonly tls?: ServerTls;
-}
-
-/** How a server proves who it is, and its clients who they are. Everything is PEM. */
-export interface ServerTls {
-  readonly cert: string;
-  readonly key: string;
-  /** Authorities, one of which has to have signed a client's certificate; undefined asks clients for none. */
-  readonly ca?: string;
+  readonly tls?: TlsSource;
 }
 
 /** A socket that the parent process has bound and listens on, as systemd's socket activation passes it. */

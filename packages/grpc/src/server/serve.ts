@@ -1,15 +1,16 @@
-import { createServer, type Server, type Socket } from "node:net";
+import { type AddressInfo, createServer, type Server, type Socket } from "node:net";
 import type { Duplex } from "node:stream";
-import { createServer as createTlsServer } from "node:tls";
 import { defaultMaxMessageBytes } from "../envelope.ts";
 import { ConnectionError } from "../http2/protocol.ts";
 import { ServerConnection } from "../http2/server-connection.ts";
 import type { CallObserver } from "./call.ts";
-import { type ListenAddress, listen, type ServerTls } from "./listen.ts";
+import { type ListenAddress, listen } from "./listen.ts";
 import type { ConnectionObserver } from "./log-connections.ts";
 import { type Implementation, Router } from "./router.ts";
+import { createTlsServer } from "./tls-server.ts";
 
-export type { ListenAddress, ServerTls } from "./listen.ts";
+export type { ListenAddress } from "./listen.ts";
+export type { ServerTls, TlsSource } from "./tls-server.ts";
 
 export interface ServeOptions {
   readonly implementations: readonly Implementation[];
@@ -25,20 +26,23 @@ export interface ListenOptions extends ServeOptions {
   readonly addresses: readonly ListenAddress[];
   /** How long calls in flight may go on once the server is being disposed of. */
   readonly drainTimeoutMs?: number;
+  /** A client that has not come through the handshake of TLS by then is cut off. */
+  readonly handshakeTimeoutMs?: number;
   /** Asked of every new connection; a text is the reason to close it at once. */
   readonly refuse?: (socket: Socket) => string | undefined;
 }
 
 /** A server that listens. Disposing drains it: no new calls, those in flight end or are aborted at the time limit. */
 export interface GrpcServer extends AsyncDisposable {
+  /** The TCP ports that it listens on, in the order of their addresses. */
+  readonly ports: readonly number[];
   /** Resolves when it has been disposed of. */
   readonly closed: Promise<void>;
 }
 
 const defaultDrainTimeoutMs = 10_000;
 
-/** A client that has not said who it is by then is cut off. */
-const handshakeTimeoutMs = 10_000;
+const defaultHandshakeTimeoutMs = 10_000;
 
 /**
  * Serves gRPC over HTTP/2 on one or more addresses, with TLS where one says so.
@@ -48,17 +52,30 @@ const handshakeTimeoutMs = 10_000;
 export async function serve(options: ListenOptions): Promise<GrpcServer> {
   const router = routerOf(options);
   await using undo = new AsyncDisposableStack();
+  const ports: number[] = [];
   for (const address of options.addresses) {
     const tls = "port" in address ? address.tls : undefined;
-    const server = tls === undefined ? createServer({ noDelay: true }) : tlsServer(tls);
+    const { server, endHandshakes } =
+      tls === undefined
+        ? { server: createServer({ noDelay: true }), endHandshakes: () => undefined }
+        : createTlsServer(tls, options.handshakeTimeoutMs ?? defaultHandshakeTimeoutMs);
     const event = tls === undefined ? "connection" : "secureConnection";
     const connections = accept(server, event, router, options);
-    undo.defer(() => drain(server, connections, options.drainTimeoutMs ?? defaultDrainTimeoutMs));
+    undo.defer(() => {
+      const drained = drain(server, connections, options.drainTimeoutMs ?? defaultDrainTimeoutMs);
+      // They have asked for nothing yet, so there is nothing to wait for.
+      endHandshakes();
+      return drained;
+    });
     await listen(server, address);
+    if ("port" in address) {
+      ports.push((server.address() as AddressInfo).port);
+    }
   }
   const owned = undo.move();
   const closed = Promise.withResolvers<void>();
   return {
+    ports,
     closed: closed.promise,
     async [Symbol.asyncDispose]() {
       await owned.disposeAsync();
@@ -71,22 +88,6 @@ export async function serve(options: ListenOptions): Promise<GrpcServer> {
 export function serveDuplex(duplex: Duplex, options: ServeOptions): void {
   const { onStream } = routerOf(options);
   new ServerConnection({ duplex, onStream, onFailure: options.observeConnection ?? warn });
-}
-
-function tlsServer(tls: ServerTls): Server {
-  const asksClients = tls.ca !== undefined;
-  const server = createTlsServer({
-    ...tls,
-    ALPNProtocols: ["h2"],
-    handshakeTimeout: handshakeTimeoutMs,
-    minVersion: "TLSv1.2",
-    noDelay: true,
-    rejectUnauthorized: asksClients,
-    requestCert: asksClients,
-  });
-  // A handshake that fails concerns its client alone.
-  server.on("tlsClientError", () => undefined);
-  return server;
 }
 
 function routerOf({ implementations, maxMessageBytes, observe }: ServeOptions): Router {
