@@ -10,8 +10,10 @@ import { requireRuntime } from "./executor/find-runtime.ts";
 import { requireHostSecurity } from "./executor/host-security.ts";
 import { listenAddresses } from "./listen-addresses.ts";
 import { planNetworks } from "./network/plan.ts";
-import { serveSessions, serveWorker } from "./server.ts";
+import { serveSessions, serveTraces, serveWorker } from "./server.ts";
 import { SessionManager } from "./session/session-manager.ts";
+import { namesCollector } from "./traces/collector.ts";
+import { TraceRecorder } from "./traces/recorder.ts";
 import { openWorker } from "./worker.ts";
 
 /**
@@ -42,10 +44,24 @@ export async function runWorker({ config, registry, warnings }: Instructions): P
   await using _lock = await lockRoot(config.root, "buildkitd.lock");
   const sessions = new SessionManager(log);
   await using _sessionServer = await serveSessions(addresses.sessions, sessions, log);
+  if (namesCollector(process.env)) {
+    log.warn(
+      "the environment names a collector of traces, which is sent none: they are kept with their builds",
+    );
+  }
+  const traces = new TraceRecorder();
+  await using _traceServer = await serveTraces(config.traceSocketPath, traces, log);
   await using peers = await openPeers(config, registry, log);
-  await using worker = await openWorker(config, runtime, networkPlan, { ...peers, sessions, metrics }, log);
+  await using worker = await openWorker(
+    config,
+    runtime,
+    networkPlan,
+    { ...peers, sessions, traces, metrics },
+    log,
+  );
   await using _server = await serveWorker(addresses.control, worker, {
     sessions,
+    traces,
     stopTimeoutMs: config.stopTimeout,
     metrics,
     log,

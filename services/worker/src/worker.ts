@@ -32,11 +32,13 @@ import type { NetworkPlan } from "./network/plan.ts";
 import { operationOf } from "./ops/operations.ts";
 import { stepLogLimits } from "./ops/step-log.ts";
 import { RefStore } from "./refs/ref-store.ts";
+import { encodeError } from "./rpc/error-details.ts";
 import { encodeProgress } from "./rpc/stored-progress.ts";
 import type { SessionManager } from "./session/session-manager.ts";
 import { Slots } from "./slots.ts";
 import { openSnapshotter } from "./snapshots/open-snapshotter.ts";
 import { Scheduler } from "./solver/scheduler.ts";
+import type { TraceRecorder } from "./traces/recorder.ts";
 
 /** Everything that the RPCs of a worker call. Disposing ends it when its builds have. */
 export interface Worker extends AsyncDisposable {
@@ -56,6 +58,7 @@ export interface Worker extends AsyncDisposable {
 
 export interface WorkerPeers extends Pick<Peers, "snapshotterAddress" | "resolverAddress"> {
   readonly sessions: SessionManager;
+  readonly traces: TraceRecorder;
   readonly metrics: WorkerMetrics;
 }
 
@@ -101,6 +104,7 @@ export async function openWorker(
     apparmorProfile: config.apparmorProfile,
     isRootless: config.isRootless,
     sharesProcesses: config.noProcessSandbox,
+    traceSocketPath: config.traceSocketPath,
     log,
   });
   await executor.recover();
@@ -152,7 +156,7 @@ export async function openWorker(
     logLimits: stepLogLimits(process.env),
     defaultCgroupParent: config.defaultCgroupParent,
   };
-  const { sessions, metrics } = peers;
+  const { sessions, traces, metrics } = peers;
   const { usage, collector, removals } = cache;
   results.onLookup = (isThere) => metrics.countLookup(isThere);
   const operations = metrics.operations((vertex) => operationOf(vertex, operationParts));
@@ -160,7 +164,7 @@ export async function openWorker(
   const table = undo.use(new BuildTable(join(root, "history.db")));
   const { historyMaxAge: maxAgeMs, historyMaxEntries: maxEntries } = config;
   const history = undo.use(
-    new BuildHistory({ table, content, records, encodeProgress, maxAgeMs, maxEntries, log }),
+    new BuildHistory({ table, content, records, encodeProgress, encodeError, maxAgeMs, maxEntries, log }),
   );
   await history.forgetOld();
   const builds = undo.use(
@@ -170,6 +174,7 @@ export async function openWorker(
       records,
       metrics,
       history,
+      traces,
       entitlements: config.entitlements,
       grantDevices: (graph, entitlements) => grantDevices(graph, entitlements, devices, log),
       onEnd: () => collector.request(),

@@ -21,6 +21,9 @@ import type { ProgressLog } from "../solver/progress.ts";
 import type { Scheduler } from "../solver/scheduler.ts";
 import { VertexReport } from "../solver/vertex-report.ts";
 import type { RunEdge } from "../solver/vertex-run.ts";
+import { BuildTrace } from "../traces/build-trace.ts";
+import type { TraceRecorder } from "../traces/recorder.ts";
+import type { TraceContext } from "../traces/trace-context.ts";
 import { requireEntitled } from "./entitlements.ts";
 import type { Exporter, ResultMetadata } from "./exporter.ts";
 import { type BuildResult, Gateway } from "./gateway.ts";
@@ -39,6 +42,8 @@ export interface BuildRequest {
   readonly entitlements: readonly string[];
   /** What is remembered of it; undefined for one that is nobody's business. */
   readonly description: BuildDescription | undefined;
+  /** What the client's call is a part of; undefined if it has not said. */
+  readonly caller: TraceContext | undefined;
 }
 
 interface Build {
@@ -69,6 +74,7 @@ export interface BuildsParts {
   readonly grantDevices: GrantDevices;
   readonly metrics: Pick<WorkerMetrics, "build">;
   readonly history: Pick<BuildHistory, "begin" | "complete">;
+  readonly traces: TraceRecorder;
   /** Told of each build that has ended. */
   readonly onEnd: () => void;
 }
@@ -82,13 +88,15 @@ export class Builds implements AsyncDisposable {
   readonly #grantDevices: GrantDevices;
   readonly #metrics: Pick<WorkerMetrics, "build">;
   readonly #history: Pick<BuildHistory, "begin" | "complete">;
+  readonly #traces: TraceRecorder;
   readonly #onEnd: () => void;
   readonly #builds = new AwaitedMap<Build>();
   readonly #running = new Set<Promise<unknown>>();
   #isStopping = false;
 
   constructor(parts: BuildsParts) {
-    const { scheduler, sessions, records, entitlements, grantDevices, metrics, history, onEnd } = parts;
+    const { scheduler, sessions, records, entitlements, grantDevices, metrics } = parts;
+    const { history, traces, onEnd } = parts;
     this.#scheduler = scheduler;
     this.#sessions = sessions;
     this.#records = records;
@@ -96,6 +104,7 @@ export class Builds implements AsyncDisposable {
     this.#grantDevices = grantDevices;
     this.#metrics = metrics;
     this.#history = history;
+    this.#traces = traces;
     this.#onEnd = onEnd;
   }
 
@@ -209,7 +218,7 @@ export class Builds implements AsyncDisposable {
   }
 
   async #run(request: BuildRequest, signal: AbortSignal): Promise<Readonly<Record<string, string>>> {
-    const { ref, description } = request;
+    const { ref, sessionID, description, caller: parent } = request;
     if (this.#builds.has(ref)) {
       throw new AlreadyExistsError(`job ID ${ref} exists`);
     }
@@ -217,7 +226,8 @@ export class Builds implements AsyncDisposable {
       this.#history.begin(description);
     }
     let outcome: Pick<BuildOutcome, "response" | "error"> = { response: {}, error: undefined };
-    const job = new Job(ref, request.sessionID === "" ? [] : [request.sessionID]);
+    const trace = new BuildTrace(this.#traces, { ref, parent, isKept: description !== undefined });
+    const job = new Job(ref, sessionID === "" ? [] : [sessionID], trace.context);
     try {
       const response = await this.#answer(request, job, signal);
       outcome = { response, error: undefined };
@@ -228,8 +238,10 @@ export class Builds implements AsyncDisposable {
     } finally {
       await this.#scheduler.leave(job);
       job[Symbol.dispose]();
+      const { events } = job.progress;
+      const recording = trace.end(events, outcome.error === undefined ? undefined : messageOf(outcome.error));
       if (description !== undefined) {
-        await this.#history.complete(ref, { ...outcome, events: job.progress.events });
+        await this.#history.complete(ref, { ...outcome, events, trace: recording });
       }
       setTimeout(() => this.#builds.delete(ref), remembranceMs).unref();
     }

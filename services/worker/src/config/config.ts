@@ -7,9 +7,10 @@ import { allSettings } from "./settings.ts";
 export type { Entitlement } from "./groups/access.ts";
 
 /** Everything that the worker goes by, checked. */
-export interface Config extends Omit<Settings, "entitlements" | "sessionSocketPath"> {
+export interface Config extends Omit<Settings, "entitlements" | "sessionSocketPath" | "traceSocketPath"> {
   readonly entitlements: ReadonlySet<Settings["entitlements"][number]>;
   readonly sessionSocketPath: string;
+  readonly traceSocketPath: string;
   /** Whether steps run as a user namespace allows it. */
   readonly isRootless: boolean;
   /** How steps look up names; an empty list leaves the host's. */
@@ -92,6 +93,7 @@ function completed(settings: Settings): Config {
       options: settings.dnsOptions,
     },
     sessionSocketPath: settings.sessionSocketPath ?? join(settings.root, "session.sock"),
+    traceSocketPath: settings.traceSocketPath ?? join(settings.root, "otel-grpc.sock"),
   };
 }
 

@@ -77,6 +77,10 @@ const effects: Readonly<Record<SettingName, readonly [file: string, title: strin
     remembers,
     "forgets builds that are both too old and too many, but none that is pinned",
   ],
+  traceSocketPath: [
+    "e2e/worker-traces-builds.test.ts",
+    "shows steps the socket at the path that it is given, which takes their spans",
+  ],
   nameservers: [takeEffect, "has steps look up names as it is told to"],
   searchDomains: [takeEffect, "has steps look up names as it is told to"],
   dnsOptions: [takeEffect, "has steps look up names as it is told to"],

@@ -95,6 +95,10 @@ const wrongValues: Readonly<Record<SettingName, Wrong>> = {
   },
   historyMaxAge: { flag: [], key: ['"x"', "-1", "[]"] },
   historyMaxEntries: { flag: [], key: ['"x"', "-1", "1.5"] },
+  traceSocketPath: {
+    flag: ["otel.sock", "tcp://127.0.0.1:4317", `/${"x".repeat(120)}`],
+    key: ["5", '"x"'],
+  },
   nameservers: { flag: anyText, key: ['"1.1.1.1"', "[1]"] },
   searchDomains: { flag: anyText, key: ['"a"', "[1]"] },
   dnsOptions: { flag: anyText, key: ['"a"', "[1]"] },
@@ -106,7 +110,6 @@ const wrongValues: Readonly<Record<SettingName, Wrong>> = {
 /** Words of a command line, and of a file, that are wrong by themselves. */
 const wrongArguments: readonly { readonly args: readonly string[]; readonly named: string }[] = [
   { args: ["--oci-worker-snapshoter=x"], named: "--oci-worker-snapshoter: there is none of that name" },
-  { args: ["--otel-socket-path=/s"], named: "--otel-socket-path: this worker collects no traces" },
   { args: ["--proxy-network"], named: "--proxy-network: this worker puts no proxy" },
   { args: ["--cdi-disabled", "--allow-insecure-entitlement=device"], named: "CDI is disabled" },
   { args: ["--root"], named: "--root: it has no value" },
@@ -125,7 +128,6 @@ const wrongFiles: readonly string[] = [
   "[worker]\noci = 5",
   "grpc = []",
   '[worker.oci]\nuserRemapUnsupported = "1000:1000"',
-  '[otel]\nsocketPath = "/run/otel.sock"',
   "proxyNetwork = true",
 ];
 

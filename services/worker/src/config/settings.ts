@@ -10,6 +10,7 @@ import { resolverSettings } from "./groups/resolver.ts";
 import { rootlessSettings } from "./groups/rootless.ts";
 import { snapshotSettings } from "./groups/snapshots.ts";
 import { stepSettings } from "./groups/steps.ts";
+import { traceSettings } from "./groups/traces.ts";
 import { workerSettings } from "./groups/worker.ts";
 import type { Setting, SettingGroup, SettingValue } from "./setting.ts";
 
@@ -25,6 +26,7 @@ export const groups: readonly SettingGroup[] = [
   { title: "Networks", settings: networkSettings },
   { title: "Cache", settings: cacheSettings },
   { title: "History", settings: historySettings },
+  { title: "Traces", settings: traceSettings },
   { title: "Names", settings: nameSettings },
   { title: "Resolver", settings: resolverSettings },
   { title: "The containerd worker", settings: otherWorkerSettings },
@@ -47,6 +49,7 @@ export const settings = {
   ...networkSettings,
   ...cacheSettings,
   ...historySettings,
+  ...traceSettings,
   ...nameSettings,
   ...resolverSettings,
   ...otherWorkerSettings,

@@ -4,17 +4,12 @@
  */
 const reasons = {
   userRemap: "steps run with the ids of the worker: want a worker in a user namespace of its own (rootless)",
-  traces: "this worker collects no traces of its steps: want it left out",
   proxy: "this worker puts no proxy before its steps: want a network of CNI's that does",
 } as const;
 
 export const unsupportedKeys: ReadonlyMap<string, string> = new Map([
   ["worker.oci.userRemapUnsupported", reasons.userRemap],
-  ["otel.socketPath", reasons.traces],
   ["proxyNetwork", reasons.proxy],
 ]);
 
-export const unsupportedFlags: ReadonlyMap<string, string> = new Map([
-  ["otel-socket-path", reasons.traces],
-  ["proxy-network", reasons.proxy],
-]);
+export const unsupportedFlags: ReadonlyMap<string, string> = new Map([["proxy-network", reasons.proxy]]);

@@ -28,6 +28,7 @@ import { type ContainerExit, type OutputListener, pidFileIn, type Runc, type Run
 import type { Step } from "./step.ts";
 import { specMounts } from "./step-mounts.ts";
 import { StepProcesses } from "./step-processes.ts";
+import type { StepTracing } from "./step-tracing.ts";
 
 export interface ExecutorOptions {
   /** Holds the bundles, and what an earlier process may have left of them. */
@@ -43,6 +44,8 @@ export interface ExecutorOptions {
   readonly isRootless: boolean;
   /** Rootless alone: whether steps share the worker's processes, see them and may kill them. */
   readonly sharesProcesses: boolean;
+  /** On which the spans of steps are taken; undefined if they are not. */
+  readonly traceSocketPath: string | undefined;
   readonly log: Logger;
 }
 
@@ -191,6 +194,12 @@ export class Executor {
     }
   }
 
+  /** Without its socket a step runs untraced, and does not fail. */
+  #tracing({ trace: parent }: Step): StepTracing | undefined {
+    const { traceSocketPath: socketPath } = this.#options;
+    return socketPath !== undefined && existsSync(socketPath) ? { socketPath, parent } : undefined;
+  }
+
   async #spec(
     step: Step,
     bundle: string,
@@ -219,6 +228,7 @@ export class Executor {
       resolvConfPath: await writeWhole(bundle, "resolv.conf", resolvConf),
       hostsPath: await writeWhole(bundle, "hosts", stepHosts(step.hostname, step.extraHosts)),
       mounts,
+      tracing: this.#tracing(step),
       unifiedCgroups: this.#unifiedCgroups,
       cgroupParent: step.cgroupParent,
       limits: step.limits,

@@ -4,6 +4,7 @@ import type { NetworkNamespace } from "../network/network.ts";
 import type { SpecDevice } from "./devices.ts";
 import type { DeviceRule, Privileges } from "./privileges.ts";
 import type { SeccompProfile } from "./seccomp.ts";
+import { type StepTracing, stepTraceSocket, withTracing } from "./step-tracing.ts";
 
 /** A mount of the OCI runtime spec (config.md, "Mounts"). */
 export interface SpecMount {
@@ -55,6 +56,8 @@ export interface SpecInput {
   readonly hostsPath: string;
   /** The step's own mounts, in any order. */
   readonly mounts: readonly SpecMount[];
+  /** Undefined: nobody wants its spans. */
+  readonly tracing: StepTracing | undefined;
   /** Whether the host has cgroups of version 2, where a step sees its own as the root. */
   readonly unifiedCgroups: boolean;
   /** Empty for the root of the cgroup tree. A systemd slice is written `name.slice:prefix:`. */
@@ -143,7 +146,7 @@ export function runtimeSpec(input: SpecInput): RuntimeSpec {
     process: {
       user: input.user,
       args: input.args,
-      env: input.env,
+      env: input.tracing === undefined ? input.env : withTracing(input.env, input.tracing),
       cwd: input.cwd,
       capabilities,
       ...(apparmorProfile !== "" && { apparmorProfile }),
@@ -158,6 +161,7 @@ export function runtimeSpec(input: SpecInput): RuntimeSpec {
       bindFile(input.hostsPath, "/etc/hosts"),
       cgroupMount(input.privileges),
       ...input.mounts.toSorted((left, right) => compare(left.destination, right.destination)),
+      ...(input.tracing === undefined ? [] : [traceSocketMount(input.tracing)]),
     ]),
     linux: {
       resources: { devices: deviceRules },
@@ -183,6 +187,10 @@ function sysMount({ writableSys }: Privileges): SpecMount {
 function cgroupMount({ writableSys }: Privileges): SpecMount {
   const options = [writableSys ? "rw" : "ro", "nosuid", "noexec", "nodev"];
   return { destination: "/sys/fs/cgroup", type: "cgroup", source: "cgroup", options };
+}
+
+function traceSocketMount({ socketPath }: StepTracing): SpecMount {
+  return { destination: stepTraceSocket, type: "bind", source: socketPath, options: ["ro", "rbind"] };
 }
 
 /** Of mounts at one place the last, where the first was: a step may have a /dev/shm of its own. */

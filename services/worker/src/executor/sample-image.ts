@@ -54,6 +54,7 @@ export async function fixture(runtime = "runc") {
     apparmorProfile: "",
     isRootless: false,
     sharesProcesses: false,
+    traceSocketPath: undefined,
     log: pino({ level: "silent" }),
   });
   await executor.recover();
@@ -96,6 +97,7 @@ export function step(image: string, args: readonly string[], more: Partial<Step>
     cgroupParent: "",
     limits: [],
     edits: noEdits,
+    trace: undefined,
     ...more,
   };
 }

@@ -15,6 +15,7 @@ export const plainInput: SpecInput = {
   resolvConfPath: "/r",
   hostsPath: "/h",
   mounts: [],
+  tracing: undefined,
   unifiedCgroups: false,
   cgroupParent: "",
   limits: [],

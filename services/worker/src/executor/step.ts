@@ -2,6 +2,7 @@ import type { Duplex } from "node:stream";
 import type { Mount } from "@oci-worker/mounts/mount";
 import type { ContainerEdits } from "../cdi/container-edits.ts";
 import type { NetworkMode } from "../network/network.ts";
+import type { TraceContext } from "../traces/trace-context.ts";
 import type { ExtraHost } from "./network-files.ts";
 import type { ResourceLimit } from "./oci-spec.ts";
 
@@ -75,4 +76,6 @@ export interface Step {
   readonly limits: readonly ResourceLimit[];
   /** What its devices change. */
   readonly edits: ContainerEdits;
+  /** What it is a part of; undefined: of nothing that anybody looks at. */
+  readonly trace: TraceContext | undefined;
 }

@@ -4,8 +4,12 @@ import type { ContentStore } from "../content/store.ts";
 import type { ProgressEvent } from "../solver/progress.ts";
 import type { BuildBlob, BuildRecord } from "./build-record.ts";
 
-/** What a blob with the progress of a build says that it is. */
-const logsMediaType = "application/vnd.buildkit.status.v0";
+/** What the blobs say that they are, in upstream's spelling, the slip in it included. */
+const mediaTypes = {
+  logs: "application/vnd.buildkit.status.v0",
+  externalError: "application/vnd.googeapis.google.rpc.status+proto",
+  trace: "application/vnd.buildkit.otlp.json.v0",
+} as const;
 
 export interface BuildBlobsParts {
   readonly content: ContentStore;
@@ -13,6 +17,8 @@ export interface BuildBlobsParts {
   readonly records: Pick<CacheRecords, "holdBlob" | "releaseBlob" | "needsBlob">;
   /** Progress as clients are sent it, one length-prefixed message after the other. */
   readonly encodeProgress: (events: readonly ProgressEvent[]) => Uint8Array;
+  /** What clients are told of the failure of a build. */
+  readonly encodeError: (error: unknown) => Uint8Array;
 }
 
 /** The blobs of remembered builds: there as long as the builds are. */
@@ -23,11 +29,24 @@ export class BuildBlobs {
     this.#parts = parts;
   }
 
-  /** Stores the progress of a build. Its blob is kept from now on. */
-  async store(events: readonly ProgressEvent[], signal: AbortSignal): Promise<BuildBlob> {
-    const { content, records, encodeProgress } = this.#parts;
-    const bytes = encodeProgress(events);
-    const blob = { mediaType: logsMediaType, digest: digestOf(bytes), sizeBytes: bytes.length };
+  storeLogs(events: readonly ProgressEvent[], signal: AbortSignal): Promise<BuildBlob> {
+    return this.#store(mediaTypes.logs, this.#parts.encodeProgress(events), signal);
+  }
+
+  /** Stores why a build has failed. */
+  storeError(error: unknown, signal: AbortSignal): Promise<BuildBlob> {
+    return this.#store(mediaTypes.externalError, this.#parts.encodeError(error), signal);
+  }
+
+  /** @param text a line for each span. */
+  storeTrace(text: string, signal: AbortSignal): Promise<BuildBlob> {
+    return this.#store(mediaTypes.trace, Buffer.from(text), signal);
+  }
+
+  /** Stores what is remembered of a build. Its blob is kept from now on. */
+  async #store(mediaType: string, bytes: Uint8Array, signal: AbortSignal): Promise<BuildBlob> {
+    const { content, records } = this.#parts;
+    const blob = { mediaType, digest: digestOf(bytes), sizeBytes: bytes.length };
     records.holdBlob(blob.digest);
     const only = async function* () {
       yield bytes;
@@ -65,6 +84,6 @@ export class BuildBlobs {
   }
 }
 
-export function blobsOf({ logs, result }: BuildRecord): BuildBlob[] {
-  return [logs, result].filter((blob) => blob !== undefined);
+export function blobsOf({ externalError, logs, result, trace }: BuildRecord): BuildBlob[] {
+  return [externalError, logs, result, trace].filter((blob) => blob !== undefined);
 }

@@ -2,12 +2,14 @@ import { InvalidArgumentError, NotFoundError, ServiceError } from "@oci-worker/e
 import type { Logger } from "pino";
 import { messageOf } from "../solver/failure.ts";
 import type { ProgressEvent } from "../solver/progress.ts";
+import type { TraceRecording } from "../traces/recorder.ts";
 import { BuildBlobs, type BuildBlobsParts, blobsOf } from "./build-blobs.ts";
 import type { BuildBlob, BuildDescription, BuildRecord, HistoryEvent } from "./build-record.ts";
 import type { BuildTable } from "./build-table.ts";
 import { exportedBlob } from "./exported-blob.ts";
 import { historyFilter } from "./history-filter.ts";
-import { countSteps } from "./step-counts.ts";
+import { PendingTraces } from "./pending-traces.ts";
+import { countSteps, countWarnings } from "./step-counts.ts";
 import { Subscription } from "./subscription.ts";
 
 /** Old builds are looked for so often. */
@@ -28,6 +30,8 @@ export interface BuildOutcome {
   /** Undefined if it ended well. */
   readonly error: unknown;
   readonly events: readonly ProgressEvent[];
+  /** What was done for it, which the history is the end of; undefined if that is not to be kept. */
+  readonly trace: TraceRecording | undefined;
 }
 
 export interface ListenOptions {
@@ -43,9 +47,10 @@ export interface ListenOptions {
 }
 
 /** The builds that are under way, and what is remembered of those that have ended. */
-export class BuildHistory implements Disposable {
+export class BuildHistory implements AsyncDisposable {
   readonly #parts: BuildHistoryParts;
   readonly #blobs: BuildBlobs;
+  readonly #traces = new PendingTraces((ref, recording) => this.#saveTrace(ref, recording));
   readonly #active = new Map<string, BuildRecord>();
   readonly #subscriptions = new Set<Subscription>();
   /** How many listen to a build; it is not deleted as long as they do. */
@@ -63,9 +68,10 @@ export class BuildHistory implements Disposable {
     this.#timer = setInterval(() => void this.forgetOld(), forgetIntervalMs).unref();
   }
 
-  /** Listeners are told nothing more. */
-  [Symbol.dispose](): void {
+  /** Resolves when all is on disk. Listeners are told nothing more. */
+  async [Symbol.asyncDispose](): Promise<void> {
     clearInterval(this.#timer);
+    await this.#traces[Symbol.asyncDispose]();
     this.#ending.abort();
     for (const subscription of this.#subscriptions) {
       subscription.end();
@@ -79,10 +85,13 @@ export class BuildHistory implements Disposable {
       createdAtMs: Date.now(),
       completedAtMs: undefined,
       error: undefined,
+      externalError: undefined,
       response: {},
       logs: undefined,
       result: undefined,
+      trace: undefined,
       steps: { total: 0, cached: 0, completed: 0 },
+      warnings: 0,
       pinned: false,
       generation: 0,
     };
@@ -91,23 +100,31 @@ export class BuildHistory implements Disposable {
   }
 
   /** A build has ended. Resolves when that is safe on disk; what goes wrong there is logged, and no failure of the build. */
-  async complete(ref: string, { response, error, events }: BuildOutcome): Promise<void> {
+  async complete(ref: string, { response, error, events, trace }: BuildOutcome): Promise<void> {
+    using undo = new DisposableStack();
+    undo.use(trace);
     const begun = this.#active.get(ref);
     if (begun === undefined) {
       return;
     }
     const { table, content, log } = this.#parts;
+    const { signal } = this.#ending;
     try {
-      const logs = await this.#blobs.store(events, this.#ending.signal);
+      // A client may use a name again.
+      await this.#traces.finish(ref);
+      const logs = await this.#blobs.storeLogs(events, signal);
+      const externalError = error === undefined ? undefined : await this.#blobs.storeError(error, signal);
       const result = await exportedBlob(response, content);
       const record: BuildRecord = {
         ...begun,
         completedAtMs: Date.now(),
         error: error === undefined ? undefined : { reason: reasonOf(error), message: messageOf(error) },
+        externalError,
         response,
         logs,
         result,
         steps: countSteps(events),
+        warnings: countWarnings(events),
         generation: 1,
       };
       if (result !== undefined) {
@@ -118,8 +135,11 @@ export class BuildHistory implements Disposable {
       this.#active.delete(ref);
       // In the same turn as it is taken for known: whoever comes to listen in between would hear of it twice.
       this.#tell({ kind: "complete", record });
+      if (trace !== undefined) {
+        this.#traces.add(ref, trace);
+        undo.move();
+      }
       if (former !== undefined) {
-        // A client may use a name again.
         await this.#blobs.release(blobsOf(former));
       }
     } catch (failure) {
@@ -181,17 +201,19 @@ export class BuildHistory implements Disposable {
 
   /** Spares a record from being forgotten, or does not any more. @throws {NotFoundError} if there is none. */
   pin(ref: string, pinned: boolean): void {
-    const record = this.#require(ref);
-    const changed = { ...record, pinned, generation: record.generation + 1 };
-    this.#parts.table.put(changed);
-    this.#tell({ kind: "complete", record: changed });
+    this.#change(this.#require(ref), { pinned });
   }
 
-  /** Makes sure that everything of a build is written: it is, once it has ended. @throws {NotFoundError} */
-  finalize(ref: string): void {
+  /**
+   * Makes sure that everything of a build that has ended is written, without waiting for what clients may add to its trace.
+   *
+   * @throws {NotFoundError} if none of that name is remembered.
+   */
+  async finalize(ref: string): Promise<void> {
     if (!this.#active.has(ref)) {
       this.#require(ref);
     }
+    await this.#traces.finish(ref);
   }
 
   /** Forgets what is both too old and too much. Happens by itself every two minutes. */
@@ -211,8 +233,44 @@ export class BuildHistory implements Disposable {
     }
   }
 
+  /** Keeps the trace of a build that has ended. What goes wrong there is logged. */
+  async #saveTrace(ref: string, recording: TraceRecording): Promise<void> {
+    using _recording = recording;
+    const { log } = this.#parts;
+    const { dropped } = recording;
+    if (dropped > 0) {
+      log.warn({ ref, dropped }, "trace of a build has too many spans, not all of them are kept");
+    }
+    const text = recording.text();
+    if (text === "") {
+      return;
+    }
+    try {
+      const trace = await this.#blobs.storeTrace(text, this.#ending.signal);
+      const record = this.#find(ref);
+      if (record === undefined) {
+        // It has been deleted meanwhile.
+        await this.#blobs.release([trace]);
+      } else {
+        this.#change(record, { trace });
+      }
+    } catch (error) {
+      log.error({ ref, error }, "trace of a build cannot be kept");
+    }
+  }
+
+  #change(record: BuildRecord, change: Partial<BuildRecord>): void {
+    const changed = { ...record, ...change, generation: record.generation + 1 };
+    this.#parts.table.put(changed);
+    this.#tell({ kind: "complete", record: changed });
+  }
+
+  #find(ref: string): BuildRecord | undefined {
+    return this.#doomed.has(ref) ? undefined : this.#parts.table.get(ref);
+  }
+
   #require(ref: string): BuildRecord {
-    const record = this.#doomed.has(ref) ? undefined : this.#parts.table.get(ref);
+    const record = this.#find(ref);
     if (record === undefined) {
       throw new NotFoundError(`Cannot change the record of build ${ref}: not found`);
     }

@@ -35,11 +35,17 @@ export interface BuildRecord extends BuildDescription {
   readonly error: { readonly reason: Reason; readonly message: string } | undefined;
   /** What the client was told of the result, by upstream's keys. */
   readonly response: Readonly<Record<string, string>>;
+  /** The same with all that clients are told of it; undefined if it ended well, or has not ended. */
+  readonly externalError: BuildBlob | undefined;
   /** Its whole progress; undefined as long as it is under way. */
   readonly logs: BuildBlob | undefined;
   /** What was exported, if that is in the content store. */
   readonly result: BuildBlob | undefined;
+  /** What was done for it, by whom and how long; undefined as long as not all of that is known. */
+  readonly trace: BuildBlob | undefined;
   readonly steps: StepCounts;
+  /** How many warnings it has given. */
+  readonly warnings: number;
   /** It is spared when old ones are forgotten. */
   readonly pinned: boolean;
   /** Goes up by one whenever the record changes. */

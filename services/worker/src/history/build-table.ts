@@ -75,5 +75,6 @@ export class BuildTable implements Disposable {
 
 function parse(json: unknown): BuildRecord {
   const record: BuildRecord = JSON.parse(String(json));
-  return { ...record, error: record.error ?? undefined, result: record.result ?? undefined };
+  // What an earlier version has written lacks what is newer.
+  return { ...record, warnings: record.warnings ?? 0 };
 }

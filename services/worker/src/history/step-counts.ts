@@ -1,6 +1,11 @@
 import type { ProgressEvent } from "../solver/progress.ts";
 import type { StepCounts } from "./build-record.ts";
 
+/** Counts the warnings that a build has given. */
+export function countWarnings(events: readonly ProgressEvent[]): number {
+  return events.filter(({ kind }) => kind === "warning").length;
+}
+
 /** Counts the vertices that a build has reported. One that was cached at any time counts as cached. */
 export function countSteps(events: readonly ProgressEvent[]): StepCounts {
   const all = new Set<string>();

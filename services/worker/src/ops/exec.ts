@@ -51,7 +51,7 @@ export class ExecOperation implements Operation {
     const secretEnv = await this.#secretEnv(context);
     const preparation = new MountPreparation(this.#parts, inputs, context, undo);
     const prepared = await preparation.prepareAll(mounts, meta?.cwd ?? "/", `exec ${meta?.args.join(" ")}`);
-    await this.#run(this.#step(prepared, secretEnv, await this.#edits()), context);
+    await this.#run(this.#step(prepared, secretEnv, await this.#edits(), context), context);
     const outputs: (Ref | undefined)[] = [];
     for (const { mount, keep } of prepared) {
       if (mount.output >= 0n) {
@@ -73,7 +73,12 @@ export class ExecOperation implements Operation {
     }
   }
 
-  #step(prepared: readonly PreparedMount[], secretEnv: readonly string[], edits: ContainerEdits): Step {
+  #step(
+    prepared: readonly PreparedMount[],
+    secretEnv: readonly string[],
+    edits: ContainerEdits,
+    { trace }: OperationContext,
+  ): Step {
     const { meta, network, security } = this.#op;
     const root = prepared.find(({ mount }) => mount.dest === "/");
     if (meta === undefined || root?.step?.kind !== "snapshot") {
@@ -99,6 +104,7 @@ export class ExecOperation implements Operation {
       cgroupParent: meta.cgroupParent || this.#parts.defaultCgroupParent,
       limits: meta.ulimit.map(({ Name, Soft, Hard }) => ({ name: Name, soft: Soft, hard: Hard })),
       edits,
+      trace: trace(),
     };
   }
 

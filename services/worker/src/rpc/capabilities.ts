@@ -17,6 +17,7 @@ export const frontendCapabilities = enabled([
   "gateway.solve.metadata",
   "gateway.solve.evaluate",
   "gateway.evaluate",
+  "gateway.warnings",
 ]);
 
 /** What operations do. */

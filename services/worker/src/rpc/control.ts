@@ -18,6 +18,7 @@ import { buildError } from "./error-details.ts";
 import { historyService } from "./history.ts";
 import { statusResponses } from "./progress.ts";
 import { decodeProgress } from "./stored-progress.ts";
+import { callerOf } from "./traces.ts";
 import { buildkitVersion, workerRecord } from "./worker-record.ts";
 
 export interface ControlParts extends CacheParts {
@@ -43,9 +44,10 @@ export function controlService(parts: ControlParts): Partial<ServiceImpl<typeof 
       record: workerMatches(identity, filter) ? [await workerRecord(parts)] : [],
     }),
 
-    async solve(request, { signal }) {
+    async solve(request, context) {
       try {
-        const response = await builds.run(buildRequest(request, parts), signal);
+        const asked = { ...buildRequest(request, parts), caller: callerOf(context) };
+        const response = await builds.run(asked, context.signal);
         return create(SolveResponseSchema, { ExporterResponse: { ...response } });
       } catch (thrown) {
         throw buildError(thrown);
@@ -79,7 +81,7 @@ export function controlService(parts: ControlParts): Partial<ServiceImpl<typeof 
   };
 }
 
-function buildRequest(request: SolveRequest, { exporters }: ControlParts): BuildRequest {
+function buildRequest(request: SolveRequest, { exporters }: ControlParts): Omit<BuildRequest, "caller"> {
   const { Ref, Session, Frontend, Definition, Cache } = request;
   if (Ref === "") {
     throw new InvalidArgumentError("Cannot build: the request has no Ref, want a name for the build");

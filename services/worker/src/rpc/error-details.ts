@@ -1,6 +1,6 @@
 import { create, toBinary } from "@bufbuild/protobuf";
 import { ConnectError } from "@connectrpc/connect";
-import { StatusSchema } from "@oci-worker/api/google/status";
+import { type Status, StatusSchema } from "@oci-worker/api/google/status";
 import { statusOf } from "@oci-worker/errdefs/connect";
 import { ExitError, VertexError } from "../solver/failure.ts";
 
@@ -16,14 +16,27 @@ export function buildError(thrown: unknown): unknown {
   if (!(thrown instanceof VertexError)) {
     return thrown;
   }
+  const status = buildStatus(thrown);
+  const details = Buffer.from(toBinary(StatusSchema, status)).toString("base64").replace(/=+$/, "");
+  const metadata = { "grpc-status-details-bin": details };
+  return new ConnectError(status.message, status.code, metadata, undefined, thrown);
+}
+
+/** All that clients are told of the failure of a build, as a blob. */
+export function encodeError(thrown: unknown): Uint8Array {
+  return toBinary(StatusSchema, buildStatus(thrown));
+}
+
+function buildStatus(thrown: unknown): Status {
   const { code, message } = statusOf(thrown);
+  if (!(thrown instanceof VertexError)) {
+    return create(StatusSchema, { code, message });
+  }
   const details = [detail(vertexDetail, { digest: thrown.vertex })];
   if (thrown.cause instanceof ExitError) {
     details.push(detail(exitDetail, { Code: thrown.cause.exitCode }));
   }
-  const status = toBinary(StatusSchema, create(StatusSchema, { code, message, details }));
-  const metadata = { "grpc-status-details-bin": Buffer.from(status).toString("base64").replace(/=+$/, "") };
-  return new ConnectError(message, code, metadata, undefined, thrown);
+  return create(StatusSchema, { code, message, details });
 }
 
 function detail(typeUrl: string, value: object) {

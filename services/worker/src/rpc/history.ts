@@ -45,7 +45,7 @@ export function historyService(
       if (Delete) {
         await history.delete(Ref);
       } else if (Finalize) {
-        history.finalize(Ref);
+        await history.finalize(Ref);
       } else {
         history.pin(Ref, Pinned);
       }
@@ -66,7 +66,7 @@ function eventToProto(event: HistoryEvent): BuildHistoryEvent {
 }
 
 function recordToProto(record: BuildRecord) {
-  const { error, logs, result, steps, completedAtMs } = record;
+  const { error, externalError, logs, result, steps, trace, completedAtMs } = record;
   const status = error && statusOf(new ServiceError(error.reason, error.message));
   return {
     Ref: record.ref,
@@ -76,16 +76,19 @@ function recordToProto(record: BuildRecord) {
     ...(status && { error: { code: status.code, message: status.message } }),
     CreatedAt: timestampFromMs(record.createdAtMs),
     ...(completedAtMs !== undefined && { CompletedAt: timestampFromMs(completedAtMs) }),
+    ...(externalError && { externalError: blobToProto(externalError) }),
     ...(logs && { logs: blobToProto(logs) }),
     ExporterResponse: { ...record.response },
     ...(result && {
       Result: { ResultDeprecated: blobToProto(result), Results: { "0": blobToProto(result) } },
     }),
+    ...(trace && { trace: blobToProto(trace) }),
     Generation: record.generation,
     pinned: record.pinned,
     numTotalSteps: steps.total,
     numCachedSteps: steps.cached,
     numCompletedSteps: steps.completed,
+    numWarnings: record.warnings,
   };
 }
 

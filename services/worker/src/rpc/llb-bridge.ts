@@ -12,6 +12,7 @@ import type { Builds } from "../builds/builds.ts";
 import type { ImageStore } from "../image/image-store.ts";
 import { frontendCapabilities, llbCapabilities } from "./capabilities.ts";
 import { buildError } from "./error-details.ts";
+import { warningOf } from "./warnings.ts";
 import { type RecordParts, workerRecord } from "./worker-record.ts";
 
 export interface BridgeParts extends RecordParts {
@@ -90,6 +91,13 @@ export function llbBridgeService(parts: BridgeParts): Partial<ServiceImpl<typeof
         images.resolve(reference, platform, { report, signal, lease, sessionIDs: () => job.sessionIDs }),
       );
       return { Digest: image.digest, Config: image.configBytes, Ref };
+    },
+
+    async warn(request, context) {
+      const warning = warningOf(request);
+      const job = await builds.jobOf(buildOf(context), context.signal);
+      job.progress.append({ kind: "warning", warning });
+      return {};
     },
 
     inputs: () => ({ Definitions: {} }),

@@ -1,12 +1,18 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { timestampFromDate } from "@bufbuild/protobuf/wkt";
-import type { VertexLogSchema, VertexSchema, VertexStatusSchema } from "@oci-worker/api/buildkit/control";
+import type {
+  VertexLogSchema,
+  VertexSchema,
+  VertexStatusSchema,
+  VertexWarningSchema,
+} from "@oci-worker/api/buildkit/control";
 import type { ProgressEvent } from "../solver/progress.ts";
 
 interface StatusInit {
   readonly vertexes: MessageInitShape<typeof VertexSchema>[];
   readonly statuses: MessageInitShape<typeof VertexStatusSchema>[];
   readonly logs: MessageInitShape<typeof VertexLogSchema>[];
+  readonly warnings: MessageInitShape<typeof VertexWarningSchema>[];
 }
 
 /** Output in one message at most; clients take 16 MiB, and upstream cuts here too. */
@@ -58,11 +64,22 @@ export function* statusResponses(events: readonly ProgressEvent[]): Generator<St
         });
         break;
       }
+      case "warning": {
+        const { detail, level, ranges, source, ...warning } = event.warning;
+        response.warnings.push({
+          ...warning,
+          level: BigInt(level),
+          detail: [...detail],
+          ...(source && { info: source }),
+          ranges: [...ranges],
+        });
+        break;
+      }
     }
   }
   yield response;
 }
 
 function emptyResponse(): StatusInit {
-  return { vertexes: [], statuses: [], logs: [] };
+  return { vertexes: [], statuses: [], logs: [], warnings: [] };
 }

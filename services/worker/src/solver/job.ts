@@ -1,4 +1,5 @@
 import { CanceledError } from "@oci-worker/errdefs";
+import { beginSpan, type TraceContext } from "../traces/trace-context.ts";
 import { ProgressLog } from "./progress.ts";
 
 /** One build that a client has asked for. */
@@ -7,12 +8,15 @@ export class Job implements Disposable {
   readonly ref: string;
   /** Clients that give it credentials and take its output. */
   readonly sessionIDs: readonly string[];
+  /** What its work is a part of. */
+  readonly trace: TraceContext;
   readonly progress = new ProgressLog();
   readonly #controller = new AbortController();
 
-  constructor(ref: string, sessionIDs: readonly string[]) {
+  constructor(ref: string, sessionIDs: readonly string[], trace = beginSpan()) {
     this.ref = ref;
     this.sessionIDs = sessionIDs;
+    this.trace = trace;
   }
 
   /** Aborted when the build has been canceled or has ended. */

@@ -1,5 +1,6 @@
 import type { Digest } from "@oci-worker/oci/digest";
 import type { Lease } from "../cache/lease.ts";
+import type { TraceContext } from "../traces/trace-context.ts";
 import type { VertexReport } from "./vertex-report.ts";
 
 /** A file system that an operation has made: the name of a committed snapshot, or undefined for an empty one. */
@@ -16,6 +17,8 @@ export interface OperationContext {
   readonly lease: Lease;
   /** The sessions of every build that wants the result now: any of them may provide credentials or files. */
   sessionIDs(): readonly string[];
+  /** What the work is a part of: of several builds that want it, in the trace of the first. */
+  trace(): TraceContext | undefined;
 }
 
 /** What one vertex does. */

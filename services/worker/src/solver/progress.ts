@@ -1,3 +1,4 @@
+import type { Range, SourceInfo } from "@oci-worker/api/buildkit/llb";
 import type { Digest } from "@oci-worker/oci/digest";
 
 /** What a build shows of one vertex. A later one replaces an earlier one of the same digest. */
@@ -35,10 +36,26 @@ export interface LogChunk {
   readonly timestamp: Date;
 }
 
+/** What a frontend warns people of. */
+export interface Warning {
+  /** What it is about. */
+  readonly vertex: Digest;
+  readonly level: number;
+  /** One line, and more lines. */
+  readonly short: Uint8Array;
+  readonly detail: readonly Uint8Array[];
+  /** Where to read more; empty for nowhere. */
+  readonly url: string;
+  /** The file that it is about, and where in it, as the frontend has said. */
+  readonly source: SourceInfo | undefined;
+  readonly ranges: readonly Range[];
+}
+
 export type ProgressEvent =
   | { readonly kind: "vertex"; readonly vertex: VertexState }
   | { readonly kind: "row"; readonly row: RowState }
-  | { readonly kind: "log"; readonly log: LogChunk };
+  | { readonly kind: "log"; readonly log: LogChunk }
+  | { readonly kind: "warning"; readonly warning: Warning };
 
 /**
  * What has happened in a build, from its beginning: whoever asks late is told all of it.

@@ -1,4 +1,6 @@
 import type { Digest } from "@oci-worker/oci/digest";
+import { vertexSpanID } from "../traces/span-ids.ts";
+import type { TraceContext } from "../traces/trace-context.ts";
 import type { ProgressEvent, RowState, VertexState } from "./progress.ts";
 
 /** Rows change with every chunk of a transfer; a client redraws some ten times a second. */
@@ -47,6 +49,12 @@ export class VertexReport {
 
   get hasBegun(): boolean {
     return this.#state.startedAt !== undefined;
+  }
+
+  /** The place of the vertex's work in the trace of a build; that of the build as long as it has not begun. */
+  within(trace: TraceContext): TraceContext {
+    const { digest, startedAt } = this.#state;
+    return startedAt === undefined ? trace : { ...trace, spanID: vertexSpanID(digest, startedAt) };
   }
 
   get #isRunning(): boolean {

@@ -55,6 +55,10 @@ export class VertexRun {
       signal: this.#controller.signal,
       lease: this.#lease,
       sessionIDs: () => [...new Set([...this.#jobs.keys()].flatMap((job) => job.sessionIDs))],
+      trace: () => {
+        const [job] = this.#jobs.keys();
+        return job && this.#report.within(job.trace);
+      },
     };
   }
 
