@@ -1,14 +1,16 @@
 import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
 import { chmod, mkdir, mkdtempDisposable, readFile, rename, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, test } from "node:test";
+import { promisify } from "node:util";
 import { createClient } from "@connectrpc/connect";
 import { Control } from "@oci-worker/api/buildkit/control";
 import { BuildError } from "@oci-worker/client/build-error";
 import { unixChannel } from "@oci-worker/grpc/channel";
 import { definitionOf, image, type RunOptions, run } from "@oci-worker/llb/build";
-import type { Reference } from "@oci-worker/oci/reference";
+import { formatReference, type Reference } from "@oci-worker/oci/reference";
 import { createImage } from "./peers/image.ts";
 import { pushTo } from "./peers/pushed-image.ts";
 import { startRegistry } from "./peers/registry.ts";
@@ -143,7 +145,22 @@ describe("devices of steps", () => {
     for (const allow of [["device"], ["device=vendor.com/test=a"], ["device=vendor.com/test"]]) {
       assert.equal(await outputOf(on, script, { devices, allow, ignoreCache: true }), "a\n", String(allow));
     }
-    const alias = { devices: [{ name: "any" }], allow: ["device=vendor.com/test=b,alias=any"] };
+    const ociw = join(import.meta.dirname, "../services/ociw/bin/ociw");
+    const words = ["--addr", on.worker.address, "run", "--device", "vendor.com/test=b"];
+    const { stdout } = await promisify(execFile)(ociw, [
+      ...words,
+      formatReference(on.reference),
+      "--",
+      "sh",
+      "-c",
+      script,
+    ]);
+    assert.equal(stdout, "b\n");
+    const alias = {
+      ignoreCache: true,
+      devices: [{ name: "any" }],
+      allow: ["device=vendor.com/test=b,alias=any"],
+    };
     assert.equal(await outputOf(on, script, alias), "b\n");
   });
 

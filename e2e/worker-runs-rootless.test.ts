@@ -193,6 +193,26 @@ describe("an unprivileged user's worker", () => {
     assert.equal(answer, "{}");
   });
 
+  test("gives steps devices of the host, as far as the user may use them", async () => {
+    await using directory = await mkdtempDisposable(join(tmpdir(), "cdi-"));
+    await chmod(directory.path, 0o755);
+    const containerEdits = {
+      env: ["NAME=full"],
+      deviceNodes: [{ path: "/dev/mine", hostPath: "/dev/full", permissions: "rw" }],
+    };
+    const devices = [{ name: "full", containerEdits }];
+    await writeFile(
+      join(directory.path, "test.json"),
+      JSON.stringify({ cdiVersion: "0.5.0", kind: "vendor.com/test", devices }),
+    );
+    await using on = await fixture("--cdi-spec-dir", directory.path);
+    const tree = step(on, "echo $NAME; stat -c '%F %t:%T' /dev/mine; { echo x >/dev/mine; } 2>&1; true", {
+      devices: [{ name: "vendor.com/test=full" }],
+    });
+    const output = await outputOf(on.client.solve(definitionOf(tree), { entitlements: ["device"] }));
+    assert.match(output, /^full\ncharacter special file 1:7\n.*No space left on device\n$/);
+  });
+
   test("says which ids it has no room for", async () => {
     await using on = await fixture();
     const layer = await layerOf([

@@ -372,6 +372,10 @@ describe("ociw", () => {
       ],
     },
   ];
+  const devices = [
+    { Name: "v.com/c=a", Annotations: { b: "2", a: "1" } },
+    { Name: "v.com/c=b", AutoAllow: true },
+  ];
 
   test("lists workers for people and for programs", async () => {
     await withDaemon({ workers }, async (place) => {
@@ -382,9 +386,27 @@ describe("ociw", () => {
       );
       const { stdout } = await place.ociw(["workers", "--format", "json"]);
       assert.deepEqual(JSON.parse(stdout.toString()), [
-        { id: "w1", platforms: ["linux/amd64", "linux/386"], labels: { a: "1", b: "2" } },
+        { id: "w1", platforms: ["linux/amd64", "linux/386"], labels: { a: "1", b: "2" }, devices: [] },
       ]);
     });
+  });
+
+  test("lists the devices of workers that have some", async () => {
+    await withDaemon(
+      { workers: workers.map((each) => ({ ...each, CDIDevices: devices })) },
+      async (place) => {
+        const shown = (await place.ociw(["workers"])).stdout.toString();
+        assert.equal(
+          shown,
+          "ID  PLATFORMS    LABELS  DEVICES\nw1  linux/amd64  a=1     v.com/c=a\n    linux/386    b=2     v.com/c=b (allowed to all)\n",
+        );
+        const { stdout } = await place.ociw(["workers", "--format", "json"]);
+        assert.deepEqual(JSON.parse(stdout.toString())[0].devices, [
+          { name: "v.com/c=a", autoAllowed: false, onDemand: false, annotations: { a: "1", b: "2" } },
+          { name: "v.com/c=b", autoAllowed: true, onDemand: false, annotations: {} },
+        ]);
+      },
+    );
   });
 
   test("tells which program the daemon is, wherever --addr stands", async () => {

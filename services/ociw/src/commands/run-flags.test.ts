@@ -23,6 +23,7 @@ test("a full command line is understood", () => {
       "linux/arm64/v8",
     ],
     ...["--security", "insecure", "--secret", "id=s,env=S", "--ssh", "default"],
+    ...["--device", "v.com/c=a", "--device", "gpu,optional"],
     ...["--network", "none", "-o", "/out/", "--username", "me", "--password-stdin", "--progress", "plain"],
     ...["busybox", "--", "echo", "--env"],
   );
@@ -32,6 +33,7 @@ test("a full command line is understood", () => {
     platform: { os: "linux", architecture: "arm64" },
     network: "none",
     security: "insecure",
+    devices: [{ name: "v.com/c=a" }, { name: "gpu", optional: true }],
     lending: {
       secrets: [{ id: "s", from: { variable: "S" } }],
       agents: [{ id: "default", socket: undefined }],
@@ -63,6 +65,8 @@ describe("runRequest refuses", () => {
     [["busybox", "--env", "=1"], /--env "=1": want NAME=VALUE/],
     [["busybox", "--platform", "a/b/c/d"], /as a platform/],
     [["busybox", "--network", "bridge"], /want one of sandbox, host, none/],
+    [["busybox", "--device", "gpu,required"], /--device "gpu,required": want NAME or NAME,optional/],
+    [["busybox", "--device", ""], /--device "": want NAME/],
     [["busybox", "--username", "me"], /--username alone: want --password-stdin/],
     [["busybox", "--password-stdin"], /--password-stdin alone: want --username/],
     [["busybox", "--password", "x"], /unknown flag --password, did you mean --password-stdin/],

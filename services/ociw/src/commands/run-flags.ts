@@ -1,4 +1,5 @@
 import { resolve } from "node:path";
+import type { DeviceOptions } from "@oci-worker/llb/exec-op";
 import { type Platform, parsePlatform } from "@oci-worker/oci/platform";
 import { parseReference, type Reference } from "@oci-worker/oci/reference";
 import type { FlagSpecs, ParsedArgs } from "../args/flags.ts";
@@ -26,6 +27,11 @@ export const runFlags = {
     choices: ["sandbox", "insecure"],
     help: "what the command may do to the machine: sandbox or, if the daemon allows it, insecure",
   },
+  device: {
+    value: "NAME[,optional]",
+    multiple: true,
+    help: "give the command a device of the daemon's machine, such as vendor.com/gpu=0 (CDI)",
+  },
   ...lendingFlags,
   output: { value: "DIR", short: "o", help: "write the file system that the command leaves into DIR" },
   ...credentialFlags("IMAGE"),
@@ -39,6 +45,7 @@ export interface RunRequest {
   readonly platform: Platform | undefined;
   readonly network: "sandbox" | "host" | "none";
   readonly security: "sandbox" | "insecure";
+  readonly devices: readonly DeviceOptions[];
   readonly lending: Lending;
   /** Absolute path. */
   readonly output: string | undefined;
@@ -77,11 +84,20 @@ export function runRequest({ flags, words, rest }: ParsedArgs): RunRequest {
     platform: platform === undefined ? undefined : parsed(parsePlatform, platform),
     network: (one("network") ?? "sandbox") as RunRequest["network"],
     security: (one("security") ?? "sandbox") as RunRequest["security"],
+    devices: (flags["device"] ?? []).map(deviceOf),
     lending: lendingOf(flags),
     output: output === undefined ? undefined : resolve(output),
     username: usernameOf(flags),
     progress: progressOf(flags),
   };
+}
+
+function deviceOf(text: string): DeviceOptions {
+  const [, name, optional] = /^([^,\s]+)(,optional)?$/.exec(text) ?? [];
+  if (name === undefined) {
+    throw new UsageError(`Cannot use --device ${JSON.stringify(text)}: want NAME or NAME,optional`);
+  }
+  return optional === undefined ? { name } : { name, optional: true };
 }
 
 function requireVariable(variable: string): string {

@@ -69,7 +69,7 @@ function start(
   signal: AbortSignal,
 ): Running {
   let command: string | undefined;
-  const { image: reference, platform, network, security, output } = request;
+  const { image: reference, platform, network, security, devices, output } = request;
   const build: BuildFunction = async (gateway) => {
     const choice = platform === undefined ? {} : { platform };
     const resolved = gateway.capabilities.has("resolveimage")
@@ -83,6 +83,7 @@ function start(
       mounts: lent.mounts,
       network,
       security,
+      devices,
       ignoreCache: true,
     });
     command = step.digest;
@@ -96,6 +97,7 @@ function start(
     entitlements: [
       ...(network === "host" ? ["network.host"] : []),
       ...(security === "insecure" ? ["security.insecure"] : []),
+      ...devices.map(({ name }) => `device=${name}`),
     ],
     ...(output !== undefined && { output: { type: "local", directory: output } as const }),
   };

@@ -24,24 +24,33 @@ export const workers: Command = {
 };
 
 function asTable(list: readonly WorkerInfo[]): string {
-  const rows = list.map(({ id, platforms, labels }) => [
+  const rows = list.map(({ id, platforms, labels, devices }) => [
     [id],
     platforms.map(formatPlatform),
     sorted(labels).map(([name, value]) => `${name}=${value}`),
+    devices.map(({ name, isAutoAllowed }) => `${name}${isAutoAllowed ? " (allowed to all)" : ""}`),
   ]);
-  return table(["ID", "PLATFORMS", "LABELS"], rows);
+  // Few machines have devices that steps can be given.
+  const headings = ["ID", "PLATFORMS", "LABELS", "DEVICES"];
+  return table(list.some(({ devices }) => devices.length > 0) ? headings : headings.slice(0, -1), rows);
 }
 
 function asJson(list: readonly WorkerInfo[]): string {
   return json(
-    list.map(({ id, platforms, labels }) => ({
+    list.map(({ id, platforms, labels, devices }) => ({
       id,
       platforms: platforms.map(formatPlatform),
       labels: Object.fromEntries(sorted(labels)),
+      devices: devices.map(({ name, isAutoAllowed, isOnDemand, annotations }) => ({
+        name,
+        autoAllowed: isAutoAllowed,
+        onDemand: isOnDemand,
+        annotations: Object.fromEntries(sorted(annotations)),
+      })),
     })),
   );
 }
 
-function sorted(labels: Readonly<Record<string, string>>): [name: string, value: string][] {
-  return Object.entries(labels).sort(([a], [b]) => (a < b ? -1 : 1));
+function sorted(texts: Readonly<Record<string, string>>): [name: string, value: string][] {
+  return Object.entries(texts).sort(([a], [b]) => (a < b ? -1 : 1));
 }

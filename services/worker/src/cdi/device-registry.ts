@@ -1,7 +1,7 @@
 import { ServiceError } from "@oci-worker/errdefs";
 import type { Logger } from "pino";
 import { type Device, Devices } from "./devices.ts";
-import { type DeviceSpec, parseSpec } from "./parse-spec.ts";
+import type { DeviceSpec } from "./parse-spec.ts";
 import { readSpecFiles, type SpecFile } from "./spec-files.ts";
 
 export interface RegistryOptions {
@@ -48,7 +48,7 @@ export class DeviceRegistry {
     for (const directory of this.#options.directories) {
       const specs: FoundSpec[] = [];
       for (const file of await this.#filesOf(directory, problems)) {
-        const read = this.#parsed(file);
+        const read = await this.#parsed(file);
         files.set(file.path, read);
         if (read.spec instanceof Error) {
           problems.push({ path: file.path, problem: read.spec.message });
@@ -72,12 +72,12 @@ export class DeviceRegistry {
     }
   }
 
-  #parsed({ path, content }: SpecFile): ReadFile {
+  async #parsed({ path, content }: SpecFile): Promise<ReadFile> {
     if (content instanceof Error) {
       return { content: Buffer.alloc(0), spec: content };
     }
     const before = this.#files.get(path);
-    return before?.content.equals(content) === true ? before : { content, spec: specOf(content) };
+    return before?.content.equals(content) === true ? before : { content, spec: await specOf(content) };
   }
 
   /** Adds the devices of one directory to those of the ones before it, which it is stronger than. */
@@ -141,7 +141,9 @@ interface Problem {
   readonly problem: string;
 }
 
-function specOf(content: Buffer): DeviceSpec | Error {
+async function specOf(content: Buffer): Promise<DeviceSpec | Error> {
+  // Most machines have no specification, and a reader of YAML takes its time to load.
+  const { parseSpec } = await import("./parse-spec.ts");
   try {
     return parseSpec(content.toString("utf8"));
   } catch (error) {
