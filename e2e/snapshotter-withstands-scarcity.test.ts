@@ -1,7 +1,6 @@
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
-import { existsSync } from "node:fs";
-import { mkdtempDisposable, readdir, readFile, rename, writeFile } from "node:fs/promises";
+import { mkdtempDisposable, readdir, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { describe, test } from "node:test";
@@ -15,6 +14,7 @@ import {
 import { mountTemporarily } from "@oci-worker/mounts/mount";
 import { readMountInfo } from "@oci-worker/mounts/mountinfo";
 import type { Snapshotter } from "@oci-worker/snapshots/snapshotter";
+import { settableClock } from "./peers/settable-clock.ts";
 import { makeDisk } from "./peers/small-disk.ts";
 import { startSnapshotter } from "./peers/snapshotter.ts";
 
@@ -204,28 +204,14 @@ async function limitOpenFiles(pid: number, count: number): Promise<number> {
 
 describe("a clock that is set back", () => {
   test("orders no change before the snapshot that it is made to, and stops nothing", async () => {
-    await using directory = await mkdtempDisposable(join(tmpdir(), "clock-"));
-    const file = join(directory.path, "time");
-    const setClock = async (offset: string) => {
-      await writeFile(`${file}.new`, `${offset}\n`);
-      await rename(`${file}.new`, file);
-    };
-    await setClock("+0");
-    await using peer = await startSnapshotter("overlayfs", {
-      environment: {
-        LD_PRELOAD: await fakeTimeLibrary(),
-        FAKETIME_TIMESTAMP_FILE: file,
-        FAKETIME_NO_CACHE: "1",
-        DONT_FAKE_MONOTONIC: "1",
-        FAKETIME_DONT_FAKE_MONOTONIC: "1",
-      },
-    });
+    await using clock = await settableClock();
+    await using peer = await startSnapshotter("overlayfs", { environment: clock.environment });
     const { direct } = peer;
     await commit(direct, "base", 0);
     await direct.prepare("early", "base", {});
     const before = await direct.stat("early");
 
-    await setClock("-30d");
+    await clock.set("-30d");
     const updated = await direct.update("early", { merge: { l: "1" } });
     assert.equal(updated.createdAtNs, before.createdAtNs);
     assert(updated.updatedAtNs >= updated.createdAtNs);
@@ -241,13 +227,3 @@ describe("a clock that is set back", () => {
     await direct.prepare("afterwards", "base", {});
   });
 });
-
-/** The library that lies to programs about the time. @throws if Debian's package libfaketime is not installed. */
-async function fakeTimeLibrary(): Promise<string> {
-  const libraries = (await readFile("/etc/debian_version").then(() => readdir("/usr/lib")))
-    .map((name) => join("/usr/lib", name, "faketime/libfaketime.so.1"))
-    .filter((path) => existsSync(path));
-  const [path] = libraries;
-  assert(path !== undefined, "want the library libfaketime: apt-get install libfaketime");
-  return path;
-}

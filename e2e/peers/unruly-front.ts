@@ -8,6 +8,8 @@ export interface GoodAnswer {
   readonly status: number;
   readonly headers: IncomingMessage["headers"];
   readonly body: Buffer;
+  /** The whole of what it was asked for a part of. */
+  readonly whole: () => Promise<Buffer>;
 }
 
 /** Answers a request for a blob otherwise than it should be. @returns whether it has, or will. */
@@ -47,7 +49,10 @@ export async function startUnrulyFront(host: string): Promise<UnrulyFront> {
   return front;
 }
 
-async function answerOf(host: string, { method, url, headers }: IncomingMessage): Promise<GoodAnswer> {
+async function answerOf(
+  host: string,
+  { method, url, headers }: Pick<IncomingMessage, "method" | "url" | "headers">,
+): Promise<GoodAnswer> {
   // What a server signs is for itself, and not for the one behind it.
   const path = (url ?? "").replace(/[?&]signature=.*$/, "");
   const forwarded = request(`http://${host}${path}`, {
@@ -57,5 +62,7 @@ async function answerOf(host: string, { method, url, headers }: IncomingMessage)
   forwarded.end();
   const [answered] = (await once(forwarded, "response")) as [IncomingMessage];
   const { "transfer-encoding": _coding, connection: _connection, ...rest } = answered.headers;
-  return { status: answered.statusCode ?? 500, headers: rest, body: await buffer(answered) };
+  const { range: _range, ...unlimited } = headers;
+  const whole = async () => (await answerOf(host, { method, url, headers: unlimited })).body;
+  return { status: answered.statusCode ?? 500, headers: rest, body: await buffer(answered), whole };
 }
