@@ -114,6 +114,17 @@ describe("a content store", () => {
     assert.deepEqual(await restarted.read(expected.digest, 1000), blob);
   });
 
+  test("goes on with a blob that is at hand where an attempt before has ended, however far it was", async () => {
+    for (const left of [1, blob.length - 1, blob.length]) {
+      await using on = await fixture();
+      // As a disk without room leaves it; a killed process does so of a transfer.
+      await writeFile(join(on.root, "ingest", `${expected.digest.slice(7)}.local`), blob.subarray(0, left));
+      await on.store.writeBytes(expected.digest, blob, unaborted);
+      assert.deepEqual(await on.store.read(expected.digest, 1000), blob);
+      assert.deepEqual(await readdir(join(on.root, "ingest")), []);
+    }
+  });
+
   test("forgets what was left of a transfer for more than a day", async () => {
     await using on = await fixture();
     const left = join(on.root, "ingest", expected.digest.slice(7));

@@ -141,6 +141,23 @@ export class ContentStore {
   }
 
   /**
+   * Makes sure that the blob of `bytes`, which are all at hand, is there.
+   *
+   * What an attempt before has left of it, one that was killed or had no room on the disk, is gone on with; the bytes after
+   * that alone are added.
+   *
+   * @throws {DataLossError} if they are not those of `digest`.
+   */
+  async writeBytes(digest: Digest, bytes: Uint8Array, signal: AbortSignal): Promise<void> {
+    await this.write(
+      { digest, sizeBytes: bytes.length, isLocal: true },
+      async (offset) => only(bytes.subarray(offset)),
+      () => undefined,
+      signal,
+    );
+  }
+
+  /**
    * Makes a blob whose digest is known only when it is written.
    *
    * @param write fills the file, and says what it has become. Before it does, somebody has to need the blob.
@@ -212,6 +229,10 @@ export class ContentStore {
       }
     }
   }
+}
+
+async function* only(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
+  yield bytes;
 }
 
 /** Writes `chunks` after the `offset` bytes that are there. More than was promised ends it at once. */

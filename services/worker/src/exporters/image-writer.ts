@@ -89,15 +89,7 @@ export class ImageWriter {
   async #store(what: string, digest: Digest, bytes: Buffer, { lease, report, signal }: ExportContext) {
     const row = report.row(what);
     lease.holdBlob(digest);
-    const only = async function* () {
-      yield bytes;
-    };
-    await this.#parts.content.write(
-      { digest, sizeBytes: bytes.length, isLocal: true },
-      async () => only(),
-      () => undefined,
-      signal,
-    );
+    await this.#parts.content.writeBytes(digest, bytes, signal);
     row.complete();
   }
 }

@@ -48,16 +48,8 @@ export class BuildBlobs {
     const { content, records } = this.#parts;
     const blob = { mediaType, digest: digestOf(bytes), sizeBytes: bytes.length };
     records.holdBlob(blob.digest);
-    const only = async function* () {
-      yield bytes;
-    };
     try {
-      await content.write(
-        { ...blob, isLocal: true },
-        () => Promise.resolve(only()),
-        () => undefined,
-        signal,
-      );
+      await content.writeBytes(blob.digest, bytes, signal);
     } catch (error) {
       records.releaseBlob(blob.digest);
       throw error;

@@ -139,19 +139,8 @@ class Documents {
     this.#lease.holdBlob(digest);
     this.read.add(digest);
     if ((await this.#content.info(digest)) === undefined) {
-      const bytes = await fetch();
-      const expected = { digest, sizeBytes: bytes.length };
-      await this.#content.write(
-        expected,
-        async () => only(bytes),
-        () => undefined,
-        this.#signal,
-      );
+      await this.#content.writeBytes(digest, await fetch(), this.#signal);
     }
     return await this.#content.read(digest, maxDocumentBytes);
   }
-}
-
-async function* only(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
-  yield bytes;
 }
