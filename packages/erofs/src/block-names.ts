@@ -1,4 +1,4 @@
-import { direntBytes } from "./directory.ts";
+import { direntBytes } from "./listing.ts";
 
 /** A name in a block of a directory. */
 export interface BlockName {

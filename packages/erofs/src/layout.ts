@@ -1,7 +1,8 @@
 import { InvalidArgumentError } from "@oci-worker/errdefs";
-import { blocksOf, type DirectoryBlock, type DirectoryEntry, sortedEntries } from "./directory.ts";
+import { type FileTable, typeBits, typeMask } from "./file-table.ts";
 import { indexBytes, inodeBytes } from "./inode.ts";
-import { blockBytes, type Directory, type Node } from "./node.ts";
+import { Listings } from "./listing.ts";
+import { blockBytes } from "./node.ts";
 import { encodeXattrs } from "./xattrs.ts";
 
 /** Inodes are numbered by their place, in units of so many bytes. */
@@ -13,35 +14,27 @@ const maxInlineBytes = blockBytes - inodeSlotBytes;
 /** The longest target of a symbolic link that Linux follows (limits.h, PATH_MAX, without the NUL). */
 const maxTargetBytes = 4095;
 
-/** One inode with its place in the image. */
-export interface Placed {
-  readonly node: Node;
-  /** One more than how many came before it: the number that 32-bit programs see. */
-  readonly ordinal: number;
-  readonly xattrs: Buffer;
-  readonly sizeBytes: number;
-  /** How many bytes of its content follow the inode in the same block; the rest is in blocks of its own. */
-  readonly inlineBytes: number;
-  /** How many blocks of its content are in the image. */
-  readonly blocks: number;
-  links: number;
-  /** Of the inode, from the beginning of the image. */
-  position: number;
-  /** First of its blocks; meaningless without any. */
-  firstBlock: number;
-  /** Of a directory. */
-  readonly listing:
-    | { readonly entries: readonly DirectoryEntry[]; readonly blocks: readonly DirectoryBlock[] }
-    | undefined;
-  /** Of a symbolic link. */
-  readonly target: Buffer | undefined;
-}
-
-/** Where everything is. */
+/** Where everything is. By the number of the file, where nothing else is said. */
 export interface Layout {
-  /** In the order of their places; the root is the first. */
-  readonly inodes: readonly Placed[];
-  readonly of: (node: Node) => Placed;
+  /** Numbers of the files in the order of their places; the root is the first. A file that has no name is not in it. */
+  readonly order: Uint32Array;
+  /** Of the inode, in units of {@link inodeSlotBytes} from the beginning of the image. */
+  readonly slots: Uint32Array;
+  readonly links: Uint32Array;
+  /** Of the content that is in the image: that of directories and symbolic links. Of a regular file: its own. */
+  readonly sizes: Float64Array;
+  /** How many bytes of the content follow the inode in the same block; the rest is in blocks of its own. */
+  readonly inlineBytes: Uint16Array;
+  readonly blocks: Uint32Array;
+  /** First of those. */
+  readonly firstBlocks: Uint32Array;
+  readonly xattrs: ReadonlyMap<number, Buffer>;
+  readonly listings: Listings;
+  /** Of a directory, where its names begin and end in the listings. */
+  readonly listingStarts: Uint32Array;
+  readonly listingEnds: Uint32Array;
+  /** Of a directory, the one that it is in. */
+  readonly parents: Uint32Array;
   /** Size of the image. */
   readonly totalBlocks: number;
 }
@@ -52,42 +45,63 @@ export interface Layout {
  * @param start first byte that is free for inodes.
  * @throws {InvalidArgumentError} for what cannot be written, such as a directory with two names.
  */
-export function layOut(root: Directory, start: number): Layout {
-  const placed = collect(root);
-  const inodes = [...placed.values()];
+export function layOut(files: FileTable, start: number): Layout {
+  const collected = collect(files);
+  const { order, count, sizes } = collected;
+  const total = sizes.length;
+  const xattrs = new Map<number, Buffer>();
+  const inlineBytes = new Uint16Array(total);
+  const blocks = new Uint32Array(total);
+  const firstBlocks = new Uint32Array(total);
+  const slots = new Uint32Array(total);
   let position = start;
-  for (const inode of inodes) {
-    inode.position = placeFor(inode, position);
-    position = inode.position + headBytes(inode) + inode.inlineBytes;
+  for (let at = 0; at < count; at += 1) {
+    const file = order[at] ?? 0;
+    const type = (files.modes[file] ?? 0) & typeMask;
+    const isInImage = type === typeBits.directory || type === typeBits["symbolic-link"];
+    const contentBytes = isInImage ? (sizes[file] ?? 0) : 0;
+    const rest = contentBytes % blockBytes;
+    const inline = rest <= maxInlineBytes ? rest : 0;
+    inlineBytes[file] = inline;
+    blocks[file] = Math.ceil((contentBytes - inline) / blockBytes);
+    const attributes = files.xattrs.get(file);
+    let headBytes = inodeBytes;
+    if (attributes !== undefined) {
+      const encoded = encodeXattrs(attributes);
+      xattrs.set(file, encoded);
+      headBytes += encoded.length;
+    }
+    if (type === typeBits.file) {
+      headBytes += indexBytes(headBytes - inodeBytes, sizes[file] ?? 0);
+    }
+    position = placeFor(headBytes, inline, position);
+    slots[file] = position / inodeSlotBytes;
+    position += headBytes + inline;
   }
   let block = Math.ceil(position / blockBytes);
-  for (const inode of inodes) {
-    inode.firstBlock = block;
-    block += inode.blocks;
+  for (let at = 0; at < count; at += 1) {
+    const file = order[at] ?? 0;
+    firstBlocks[file] = block;
+    block += blocks[file] ?? 0;
   }
-  const of = (node: Node): Placed => {
-    const found = placed.get(node);
-    if (found === undefined) {
-      throw new Error("every node of the tree was placed");
-    }
-    return found;
+  return {
+    ...collected,
+    order: order.subarray(0, count),
+    slots,
+    inlineBytes,
+    blocks,
+    firstBlocks,
+    xattrs,
+    totalBlocks: block,
   };
-  return { inodes, of, totalBlocks: block };
-}
-
-/** An inode, its attributes, and of a file where its content is. */
-export function headBytes({ node, xattrs, sizeBytes }: Placed): number {
-  const index = node.kind === "file" ? indexBytes(xattrs.length, sizeBytes) : 0;
-  return inodeBytes + xattrs.length + index;
 }
 
 /** Inline content must not cross a border of blocks; the inode and its attributes may. */
-function placeFor({ xattrs, inlineBytes }: Placed, from: number): number {
-  const before = inodeBytes + xattrs.length;
-  let position = alignUp(from, inodeSlotBytes);
-  const content = position + before;
+function placeFor(headBytes: number, inlineBytes: number, from: number): number {
+  const position = alignUp(from, inodeSlotBytes);
+  const content = position + headBytes;
   if (inlineBytes > 0 && (content % blockBytes) + inlineBytes > blockBytes) {
-    position = alignUp(alignUp(content, blockBytes) - before, inodeSlotBytes);
+    return alignUp(alignUp(content, blockBytes) - headBytes, inodeSlotBytes);
   }
   return position;
 }
@@ -97,117 +111,92 @@ function alignUp(value: number, unit: number): number {
 }
 
 /** Every file of the tree once, directory by directory from the top, with how many names it has. */
-function collect(root: Directory): Map<Node, Placed> {
-  const placed = new Map<Node, Placed>();
-  const queue: { readonly directory: Directory; readonly listing: DirectoryEntry[] }[] = [];
+function collect(files: FileTable) {
+  const { modes, nameFiles } = files;
+  const total = modes.length;
+  const order = new Uint32Array(total);
+  const links = new Uint32Array(total);
+  const sizes = new Float64Array(total);
+  const listingStarts = new Uint32Array(total);
+  const listingEnds = new Uint32Array(total);
+  const parents = new Uint32Array(total);
+  const directories = new Uint32Array(total);
+  const listings = new Listings(files, total);
+  let [count, directoryCount] = [0, 0];
 
-  const add = (node: Node, parent: Directory): Placed => {
-    const ordinal = placed.size + 1;
-    if (node.kind !== "directory") {
-      const inode = place(node, ordinal);
-      placed.set(node, inode);
-      return inode;
+  const add = (file: number, parent: number): void => {
+    order[count] = file;
+    count += 1;
+    const type = (modes[file] ?? 0) & typeMask;
+    if (type === typeBits.directory) {
+      directories[directoryCount] = file;
+      directoryCount += 1;
+      parents[file] = parent;
+      const from = listings.add(file);
+      listingStarts[file] = from;
+      listingEnds[file] = listings.end;
+      sizes[file] = listings.measure(from, listings.end);
+    } else {
+      sizes[file] = checkedSize(files, file, type);
     }
-    const listing = sortedEntries(node, parent);
-    queue.push({ directory: node, listing });
-    const inode = placeDirectory(node, listing, ordinal);
-    placed.set(node, inode);
-    return inode;
   };
 
-  add(root, root).links = 2;
-  for (let next = 0; next < queue.length; next += 1) {
-    const item = queue[next];
-    if (item === undefined) {
-      break;
-    }
-    for (const { node, name } of item.listing) {
-      if (node === item.directory || isDots(name)) {
+  add(0, 0);
+  links[0] = 2;
+  // Grows while it is gone through.
+  for (let next = 0; next < directoryCount; next += 1) {
+    const directory = directories[next] ?? 0;
+    const end = listingEnds[directory] ?? 0;
+    for (let at = listingStarts[directory] ?? 0; at < end; at += 1) {
+      const name = listings.names[at] ?? 0;
+      if (name < 0) {
         continue;
       }
-      const known = placed.get(node);
-      if (known !== undefined && node.kind === "directory") {
-        throw new InvalidArgumentError(
-          `Cannot write directory ${JSON.stringify(name)}: it has two places in the tree, want one`,
-        );
+      const file = nameFiles[name] ?? 0;
+      const isDirectory = ((modes[file] ?? 0) & typeMask) === typeBits.directory;
+      const isKnown = links[file] !== 0;
+      if (isKnown && isDirectory) {
+        throw twoPlaces(files, name);
       }
-      const inode = known ?? add(node, item.directory);
-      inode.links += 1;
-      if (node.kind === "directory") {
-        inode.links += 1;
-        const above = placed.get(item.directory);
-        if (above !== undefined) {
-          above.links += 1;
-        }
+      if (!isKnown) {
+        add(file, directory);
+      }
+      links[file] = (links[file] ?? 0) + (isDirectory ? 2 : 1);
+      if (isDirectory) {
+        links[directory] = (links[directory] ?? 0) + 1;
       }
     }
   }
-  return placed;
+  return { order, count, links, sizes, listings, listingStarts, listingEnds, parents };
 }
 
-function isDots(name: string): boolean {
-  return name === "." || name === "..";
+function twoPlaces({ texts, nameStarts, nameLengths }: FileTable, name: number): InvalidArgumentError {
+  const start = nameStarts[name] ?? 0;
+  const text = texts.toString("utf8", start, start + (nameLengths[name] ?? 0));
+  return new InvalidArgumentError(
+    `Cannot write directory ${JSON.stringify(text)}: it has two places in the tree, want one`,
+  );
 }
 
-function placeDirectory(node: Directory, entries: readonly DirectoryEntry[], ordinal: number): Placed {
-  const blocks = blocksOf(entries);
-  const last = blocks.at(-1)?.usedBytes ?? 0;
-  const sizeBytes = (blocks.length - 1) * blockBytes + last;
-  return placed(node, ordinal, sizeBytes, { entries, blocks });
-}
-
-function place(node: Exclude<Node, Directory>, ordinal: number): Placed {
-  switch (node.kind) {
-    case "file":
-      checkSize(node.sizeBytes);
-      return placed(node, ordinal, node.sizeBytes);
-    case "symbolic-link": {
-      const target = checkedTarget(node.target);
-      return placed(node, ordinal, target.length, undefined, target);
+/** Of what is not a directory. */
+function checkedSize({ sizes, starts, texts }: FileTable, file: number, type: number): number {
+  const size = sizes[file] ?? 0;
+  if (type === typeBits.file) {
+    if (!Number.isSafeInteger(size) || size < 0) {
+      throw new InvalidArgumentError(`Cannot write file of ${size} bytes: want a size of 0 to 2^53 - 1`);
     }
-    default:
-      return placed(node, ordinal, 0);
+    return size;
   }
-}
-
-/** The content of what is neither a directory nor a link is not in the image. */
-function placed(
-  node: Node,
-  ordinal: number,
-  sizeBytes: number,
-  listing?: Placed["listing"],
-  target?: Buffer,
-): Placed {
-  const contentBytes = listing === undefined && target === undefined ? 0 : sizeBytes;
-  const rest = contentBytes % blockBytes;
-  const inlineBytes = rest <= maxInlineBytes ? rest : 0;
-  return {
-    node,
-    ordinal,
-    xattrs: encodeXattrs(node.xattrs),
-    sizeBytes,
-    inlineBytes,
-    blocks: Math.ceil((contentBytes - inlineBytes) / blockBytes),
-    links: 0,
-    position: 0,
-    firstBlock: 0,
-    listing,
-    target,
-  };
-}
-
-function checkSize(sizeBytes: number): void {
-  if (!Number.isSafeInteger(sizeBytes) || sizeBytes < 0) {
-    throw new InvalidArgumentError(`Cannot write file of ${sizeBytes} bytes: want a size of 0 to 2^53 - 1`);
+  if (type !== typeBits["symbolic-link"]) {
+    return 0;
   }
-}
-
-function checkedTarget(text: string): Buffer {
-  const target = Buffer.from(text);
-  if (target.length === 0 || target.length > maxTargetBytes || target.includes(0)) {
+  const start = starts[file] ?? 0;
+  const nul = texts.indexOf(0, start);
+  if (size === 0 || size > maxTargetBytes || (nul !== -1 && nul < start + size)) {
+    const target = texts.toString("utf8", start, start + size).slice(0, 300);
     throw new InvalidArgumentError(
-      `Cannot write symbolic link to ${JSON.stringify(text.slice(0, 300))}: want a target of 1 to ${maxTargetBytes} bytes without NUL`,
+      `Cannot write symbolic link to ${JSON.stringify(target)}: want a target of 1 to ${maxTargetBytes} bytes without NUL`,
     );
   }
-  return target;
+  return size;
 }

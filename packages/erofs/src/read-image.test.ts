@@ -2,15 +2,13 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { DataLossError } from "@oci-worker/errdefs";
 import fc from "fast-check";
-import { writeImage } from "./image.ts";
+import { imageOf, tableOf } from "./image.ts";
 import type { Directory, Node } from "./node.ts";
 import { ErofsImage } from "./read-image.ts";
 import { device, directory, SampleData, symbolicLink, whiteout } from "./sample-tree.ts";
 
 function bytesOf(root: Directory, dataBlocks: number): Buffer {
-  const pieces: Buffer[] = [];
-  writeImage(root, { dataBlocks, uuid: Buffer.alloc(16) }, (piece) => pieces.push(Buffer.from(piece)));
-  return Buffer.concat(pieces);
+  return imageOf(tableOf(root), { dataBlocks, uuid: Buffer.alloc(16) });
 }
 
 /** Compares all that the image says of the file `inode` and those beneath it with `node`. */

@@ -11,7 +11,7 @@ export interface Limits {
 }
 
 /**
- * Measured: an entry takes about 320 bytes of TOC, 50 of them compressed, and 550 of memory. 150 MiB is where
+ * Measured: an entry takes about 320 bytes of TOC, 50 of them compressed, and 150 of memory. 150 MiB is where
  * containers/storage stops reading too. Chunks are 4 MiB where nobody has asked for others.
  */
 export const defaultLimits: Limits = {

@@ -42,6 +42,11 @@ export function digestOfHash(hash: { digest(encoding: "hex"): string }): Digest 
   return `sha256:${hash.digest("hex")}` as Digest;
 }
 
+/** The digest that has `bytes`, 32 of them. */
+export function digestOfBytes(bytes: Uint8Array): Digest {
+  return `sha256:${Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString("hex")}` as Digest;
+}
+
 /** The hex part of `digest`, which names its blob in a content store. */
 export function hexOf(digest: Digest): string {
   return digest.slice("sha256:".length);

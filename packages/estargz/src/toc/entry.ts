@@ -1,6 +1,10 @@
-import { type Digest, isDigest } from "@oci-worker/oci/digest";
-import { Fields, type JsonObject } from "@oci-worker/oci/document";
+import { InvalidArgumentError } from "@oci-worker/errdefs";
+import { type EntryFields, type Field, field, fieldNames } from "./entry-fields.ts";
+import { kinds, nameOfKind, startsWith } from "./json-scanner.ts";
 import { cleanName } from "./name.ts";
+import { PathBytes } from "./path-bytes.ts";
+import { readTime } from "./time.ts";
+import { readXattrs, type Xattrs } from "./xattrs.ts";
 
 export type EntryType =
   | "file"
@@ -24,210 +28,243 @@ const typeNames = {
   chunk: "chunk",
 } as const satisfies Record<string, EntryType>;
 
-/** One entry of a TOC, checked as far as that can be done without the others. */
-export interface TocEntry {
-  readonly type: EntryType;
-  /** Relative to the root, which is ""; without "." and "..". */
-  readonly name: string;
-  /** What a symbolic link points at as it is, what a hard link points at like {@link name}. */
-  readonly linkName: string;
-  /** Permission, setuid, setgid and sticky bits. */
-  readonly mode: number;
-  readonly uid: number;
-  readonly gid: number;
-  /** Since 1970. */
-  readonly modifiedNs: bigint;
-  readonly deviceMajor: number;
-  readonly deviceMinor: number;
-  readonly xattrs: ReadonlyMap<string, Buffer>;
-  /** Of the whole file, whatever the entry is of it. */
-  readonly sizeBytes: number;
-  /** Of the whole file. */
-  readonly digest: Digest | undefined;
-  /** In the file. */
-  readonly chunkOffset: number;
-  /** 0: the chunk goes to the end of the file. */
-  readonly chunkBytes: number;
-  readonly chunkDigest: Digest | undefined;
-  /** The chunk is zeros, and not in the blob. */
-  readonly isHole: boolean;
-  /** Of the member in the blob; where it ends is 0 if nobody says. */
-  readonly offset: number;
-  readonly endOffset: number;
-  /** Of the chunk in its member, decompressed. */
-  readonly innerOffset: number;
-}
+const types = Object.entries(typeNames).map(([name, type]) => ({ bytes: Buffer.from(name), type }));
 
 /** chown(2) takes -1, all bits set, for "leave as it is". */
 const maxId = 0xffff_fffe;
 /** 12 and 20 bits (linux/kdev_t.h). */
 const [maxMajor, maxMinor] = [0xfff, 0xf_ffff];
-/** XATTR_NAME_MAX and XATTR_SIZE_MAX (linux/limits.h). */
-const [maxXattrNameBytes, maxXattrBytes] = [255, 65_536];
+/** PATH_MAX without the NUL (linux/limits.h). */
+const maxTargetBytes = 4095;
 
-const noXattrs: ReadonlyMap<string, Buffer> = new Map();
+/** "sha256:" and 64 hex digits. */
+const digestPrefix = Buffer.from("sha256:");
+const digestBytes = 32;
+const digestTextBytes = digestPrefix.length + 2 * digestBytes;
+
+/** Of each byte what it is as a lower-case hex digit; 16 and more: it is none. */
+const nibbles = Uint8Array.from({ length: 256 }, (_, byte) => {
+  const value = "0123456789abcdef".indexOf(String.fromCharCode(byte));
+  return value === -1 ? 0xff : value;
+});
 
 /**
- * Checks entry number `index`.
- *
- * @throws {InvalidArgumentError} naming the field that is not as it has to be.
+ * One entry of a TOC, checked as far as that can be done without the others. There is one of these for all entries: it says
+ * what the last {@link read} has found.
  */
-export function tocEntry(object: JsonObject, index: number): TocEntry {
-  const type = entryType(object, index);
-  const fileDigest = digest(object, index, "digest");
-  return {
-    type,
-    name: name(object, index, "name"),
-    linkName:
-      type === "hard link"
-        ? name(object, index, "linkName")
-        : type === "symlink"
-          ? linkTarget(object, index)
-          : "",
+export class TocEntry {
+  type: EntryType = "chunk";
+  /** Relative to the root, which is ""; without "." and "..". */
+  readonly name: PathBytes = new PathBytes();
+  /** What a hard link points at, like {@link name}. */
+  readonly linkName: PathBytes = new PathBytes();
+  /** What a symbolic link points at, as it is. */
+  target: Buffer = Buffer.alloc(0);
+  /** Permission, setuid, setgid and sticky bits. */
+  mode = 0;
+  uid = 0;
+  gid = 0;
+  /** Since 1970; the second counts up. */
+  seconds = 0;
+  nanos = 0;
+  deviceMajor = 0;
+  deviceMinor = 0;
+  xattrs: Xattrs | undefined;
+  /** Of the whole file, whatever the entry is of it. */
+  sizeBytes = 0;
+  /** In the file. */
+  chunkOffset = 0;
+  /** 0: the chunk goes to the end of the file. */
+  chunkBytes = 0;
+  /** Of the whole file; of what use it is if there is none nobody can say. */
+  hasDigest = false;
+  readonly digest: Uint8Array = new Uint8Array(digestBytes);
+  hasChunkDigest = false;
+  readonly chunkDigest: Uint8Array = new Uint8Array(digestBytes);
+  /** The chunk is zeros, and not in the blob. */
+  isHole = false;
+  /** Of the member in the blob; where it ends is 0 if nobody says. */
+  offset = 0;
+  endOffset = 0;
+  /** Of the chunk in its member, decompressed. */
+  innerOffset = 0;
+
+  /**
+   * Reads entry number `index`.
+   *
+   * @throws {InvalidArgumentError} naming the field that is not as it has to be.
+   */
+  read(fields: EntryFields, index: number): void {
+    const type = entryType(fields, index);
+    this.type = type;
+    readName(fields, index, field.name, this.name);
+    if (type === "hard link") {
+      readName(fields, index, field.linkName, this.linkName);
+    } else if (type === "symlink") {
+      this.target = linkTarget(fields, index);
+    }
     // Some writers add the bits of the file type.
-    mode: number(object, index, "mode") & 0o7777,
-    uid: number(object, index, "uid", maxId),
-    gid: number(object, index, "gid", maxId),
-    modifiedNs: modifiedNs(object, index),
-    deviceMajor: number(object, index, "devMajor", maxMajor),
-    deviceMinor: number(object, index, "devMinor", maxMinor),
-    xattrs: xattrs(object, index),
-    sizeBytes: type === "file" ? number(object, index, "size") : 0,
-    digest: fileDigest,
-    chunkOffset: number(object, index, "chunkOffset"),
-    chunkBytes: number(object, index, "chunkSize"),
-    // Mostly the same, and then one text in memory.
-    chunkDigest: object["chunkDigest"] === fileDigest ? fileDigest : digest(object, index, "chunkDigest"),
-    isHole: text(object, index, "chunkType") === "zeros",
-    offset: number(object, index, "offset"),
-    endOffset: number(object, index, "endOffset"),
-    innerOffset: number(object, index, "innerOffset"),
-  };
+    this.mode = number(fields, index, field.mode, Number.MAX_SAFE_INTEGER) & 0o7777;
+    this.uid = number(fields, index, field.uid, maxId);
+    this.gid = number(fields, index, field.gid, maxId);
+    this.#readTime(fields, index);
+    this.deviceMajor = number(fields, index, field.devMajor, maxMajor);
+    this.deviceMinor = number(fields, index, field.devMinor, maxMinor);
+    this.xattrs = isAbsent(fields, field.xattrs) ? undefined : this.#xattrs(fields, index);
+    this.sizeBytes = type === "file" ? number(fields, index, field.size, Number.MAX_SAFE_INTEGER) : 0;
+    this.chunkOffset = number(fields, index, field.chunkOffset, Number.MAX_SAFE_INTEGER);
+    this.chunkBytes = number(fields, index, field.chunkSize, Number.MAX_SAFE_INTEGER);
+    this.hasChunkDigest = readDigest(fields, index, field.chunkDigest, this.chunkDigest);
+    this.hasDigest = readDigest(fields, index, field.digest, this.digest);
+    this.isHole = text(fields, index, field.chunkType) === "zeros";
+    this.offset = number(fields, index, field.offset, Number.MAX_SAFE_INTEGER);
+    this.endOffset = number(fields, index, field.endOffset, Number.MAX_SAFE_INTEGER);
+    this.innerOffset = number(fields, index, field.innerOffset, Number.MAX_SAFE_INTEGER);
+  }
+
+  #readTime(fields: EntryFields, index: number): void {
+    this.seconds = 0;
+    this.nanos = 0;
+    if (isEmptyText(fields, index, field.modtime)) {
+      return;
+    }
+    const { bytes, start, end } = bytesOf(fields, field.modtime);
+    if (!readTime(bytes, start, end, this)) {
+      const shown = JSON.stringify(fields.textOf(field.modtime).slice(0, 50));
+      throw fieldError(index, field.modtime, `it is ${shown}, want a time as in RFC 3339`);
+    }
+  }
+
+  #xattrs(fields: EntryFields, index: number): Xattrs {
+    return readXattrs(fields, (reason) => fieldError(index, field.xattrs, reason));
+  }
 }
 
-/** For errors, and for what is rare: there are twenty fields in each of a hundred thousand entries. */
-function fieldsOf(object: JsonObject, index: number): Fields {
-  return new Fields("TOC", object, `entries[${index}]`);
+/** An error about a field of entry number `index`. */
+function fieldError(index: number, key: Field, reason: string, options?: ErrorOptions): InvalidArgumentError {
+  return new InvalidArgumentError(
+    `Cannot read TOC: entries[${index}].${fieldNames[key]}: ${reason}`,
+    options,
+  );
 }
 
-/** The text at `key`; what is absent is "". */
-function text(object: JsonObject, index: number, key: string): string {
-  const value = object[key];
-  return typeof value === "string" ? value : absent(value) ? "" : (fieldsOf(object, index).text(key) ?? "");
+/** What JSON has none of, or null: Go writes what is empty as that. */
+function isAbsent(fields: EntryFields, key: Field): boolean {
+  return fields.kindOf(key) <= kinds.null;
 }
 
-/** What JSON has none of, or null: Go writes what is empty as that. An own key has no value of another. */
-function absent(value: unknown): boolean {
-  return value === undefined || value === null;
+/** Whether the text is absent, which is the same as "". */
+function isEmptyText(fields: EntryFields, index: number, key: Field): boolean {
+  if (isAbsent(fields, key)) {
+    return true;
+  }
+  requireText(fields, index, key);
+  return fields.starts[key] === fields.ends[key];
 }
 
-/** The number at `key`; what is absent is 0. */
-function number(object: JsonObject, index: number, key: string, max = Number.MAX_SAFE_INTEGER): number {
-  const value = object[key];
-  if (absent(value)) {
+function requireText(fields: EntryFields, index: number, key: Field): void {
+  const kind = fields.kindOf(key);
+  if (kind !== kinds.text) {
+    const what = kind <= kinds.null ? "missing" : nameOfKind(kind);
+    throw fieldError(index, key, `it is ${what}, want a text`);
+  }
+}
+
+function text(fields: EntryFields, index: number, key: Field): string {
+  return isEmptyText(fields, index, key) ? "" : fields.textOf(key);
+}
+
+/** The number; what is absent is 0. */
+function number(fields: EntryFields, index: number, key: Field, max: number): number {
+  const kind = fields.kindOf(key);
+  if (kind <= kinds.null) {
     return 0;
   }
-  const isRight = typeof value === "number" && Number.isSafeInteger(value) && value >= 0;
-  const size = isRight ? value : fieldsOf(object, index).size(key);
-  if (size > max) {
-    throw fieldsOf(object, index).error(key, `it is ${size}, want at most ${max}`);
+  const value = fields.numbers[key] ?? 0;
+  if (kind !== kinds.number || !Number.isSafeInteger(value) || value < 0) {
+    throw fieldError(index, key, `it is ${nameOfKind(kind)}, want a whole number of at least 0`);
   }
-  return size;
-}
-
-function digest(object: JsonObject, index: number, key: string): Digest | undefined {
-  const value = text(object, index, key);
-  if (value === "") {
-    return undefined;
-  }
-  if (!isDigest(value)) {
-    throw fieldsOf(object, index).error(key, 'it is no digest, want "sha256:" and 64 lower-case hex digits');
+  if (value > max) {
+    throw fieldError(index, key, `it is ${value}, want at most ${max}`);
   }
   return value;
 }
 
-/** Text that is a path: see {@link cleanName}. */
-function name(object: JsonObject, index: number, key: string): string {
-  const value = object[key];
-  try {
-    if (typeof value === "string") {
-      return cleanName(value);
-    }
-  } catch {
-    // Told below, with the place.
+/** @returns whether there is one. */
+function readDigest(fields: EntryFields, index: number, key: Field, target: Uint8Array): boolean {
+  if (isEmptyText(fields, index, key)) {
+    return false;
   }
-  return fieldsOf(object, index).parsed(key, cleanName);
+  const { bytes, start, end } = bytesOf(fields, key);
+  if (end - start !== digestTextBytes || !decodeDigest(bytes, start, target)) {
+    throw fieldError(index, key, 'it is no digest, want "sha256:" and 64 lower-case hex digits');
+  }
+  return true;
 }
 
-function entryType(object: JsonObject, index: number): EntryType {
-  const type = typeNames[object["type"] as keyof typeof typeNames];
-  return typeof type === "string" ? type : unknownType(object, index);
+/** @returns whether it is one. */
+function decodeDigest(bytes: Buffer, start: number, target: Uint8Array): boolean {
+  if (!startsWith(bytes, start, digestPrefix)) {
+    return false;
+  }
+  let wrong = 0;
+  for (let index = 0, at = start + digestPrefix.length; index < digestBytes; index += 1, at += 2) {
+    const high = nibbles[bytes[at] ?? 0] ?? 0;
+    const low = nibbles[bytes[at + 1] ?? 0] ?? 0;
+    wrong |= high | low;
+    target[index] = (high << 4) | low;
+  }
+  return wrong < 16;
 }
 
-function unknownType(object: JsonObject, index: number): never {
-  const fields = fieldsOf(object, index);
-  const type = JSON.stringify(fields.requiredText("type").slice(0, 50));
-  throw fields.error("type", `it is ${type}, want one of ${Object.keys(typeNames).join(", ")}`);
+/** Where the bytes are that a text means. */
+function bytesOf(fields: EntryFields, key: Field): { bytes: Buffer; start: number; end: number } {
+  if (fields.isPlain[key] === 1) {
+    return { bytes: fields.scanner.bytes, start: fields.starts[key] ?? 0, end: fields.ends[key] ?? 0 };
+  }
+  const bytes = Buffer.from(fields.textOf(key));
+  return { bytes, start: 0, end: bytes.length };
+}
+
+/** Text that is a path: see {@link cleanName}. */
+function readName(fields: EntryFields, index: number, key: Field, path: PathBytes): void {
+  requireText(fields, index, key);
+  const isClean =
+    fields.isPlain[key] === 1 &&
+    path.set(fields.scanner.bytes, fields.starts[key] ?? 0, fields.ends[key] ?? 0);
+  if (isClean) {
+    return;
+  }
+  let cleaned: Buffer;
+  try {
+    cleaned = Buffer.from(cleanName(fields.textOf(key)));
+  } catch (cause) {
+    throw fieldError(index, key, cause instanceof Error ? cause.message : String(cause), { cause });
+  }
+  path.set(cleaned, 0, cleaned.length);
+}
+
+function entryType(fields: EntryFields, index: number): EntryType {
+  requireText(fields, index, field.type);
+  const { bytes, start, end } = bytesOf(fields, field.type);
+  for (const candidate of types) {
+    if (end - start === candidate.bytes.length && startsWith(bytes, start, candidate.bytes)) {
+      return candidate.type;
+    }
+  }
+  const type = JSON.stringify(fields.textOf(field.type).slice(0, 50));
+  throw fieldError(index, field.type, `it is ${type}, want one of ${Object.keys(typeNames).join(", ")}`);
 }
 
 /** A link may point anywhere: whoever follows it does so in the container. */
-function linkTarget(object: JsonObject, index: number): string {
-  const fields = fieldsOf(object, index);
-  const target = fields.requiredText("linkName");
-  if (target === "" || target.includes("\0") || !target.isWellFormed() || Buffer.byteLength(target) >= 4096) {
-    throw fields.error("linkName", "want 1 to 4095 bytes without NUL");
+function linkTarget(fields: EntryFields, index: number): Buffer {
+  requireText(fields, index, field.linkName);
+  const { bytes, start, end } = bytesOf(fields, field.linkName);
+  const isRight = fields.isPlain[field.linkName] === 1 || fields.textOf(field.linkName).isWellFormed();
+  // Its own: the bytes that it is in are soon others.
+  const target = Buffer.from(bytes.subarray(start, end));
+  if (!isRight || target.length === 0 || target.length > maxTargetBytes || target.includes(0)) {
+    throw fieldError(index, field.linkName, `want 1 to ${maxTargetBytes} bytes without NUL`);
   }
   return target;
-}
-
-const rfc3339 = /^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)$/;
-
-/** The last one that was read: many files of a layer have the same, one after the other. */
-let lastTime = { text: "", ns: 0n };
-
-function modifiedNs(object: JsonObject, index: number): bigint {
-  const time = text(object, index, "modtime");
-  if (time === "") {
-    return 0n;
-  }
-  if (time !== lastTime.text) {
-    lastTime = { text: time, ns: timeNs(time, fieldsOf(object, index)) };
-  }
-  return lastTime.ns;
-}
-
-function timeNs(text: string, fields: Fields): bigint {
-  const [, seconds, fraction = "", zone] = rfc3339.exec(text) ?? [];
-  const ms = Date.parse(`${seconds}${zone}`);
-  if (Number.isNaN(ms)) {
-    throw fields.error("modtime", `it is ${JSON.stringify(text.slice(0, 50))}, want a time as in RFC 3339`);
-  }
-  return BigInt(ms) * 1_000_000n + BigInt(fraction.padEnd(9, "0"));
-}
-
-const base64 = /^[A-Za-z0-9+/]*={0,2}$/;
-
-function xattrs(object: JsonObject, index: number): ReadonlyMap<string, Buffer> {
-  if (absent(object["xattrs"])) {
-    return noXattrs;
-  }
-  const fields = fieldsOf(object, index);
-  const texts = fields.textMap("xattrs");
-  if (texts === undefined) {
-    return noXattrs;
-  }
-  const values = new Map<string, Buffer>();
-  for (const [name, text] of Object.entries(texts)) {
-    const value = Buffer.from(text, "base64");
-    const isName = name !== "" && !name.includes("\0") && Buffer.byteLength(name) <= maxXattrNameBytes;
-    if (!isName || !base64.test(text) || value.length > maxXattrBytes) {
-      throw fields.error(
-        "xattrs",
-        `${JSON.stringify(name.slice(0, 100))} is malformed, want a name of at most ${maxXattrNameBytes} bytes ` +
-          `and in base64 at most ${maxXattrBytes} bytes`,
-      );
-    }
-    values.set(name, value);
-  }
-  return values;
 }

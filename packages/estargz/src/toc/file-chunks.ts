@@ -1,21 +1,18 @@
 import { ResourceExhaustedError } from "@oci-worker/errdefs";
-import { type Chunk, maxCompressedBytes } from "../chunk.ts";
+import { maxCompressedBytes } from "../chunk.ts";
 import type { Limits } from "../limits.ts";
+import { type ChunkTable, GrowingChunks } from "./chunk-table.ts";
 import type { TocEntry } from "./entry.ts";
-import type { FileNode, Growing } from "./node.ts";
 import { treeError } from "./tree.ts";
-
-/** A chunk before it is known where the next one begins. */
-type GrowingChunk = { -readonly [Key in keyof Chunk]: Chunk[Key] };
 
 /** Puts the chunks of files together from the entries of a TOC, and finds out where in the blob each ends. */
 export class FileChunks {
   readonly #contentEnd: number;
   readonly #limits: Limits;
-  readonly #chunks: GrowingChunk[] = [];
-  /** The file whose chunks are coming, and how far they have come. */
-  #file: Growing<FileNode> | undefined;
-  #name = "";
+  readonly #chunks = new GrowingChunks();
+  /** Of the file whose chunks are coming, and how far they have come; undefined: no file has begun, or its are all there. */
+  #name: string | undefined;
+  #sizeBytes = 0;
   #endBytes = 0;
 
   /** @param contentEnd before this byte of the blob all chunks end. */
@@ -24,54 +21,78 @@ export class FileChunks {
     this.#limits = limits;
   }
 
-  /** `entry` is the first of `file`. */
-  start(file: Growing<FileNode>, entry: TocEntry): void {
-    this.endFile();
-    this.#file = file;
-    this.#name = entry.name;
+  /** How many there are, which is the number that the next one gets. */
+  get count(): number {
+    return this.#chunks.count;
+  }
+
+  /** `entry` is the first of a file. */
+  start(entry: TocEntry): void {
+    this.#sizeBytes = entry.sizeBytes;
     this.#endBytes = 0;
-    if (file.sizeBytes > 0) {
-      this.#add(file, entry);
+    if (entry.sizeBytes > 0) {
+      this.#add(entry);
+      // Most files are in one piece.
+      this.#name = this.#endBytes === entry.sizeBytes ? undefined : entry.name.toString();
     }
   }
 
   /** `entry` is one more chunk of the file whose entry came last. */
   more(entry: TocEntry): void {
-    if (this.#file === undefined || this.#name !== entry.name) {
-      throw treeError(entry.name, "has a chunk that does not follow its file");
+    if (this.#name !== entry.name.toString()) {
+      throw treeError(entry.name.toString(), "has a chunk that does not follow its file, or one too many");
     }
-    this.#add(this.#file, entry);
+    this.#add(entry);
+    this.#name = this.#endBytes === this.#sizeBytes ? undefined : this.#name;
   }
 
   /** The file whose chunks were coming has no more. */
   endFile(): void {
-    if (this.#file !== undefined && this.#endBytes !== this.#file.sizeBytes) {
-      throw treeError(this.#name, `has chunks for ${this.#endBytes} bytes, want ${this.#file.sizeBytes}`);
+    if (this.#name !== undefined) {
+      throw treeError(this.#name, `has chunks for ${this.#endBytes} bytes, want ${this.#sizeBytes}`);
     }
-    this.#file = undefined;
   }
 
   /** To be called last: gives every chunk its end. */
-  finish(): void {
+  finish(): ChunkTable {
     this.endFile();
-    const fromTheEnd = this.#chunks.toSorted((one, other) => other.offset - one.offset);
+    const { offsets, compressedBytes } = this.#chunks;
     // From the last of the blob to the first: several chunks may be in one member.
     let [offset, end] = [this.#contentEnd, this.#contentEnd];
-    for (const chunk of fromTheEnd) {
-      if (chunk.offset < offset) {
-        [offset, end] = [chunk.offset, offset];
+    const bound = (chunk: number) => {
+      const start = offsets[chunk] ?? 0;
+      if (start < offset) {
+        [offset, end] = [start, offset];
       }
-      chunk.compressedBytes = Math.min(chunk.compressedBytes, end - chunk.offset);
+      compressedBytes[chunk] = Math.min(compressedBytes[chunk] ?? 0, end - start);
+    };
+    const order = this.#orderInBlob();
+    for (let at = this.count - 1; at >= 0; at -= 1) {
+      bound(order?.[at] ?? at);
     }
+    return this.#chunks;
   }
 
-  #add(file: Growing<FileNode>, entry: TocEntry): void {
+  /** The numbers of the chunks by their places in the blob; undefined if they come in that order. */
+  #orderInBlob(): Uint32Array | undefined {
+    const { offsets, count } = this.#chunks;
+    for (let at = 1; at < count; at += 1) {
+      if ((offsets[at] ?? 0) < (offsets[at - 1] ?? 0)) {
+        return Uint32Array.from({ length: count }, (_, index) => index).sort(
+          (one, other) => (offsets[one] ?? 0) - (offsets[other] ?? 0),
+        );
+      }
+    }
+    return undefined;
+  }
+
+  #add(entry: TocEntry): void {
     const { chunkOffset, offset, innerOffset, endOffset } = entry;
-    const restBytes = file.sizeBytes - this.#endBytes;
+    const restBytes = this.#sizeBytes - this.#endBytes;
     const sizeBytes = entry.chunkBytes || restBytes;
     if (chunkOffset !== this.#endBytes || sizeBytes <= 0 || sizeBytes > restBytes) {
       throw treeError(
-        this.#name,
+        entry.name.toString(),
         `has a chunk of ${sizeBytes} bytes at ${chunkOffset}, want one of 1 to ${restBytes} at ${this.#endBytes}`,
       );
     }
@@ -82,37 +103,26 @@ export class FileChunks {
     const memberBytes = innerOffset + sizeBytes;
     if (memberBytes > this.#limits.maxMemberBytes) {
       throw new ResourceExhaustedError(
-        `Cannot read TOC: ${JSON.stringify(this.#name.slice(0, 200))} has a chunk for which ${memberBytes} bytes must be ` +
-          `decompressed at once, more than ${this.#limits.maxMemberBytes}, the most that is allowed`,
+        `Cannot read TOC: ${JSON.stringify(entry.name.toString().slice(0, 200))} has a chunk for which ${memberBytes} bytes ` +
+          `must be decompressed at once, more than ${this.#limits.maxMemberBytes}, the most that is allowed`,
       );
     }
-    const digest = entry.chunkDigest ?? (sizeBytes === file.sizeBytes ? file.digest : undefined);
-    if (digest === undefined) {
-      throw treeError(this.#name, "has a chunk without a digest, which nobody can check");
+    const isWhole = sizeBytes === this.#sizeBytes && entry.type === "file";
+    if (!entry.hasChunkDigest && !(isWhole && entry.hasDigest)) {
+      throw treeError(entry.name.toString(), "has a chunk without a digest, which nobody can check");
     }
     const end = endOffset || this.#contentEnd;
     if (offset >= end || end > this.#contentEnd) {
       throw treeError(
-        this.#name,
+        entry.name.toString(),
         `has a chunk at ${offset} to ${end} of the blob, want a place before ${this.#contentEnd}`,
       );
     }
-    const chunk = {
-      fileOffset: chunkOffset,
-      sizeBytes,
-      digest,
-      offset,
-      // Where nothing else bounds it. The next chunk may do so yet.
-      compressedBytes: Math.min(end - offset, maxCompressedBytes(memberBytes)),
-      innerOffset,
-    };
-    this.#chunks.push(chunk);
-    file.chunks = file.chunks.length === 0 ? [chunk] : appended(file.chunks, chunk);
+    // Where nothing else bounds it. The next chunk may do so yet.
+    const compressedBytes = Math.min(end - offset, maxCompressedBytes(memberBytes));
+    this.#chunks.add(
+      { fileOffset: chunkOffset, sizeBytes, offset, compressedBytes, innerOffset },
+      entry.hasChunkDigest ? entry.chunkDigest : entry.digest,
+    );
   }
-}
-
-/** In place: a list that is copied for each of its chunks would take the square of their number. */
-function appended(chunks: readonly Chunk[], chunk: Chunk): readonly Chunk[] {
-  (chunks as Chunk[]).push(chunk);
-  return chunks;
 }

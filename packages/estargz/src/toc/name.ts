@@ -1,7 +1,7 @@
 import { InvalidArgumentError } from "@oci-worker/errdefs";
 
 /** NAME_MAX and PATH_MAX without the NUL (linux/limits.h): no file system that we know has longer ones. */
-const [maxComponentBytes, maxPathBytes] = [255, 4095];
+export const [maxComponentBytes, maxPathBytes] = [255, 4095];
 
 /** An empty component, `.` or `..` somewhere, or a NUL: what most names have not. */
 const unclean = /(?:^|\/)\.{0,2}(?:\/|$)|\0/;

@@ -1,5 +1,5 @@
-import type { Digest } from "@oci-worker/oci/digest";
 import type { Chunk } from "../chunk.ts";
+import type { Xattrs } from "./xattrs.ts";
 
 interface Metadata {
   /** Of this node among those of its layer, from 0, the root, in the order of the TOC: the same every time. */
@@ -10,9 +10,7 @@ interface Metadata {
   readonly gid: number;
   /** Since 1970. */
   readonly modifiedNs: bigint;
-  readonly xattrs: ReadonlyMap<string, Buffer>;
-  /** How many names it has; of a directory, 2 and its directories. */
-  readonly linkCount: number;
+  readonly xattrs: Xattrs;
 }
 
 export interface DirectoryNode extends Metadata {
@@ -26,8 +24,6 @@ export interface DirectoryNode extends Metadata {
 export interface FileNode extends Metadata {
   readonly type: "file";
   readonly sizeBytes: number;
-  /** Of the whole file, as far as the TOC has it; it is the chunks' digests that are checked. */
-  readonly digest: Digest | undefined;
   /** In the order of the file. Between them and after the last are zeros. */
   readonly chunks: readonly Chunk[];
 }
@@ -54,10 +50,3 @@ export interface WhiteoutNode extends Metadata {
 
 /** A file of a layer, of whatever type. With several names it is the same object under each. */
 export type Node = DirectoryNode | FileNode | SymlinkNode | DeviceNode | FifoNode | WhiteoutNode;
-
-/** Without what readers may rely on: while the tree grows. */
-export type Growing<T extends Node> = { -readonly [Key in keyof T]: T[Key] };
-
-export interface GrowingDirectory extends Growing<DirectoryNode> {
-  children: Map<string, Node>;
-}

@@ -7,9 +7,9 @@ import { type Digest, digestOf, digestOfHash } from "@oci-worker/oci/digest";
 import type { TocDigest } from "../annotations.ts";
 import type { ChunkCompression } from "../footer/footer.ts";
 import type { Limits } from "../limits.ts";
-import { tocEntry } from "./entry.ts";
-import { JsonEntries } from "./json-entries.ts";
+import { TocEntry } from "./entry.ts";
 import { tocName } from "./special-names.ts";
+import { TocJson } from "./toc-json.ts";
 import type { LayerTree } from "./tree.ts";
 import { TreeBuilder } from "./tree-builder.ts";
 
@@ -54,10 +54,10 @@ export async function readToc(
   const builder = new TreeBuilder(toc.contentEnd, limits);
   const hash = createHash("sha256");
   let failure: unknown;
-  let count = 0;
-  const entries = new JsonEntries((object) => {
-    builder.add(tocEntry(object, count));
-    count += 1;
+  const entry = new TocEntry();
+  const entries = new TocJson((fields, index) => {
+    entry.read(fields, index);
+    builder.add(entry);
   }, limits.maxEntries);
   const takeJson = (bytes: Buffer): void => {
     hash.update(bytes);

@@ -1,13 +1,21 @@
+import { ResourceExhaustedError } from "@oci-worker/errdefs";
 import type { Limits } from "../limits.ts";
 import type { TocEntry } from "./entry.ts";
 import { FileChunks } from "./file-chunks.ts";
-import { parted } from "./name.ts";
-import type { DirectoryNode, FileNode, Growing, GrowingDirectory, Node } from "./node.ts";
+import { NameTable, none, pending } from "./name-table.ts";
+import { GrowingNodes, type NodeType, nodeTypes, typeOf } from "./node-table.ts";
+import type { PathBytes } from "./path-bytes.ts";
 import { noPrefetchLandmark, prefetchLandmark, tocName } from "./special-names.ts";
-import { type LayerTree, treeError } from "./tree.ts";
-import { applyWhiteouts } from "./whiteouts.ts";
+import { type LayerTree, treeError, treeOf } from "./tree.ts";
+import { applyWhiteouts, isWhiteout } from "./whiteouts.ts";
 
-const noXattrs: ReadonlyMap<string, Buffer> = new Map();
+const root = 0;
+const slash = 0x2f;
+
+/** Files at the top of a layer that are not of it, or say something of it. */
+const specialNames: readonly Buffer[] = [prefetchLandmark, noPrefetchLandmark, tocName].map((name) =>
+  Buffer.from(name),
+);
 
 /**
  * Makes a tree of the entries of a TOC, given one after the other.
@@ -17,284 +25,315 @@ const noXattrs: ReadonlyMap<string, Buffer> = new Map();
  * beneath a file, is refused: then the layer has to be unpacked, to be the same as everywhere.
  */
 export class TreeBuilder {
-  readonly #root: GrowingDirectory;
+  readonly #nodes = new GrowingNodes();
+  readonly #names = new NameTable();
   readonly #chunks: FileChunks;
-  readonly #directories: Map<string, GrowingDirectory>;
-  /** The one that was asked for last: most entries follow another of their directory. */
-  #last: { path: string; directory: GrowingDirectory };
-  /** Those whose target has not come yet, by their own name. */
-  readonly #pendingLinks = new Map<string, string>();
-  #nodes = 0;
+  readonly #maxNodes: number;
+  /** Paths of the targets of links that have not come yet, by the names of the links. */
+  readonly #pendingLinks = new Map<number, PathBytes>();
+  /** Names that begin as those of whiteouts. */
+  readonly #whiteouts: number[] = [];
+  /** The directory that was asked for last, and its path: most entries follow another of their directory. */
+  #last = root;
+  #lastPath: Buffer = Buffer.alloc(0);
+  /** The file whose entry came last. */
+  #lastFile = root;
   #prefetchBytes: number | undefined;
 
   /** @param contentEnd before this byte of the blob all chunks end. */
   constructor(contentEnd: number, limits: Limits) {
     this.#chunks = new FileChunks(contentEnd, limits);
-    this.#root = this.#implicitDirectory();
-    this.#directories = new Map([["", this.#root]]);
-    this.#last = { path: "", directory: this.#root };
+    this.#maxNodes = limits.maxEntries + 1;
+    this.#implicitDirectory();
   }
 
-  /** @throws {InvalidArgumentError} if `entry` does not go with those before it. */
+  /** @throws {InvalidArgumentError} if `entry`, which is good during this call only, does not go with those before it. */
   add(entry: TocEntry): void {
     if (entry.type === "chunk") {
-      this.#chunks.more(entry);
+      this.#addChunk(entry);
       return;
     }
     this.#chunks.endFile();
-    if (entry.name === "") {
+    const { name } = entry;
+    if (name.start === name.end) {
       this.#setRoot(entry);
-    } else if (entry.name === prefetchLandmark) {
-      this.#prefetchBytes = entry.offset;
-    } else if (entry.name === noPrefetchLandmark) {
-      this.#prefetchBytes ??= 0;
-    } else if (entry.name === tocName) {
-      throw treeError(tocName, "is in the layer a second time");
+    } else if (name.baseStart === name.start && isSpecial(name)) {
+      this.#addSpecial(entry);
     } else if (entry.type === "hard link") {
       this.#link(entry);
     } else {
-      this.#put(entry.name, this.#nodeOf(entry));
+      this.#put(name, this.#nodeOf(entry, entry.type));
     }
   }
 
   /** To be called last. @throws {InvalidArgumentError} if something is missing. */
   finish(): LayerTree {
-    this.#chunks.finish();
+    const chunks = this.#chunks.finish();
     for (const name of this.#pendingLinks.keys()) {
       this.#linkAtLast(name);
     }
-    applyWhiteouts(this.#root, () => this.#nextIndex());
-    const totalBytes = countLinks(this.#root);
-    return { root: this.#root, nodes: this.#nodes, totalBytes, prefetchBytes: this.#prefetchBytes };
+    applyWhiteouts(this.#whiteouts, this.#names, this.#nodes);
+    return treeOf(this.#nodes, this.#names, chunks, this.#prefetchBytes);
   }
 
-  #nextIndex(): number {
-    this.#nodes += 1;
-    return this.#nodes - 1;
+  #addChunk(entry: TocEntry): void {
+    this.#chunks.more(entry);
+    const { firsts, counts } = this.#nodes;
+    counts[this.#lastFile] = this.#chunks.count - (firsts[this.#lastFile] ?? 0);
   }
 
-  #implicitDirectory(): GrowingDirectory {
-    return {
-      type: "directory",
-      index: this.#nextIndex(),
-      mode: 0o755,
-      uid: 0,
-      gid: 0,
-      modifiedNs: 0n,
-      xattrs: noXattrs,
-      linkCount: 0,
-      children: new Map(),
-      isOpaque: false,
-    };
+  #addSpecial(entry: TocEntry): void {
+    const name = entry.name.toString();
+    if (name === tocName) {
+      throw treeError(tocName, "is in the layer a second time");
+    }
+    this.#prefetchBytes = name === prefetchLandmark ? entry.offset : (this.#prefetchBytes ?? 0);
+  }
+
+  /** One that nobody mentions: a single name may have two thousand of them. */
+  #implicitDirectory(): number {
+    if (this.#nodes.count >= this.#maxNodes) {
+      throw new ResourceExhaustedError(
+        `Cannot read TOC: it has more than ${this.#maxNodes - 1} files and directories, the most that is allowed`,
+      );
+    }
+    const directory = this.#nodes.add("directory");
+    this.#nodes.modes[directory] = 0o755;
+    return directory;
   }
 
   #setRoot(entry: TocEntry): void {
     if (entry.type !== "directory") {
       throw treeError("/", `is a ${entry.type}, want a directory`);
     }
-    Object.assign(this.#root, metadataOf(entry));
+    this.#nodes.describe(root, entry);
   }
 
-  // Each with all of its fields in one literal: a spread takes several times as long, and there are many.
-  #nodeOf(entry: TocEntry): Node {
-    const { type, mode, uid, gid, modifiedNs, xattrs } = entry;
-    switch (type) {
-      case "directory": {
-        const existing = this.#directories.get(entry.name);
-        if (existing !== undefined) {
-          return Object.assign(existing, metadataOf(entry), { linkCount: 0 });
+  #nodeOf(entry: TocEntry, type: Exclude<NodeType, "whiteout">): number {
+    const existing = type === "directory" ? this.#existingDirectory(entry.name) : none;
+    const nodes = this.#nodes;
+    const node = existing === none ? nodes.add(type) : existing;
+    nodes.describe(node, entry);
+    if (type === "file") {
+      nodes.sizes[node] = entry.sizeBytes;
+      nodes.firsts[node] = this.#chunks.count;
+      this.#chunks.start(entry);
+      nodes.counts[node] = this.#chunks.count - (nodes.firsts[node] ?? 0);
+      this.#lastFile = node;
+    } else if (type === "symlink") {
+      nodes.firsts[node] = this.#names.addText(entry.target, 0, entry.target.length);
+      nodes.counts[node] = entry.target.length;
+    } else if (type === "character device" || type === "block device") {
+      nodes.firsts[node] = entry.deviceMajor;
+      nodes.counts[node] = entry.deviceMinor;
+    }
+    return node;
+  }
+
+  #existingDirectory(path: PathBytes): number {
+    const name = this.#findName(path);
+    const child = name === none ? none : (this.#names.children[name] ?? none);
+    return child >= 0 && this.#isDirectory(child) ? child : none;
+  }
+
+  #isDirectory(node: number): boolean {
+    return this.#nodes.types[node] === nodeTypes.directory;
+  }
+
+  /** Puts `node`, or {@link pending}, at `path`, in place of what is there. @returns the number of the name. */
+  #put(path: PathBytes, node: number): number {
+    const names = this.#names;
+    const parent = this.#directoryOf(path);
+    let name = names.find(parent, path.bytes, path.baseStart, path.end);
+    if (name === none) {
+      name = names.add(parent, path.bytes, path.baseStart, path.end, node);
+      if (isWhiteout(names, name)) {
+        this.#whiteouts.push(name);
+      }
+    } else if (names.children[name] !== node) {
+      this.#pendingLinks.delete(name);
+      names.children[name] = node;
+      // It may have been a directory.
+      this.#forgetLast();
+    }
+    if (node >= 0 && this.#isDirectory(node)) {
+      this.#nodes.firsts[node] = name;
+    }
+    return name;
+  }
+
+  /** The directory that `path`, which is not the root's, is in; made if it is not there. */
+  #directoryOf(path: PathBytes): number {
+    if (path.baseStart === path.start) {
+      return root;
+    }
+    const { bytes, start } = path;
+    const end = path.baseStart - 1;
+    if (!this.#isLast(bytes, start, end)) {
+      this.#last = this.#walk(bytes, start, end, true);
+      this.#lastPath = Buffer.from(bytes.subarray(start, end));
+    }
+    return this.#last;
+  }
+
+  #isLast(bytes: Buffer, start: number, end: number): boolean {
+    const last = this.#lastPath;
+    if (last.length !== end - start) {
+      return false;
+    }
+    for (let at = 0; at < last.length; at += 1) {
+      if (last[at] !== bytes[start + at]) {
+        return false;
+      }
+    }
+    return true;
+  }
+
+  #forgetLast(): void {
+    this.#last = root;
+    this.#lastPath = Buffer.alloc(0);
+  }
+
+  /**
+   * Goes down the path `start` to `end` of `bytes`.
+   *
+   * @param isMaking makes the directories that are not there.
+   * @returns {@link none} if there is none, and none was to be made.
+   */
+  #walk(bytes: Buffer, start: number, end: number, isMaking: boolean): number {
+    const names = this.#names;
+    let directory = root;
+    for (let from = start; from < end; ) {
+      let to = from;
+      while (to < end && bytes[to] !== slash) {
+        to += 1;
+      }
+      const name = names.find(directory, bytes, from, to);
+      let child = name === none ? none : (names.children[name] ?? none);
+      if (name !== none && (child < 0 || !this.#isDirectory(child))) {
+        if (!isMaking) {
+          return none;
         }
-        const index = this.#nextIndex();
-        const children = new Map<string, Node>();
-        return { type, index, mode, uid, gid, modifiedNs, xattrs, linkCount: 0, children, isOpaque: false };
+        const what = child < 0 ? "hard link" : typeOf(this.#nodes, child);
+        const at = JSON.stringify(bytes.toString("utf8", start, to).slice(0, 200));
+        throw treeError(bytes.toString("utf8", start, end), `is to have files in it, but ${at} is a ${what}`);
       }
-      case "file": {
-        const { sizeBytes, digest } = entry;
-        const index = this.#nextIndex();
-        const file: FileNode = {
-          type,
-          index,
-          mode,
-          uid,
-          gid,
-          modifiedNs,
-          xattrs,
-          linkCount: 0,
-          sizeBytes,
-          digest,
-          chunks: [],
-        };
-        this.#chunks.start(file, entry);
-        return file;
+      if (name === none) {
+        if (!isMaking) {
+          return none;
+        }
+        child = this.#implicitDirectory();
+        const made = names.add(directory, bytes, from, to, child);
+        this.#nodes.firsts[child] = made;
+        if (isWhiteout(names, made)) {
+          this.#whiteouts.push(made);
+        }
       }
-      case "symlink": {
-        const index = this.#nextIndex();
-        return { type, index, mode, uid, gid, modifiedNs, xattrs, linkCount: 0, target: entry.linkName };
-      }
-      case "character device":
-      case "block device": {
-        const { deviceMajor, deviceMinor } = entry;
-        const index = this.#nextIndex();
-        return {
-          type,
-          index,
-          mode,
-          uid,
-          gid,
-          modifiedNs,
-          xattrs,
-          linkCount: 0,
-          deviceMajor,
-          deviceMinor,
-        };
-      }
-      case "fifo":
-        return { type, index: this.#nextIndex(), mode, uid, gid, modifiedNs, xattrs, linkCount: 0 };
-      case "hard link":
-      case "chunk":
-        throw new Error(`a ${type} is no node`);
-    }
-  }
-
-  /** Puts `node` at `path`, in place of what is there. */
-  #put(path: string, node: Node): void {
-    const { parent, base } = parted(path);
-    const { children } = this.#directoryAt(parent);
-    const existing = children.get(base);
-    if (this.#pendingLinks.size > 0) {
-      this.#pendingLinks.delete(path);
-    }
-    if (existing?.type === "directory" && existing !== node) {
-      this.#forgetDirectories(path, existing);
-    }
-    children.set(base, node);
-    if (node.type === "directory") {
-      this.#directories.set(path, node as GrowingDirectory);
-    }
-  }
-
-  #directoryAt(path: string): GrowingDirectory {
-    if (path !== this.#last.path) {
-      this.#last = { path, directory: this.#directories.get(path) ?? this.#madeDirectory(path) };
-    }
-    return this.#last.directory;
-  }
-
-  #madeDirectory(path: string): GrowingDirectory {
-    // By a loop: a path has 2,000 components.
-    let directory = this.#root;
-    let at = "";
-    for (const component of path.split("/")) {
-      at = at === "" ? component : `${at}/${component}`;
-      const child = directory.children.get(component);
-      if (child !== undefined && child.type !== "directory") {
-        throw treeError(
-          path,
-          `is to have files in it, but ${JSON.stringify(at.slice(0, 200))} is a ${child.type}`,
-        );
-      }
-      if (child === undefined) {
-        const made = this.#implicitDirectory();
-        directory.children.set(component, made);
-        this.#directories.set(at, made);
-        directory = made;
-      } else {
-        directory = child as GrowingDirectory;
-      }
+      directory = child;
+      from = to + 1;
     }
     return directory;
   }
 
-  #forgetDirectories(path: string, directory: Node): void {
-    this.#last = { path: "", directory: this.#root };
-    const gone = [{ path, node: directory }];
-    for (let next = gone.pop(); next !== undefined; next = gone.pop()) {
-      this.#directories.delete(next.path);
-      this.#pendingLinks.delete(next.path);
-      for (const [name, node] of next.node.type === "directory" ? next.node.children : []) {
-        gone.push({ path: `${next.path}/${name}`, node });
-      }
-    }
-  }
-
   #link(entry: TocEntry): void {
-    const target = this.#find(entry.linkName);
-    if (target === undefined) {
+    const target = this.#findName(entry.linkName);
+    const child = target === none ? none : (this.#names.children[target] ?? none);
+    if (child < 0) {
       // Its place in the order of its directory.
-      this.#put(entry.name, { type: "whiteout", index: -1, ...metadataOf(entry), linkCount: 0 });
-      this.#pendingLinks.set(entry.name, entry.linkName);
-    } else {
-      this.#putLink(entry.name, entry.linkName, target);
+      const name = this.#put(entry.name, pending);
+      this.#pendingLinks.set(name, entry.linkName.copy());
+      return;
     }
-  }
-
-  #putLink(name: string, linkName: string, target: Node): void {
-    if (target.type === "directory") {
-      throw treeError(
-        name,
-        `is a hard link to ${JSON.stringify(linkName.slice(0, 200))}, which is a directory`,
-      );
+    if (this.#isDirectory(child)) {
+      throw linkToDirectory(entry.name.toString(), entry.linkName);
     }
-    if (name !== linkName) {
-      this.#put(name, target);
-    }
+    this.#put(entry.name, child);
   }
 
   /** Links may be chained. */
-  #linkAtLast(name: string): void {
-    const chain: string[] = [];
-    const seen = new Set<string>();
+  #linkAtLast(name: number): void {
+    const { children } = this.#names;
+    if (!this.#isThere(name)) {
+      return;
+    }
+    const chain: number[] = [];
+    const seen = new Set<number>();
     let at = name;
+    let path: PathBytes | undefined;
     for (let next = this.#pendingLinks.get(at); next !== undefined; next = this.#pendingLinks.get(at)) {
       if (seen.has(at)) {
-        throw treeError(name, "is a hard link that leads back to itself");
+        throw treeError(this.#pathOf(name), "is a hard link that leads back to itself");
       }
       seen.add(at);
       chain.push(at);
-      at = next;
-    }
-    const target = this.#find(at);
-    if (target === undefined) {
-      throw treeError(
-        name,
-        `is a hard link to ${JSON.stringify(at.slice(0, 200))}, which is not in the layer`,
-      );
-    }
-    for (const link of chain) {
-      this.#putLink(link, at, target);
-    }
-  }
-
-  /** What is at `path`, links whose target is missing left out. */
-  #find(path: string): Node | undefined {
-    if (path === "" || this.#pendingLinks.has(path)) {
-      return path === "" ? this.#root : undefined;
-    }
-    const { parent, base } = parted(path);
-    return this.#directories.get(parent)?.children.get(base);
-  }
-}
-
-function metadataOf({ mode, uid, gid, modifiedNs, xattrs }: TocEntry) {
-  return { mode, uid, gid, modifiedNs, xattrs };
-}
-
-/** Counts the names of every node in `root`, and the bytes of its files. */
-function countLinks(root: GrowingDirectory): number {
-  let totalBytes = 0;
-  root.linkCount = 2;
-  const pending: DirectoryNode[] = [root];
-  for (let directory = pending.pop(); directory !== undefined; directory = pending.pop()) {
-    for (const child of directory.children.values() as Iterable<Growing<Node>>) {
-      if (child.type === "directory") {
-        child.linkCount = 2;
-        (directory as GrowingDirectory).linkCount += 1;
-        pending.push(child);
-      } else {
-        totalBytes += child.type === "file" && child.linkCount === 0 ? child.sizeBytes : 0;
-        child.linkCount += 1;
+      path = next;
+      at = this.#findName(next);
+      if (at === none) {
+        break;
       }
     }
+    const target = at === none ? none : (children[at] ?? none);
+    if (path === undefined) {
+      // Another chain had it in it.
+      return;
+    }
+    if (target < 0) {
+      const shown = JSON.stringify(path.toString().slice(0, 200));
+      throw treeError(this.#pathOf(name), `is a hard link to ${shown}, which is not in the layer`);
+    }
+    if (this.#isDirectory(target)) {
+      throw linkToDirectory(this.#pathOf(name), path);
+    }
+    for (const link of chain) {
+      children[link] = target;
+      this.#pendingLinks.delete(link);
+    }
   }
-  return totalBytes;
+
+  /** The name at `path`; {@link none} if there is none. */
+  #findName(path: PathBytes): number {
+    const { bytes, start, end, baseStart } = path;
+    if (start === end) {
+      return root;
+    }
+    let parent: number = root;
+    if (baseStart > start) {
+      parent = this.#isLast(bytes, start, baseStart - 1)
+        ? this.#last
+        : this.#walk(bytes, start, baseStart - 1, false);
+    }
+    return parent === none ? none : this.#names.find(parent, bytes, baseStart, end);
+  }
+
+  /** Whether no directory above `name` has been replaced. */
+  #isThere(name: number): boolean {
+    const { parents, children } = this.#names;
+    for (let directory = parents[name] ?? root; directory !== root; ) {
+      const own = this.#nodes.firsts[directory] ?? 0;
+      if (children[own] !== directory) {
+        return false;
+      }
+      directory = parents[own] ?? root;
+    }
+    return true;
+  }
+
+  #pathOf(name: number): string {
+    const { parents, starts, lengths, texts } = this.#names;
+    const components: string[] = [];
+    for (let at = name; at !== root; at = this.#nodes.firsts[parents[at] ?? root] ?? root) {
+      const start = starts[at] ?? 0;
+      components.unshift(texts.toString("utf8", start, start + (lengths[at] ?? 0)));
+    }
+    return components.join("/");
+  }
+}
+
+function isSpecial({ bytes, start, end }: PathBytes): boolean {
+  return specialNames.some((name) => name.length === end - start && name.compare(bytes, start, end) === 0);
+}
+
+function linkToDirectory(name: string, target: PathBytes) {
+  const shown = JSON.stringify(target.toString().slice(0, 200));
+  return treeError(name, `is a hard link to ${shown}, which is a directory`);
 }

@@ -1,7 +1,20 @@
-import type { GrowingDirectory, Node } from "./node.ts";
+import { type NameTable, none } from "./name-table.ts";
+import { type GrowingNodes, nodeTypes } from "./node-table.ts";
 
 /** Names of files that say what is gone (OCI image-spec, layer.md, "Whiteouts"). */
 const [whiteoutPrefix, opaqueName, reservedPrefix] = [".wh.", ".wh..wh..opq", ".wh..wh."];
+
+const prefixBytes = Buffer.from(whiteoutPrefix);
+
+/** Whether a name begins as that of a whiteout. */
+export function isWhiteout({ texts, starts, lengths }: NameTable, name: number): boolean {
+  const start = starts[name] ?? 0;
+  return (
+    texts[start] === prefixBytes[0] &&
+    (lengths[name] ?? 0) >= prefixBytes.length &&
+    prefixBytes.compare(texts, start, start + prefixBytes.length) === 0
+  );
+}
 
 /**
  * Turns the files whose names begin with `.wh.` into what they mean: nodes that hide, and opaque directories.
@@ -9,43 +22,44 @@ const [whiteoutPrefix, opaqueName, reservedPrefix] = [".wh.", ".wh..wh..opq", ".
  * A file that the same layer has is not hidden by it, as with stargz-snapshotter; a directory then is opaque, which
  * there it is not. Other reserved names are left out.
  *
- * @param nextIndex for nodes that are new.
+ * @param whiteouts their names.
  */
-export function applyWhiteouts(root: GrowingDirectory, nextIndex: () => number): void {
-  const pending = [root];
-  for (let directory = pending.pop(); directory !== undefined; directory = pending.pop()) {
-    const { children } = directory;
-    // What is added meanwhile are nodes that hide: neither of the two.
-    for (const [name, node] of children) {
-      if (name.startsWith(whiteoutPrefix)) {
-        children.delete(name);
-        if (name === opaqueName) {
-          directory.isOpaque = true;
-        } else if (!name.startsWith(reservedPrefix) && name !== whiteoutPrefix) {
-          hide(children, name.slice(whiteoutPrefix.length), node, nextIndex);
-        }
-      } else if (node.type === "directory") {
-        pending.push(node as GrowingDirectory);
-      }
+export function applyWhiteouts(whiteouts: readonly number[], names: NameTable, nodes: GrowingNodes): void {
+  const hidden = whiteouts.filter((name) => (names.children[name] ?? none) !== none);
+  for (const name of hidden) {
+    const from = names.children[name] ?? none;
+    const parent = names.parents[name] ?? 0;
+    const start = names.starts[name] ?? 0;
+    const end = start + (names.lengths[name] ?? 0);
+    names.children[name] = none;
+    const text = names.texts.toString("latin1", start, end);
+    if (text === opaqueName) {
+      nodes.opaque.add(parent);
+    } else if (!text.startsWith(reservedPrefix) && text !== whiteoutPrefix) {
+      hide(names, nodes, { parent, start: start + whiteoutPrefix.length, end, from });
     }
   }
 }
 
-function hide(children: Map<string, Node>, name: string, from: Node, nextIndex: () => number): void {
-  const real = children.get(name);
-  if (real?.type === "directory") {
-    (real as GrowingDirectory).isOpaque = true;
-  } else if (real === undefined) {
-    const { modifiedNs } = from;
-    children.set(name, {
-      type: "whiteout",
-      index: nextIndex(),
-      mode: 0,
-      uid: 0,
-      gid: 0,
-      modifiedNs,
-      xattrs: new Map(),
-      linkCount: 0,
-    });
+function hide(
+  names: NameTable,
+  nodes: GrowingNodes,
+  { parent, start, end, from }: { parent: number; start: number; end: number; from: number },
+): void {
+  const real = names.find(parent, names.texts, start, end);
+  const child = real === none ? none : (names.children[real] ?? none);
+  if (child !== none) {
+    if (nodes.types[child] === nodeTypes.directory) {
+      nodes.opaque.add(child);
+    }
+    return;
+  }
+  const whiteout = nodes.add("whiteout");
+  nodes.seconds[whiteout] = nodes.seconds[from] ?? 0;
+  nodes.nanos[whiteout] = nodes.nanos[from] ?? 0;
+  if (real === none) {
+    names.add(parent, names.texts, start, end, whiteout);
+  } else {
+    names.children[real] = whiteout;
   }
 }

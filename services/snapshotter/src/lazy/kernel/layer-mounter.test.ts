@@ -62,7 +62,7 @@ for (const mode of mountModes) {
       assert.deepEqual(program.opened, { mode, passedOver: [], adopted: false });
       const target = join(scratch.path, "target");
       await program.mount(layer, target);
-      assertShows(target, layer.plan.root, layer.data);
+      assertShows(target, layer.root, layer.data);
     });
 
     test("are read in requests of many pages, in the first megabyte of a file too", async () => {
@@ -131,12 +131,12 @@ for (const mode of mountModes) {
       const second = await scratch.start({ mode, layers: [layer] });
       assert.deepEqual(second.opened, { mode, passedOver: [], adopted: true });
       await Promise.all(readings);
-      assertShows(target, layer.plan.root, layer.data);
+      assertShows(target, layer.root, layer.data);
       await second.kill();
       const third = await scratch.start({ mode, layers: [layer] });
       const again = join(scratch.path, "again");
       await third.mount(layer, again);
-      assertShows(again, layer.plan.root, layer.data);
+      assertShows(again, layer.root, layer.data);
     });
 
     test("are mounted anew when what kept them is gone", async () => {
@@ -154,7 +154,7 @@ for (const mode of mountModes) {
       assert.deepEqual(second.opened, { mode, passedOver: [], adopted: false });
       await second.unmount(target);
       await second.mount(layer, target);
-      assertShows(target, layer.plan.root, layer.data);
+      assertShows(target, layer.root, layer.data);
     });
 
     test("are found again where a symbolic link leads to them", async () => {
@@ -168,7 +168,7 @@ for (const mode of mountModes) {
       await first.kill();
       const second = await scratch.start(options);
       assert.deepEqual(second.opened, { mode, passedOver: [], adopted: true });
-      assertShows(join(scratch.path, "target"), layer.plan.root, layer.data);
+      assertShows(join(scratch.path, "target"), layer.root, layer.data);
       await second.unmount(join(link, "target"));
       assert.equal(mountedAt(await readMountInfo(), join(scratch.path, "target")), undefined);
     });
@@ -188,7 +188,7 @@ for (const mode of mountModes) {
       assert.equal(readFileSync(join(shown.path, "bin/ping"), "utf8"), "ping");
       const [one = "", other = ""] = targets;
       await program.unmount(one);
-      assertShows(other, layer.plan.root, layer.data);
+      assertShows(other, layer.root, layer.data);
     });
 
     test("are mounted thirty at once", async () => {
@@ -204,8 +204,8 @@ for (const mode of mountModes) {
       const program = await scratch.start({ mode, layers });
       const targets = layers.map(({ number }) => join(scratch.path, `target ${number}`));
       await Promise.all(layers.map((layer, index) => program.mount(layer, targets[index] ?? "")));
-      for (const [index, { plan, data }] of layers.entries()) {
-        assertShows(targets[index] ?? "", plan.root, data);
+      for (const [index, { root, data }] of layers.entries()) {
+        assertShows(targets[index] ?? "", root, data);
       }
     });
 
@@ -218,7 +218,7 @@ for (const mode of mountModes) {
       await first.stop();
       const second = await scratch.start({ mode, layers: [layer] });
       assert.equal(second.opened.adopted, true);
-      assertShows(target, layer.plan.root, layer.data);
+      assertShows(target, layer.root, layer.data);
       await second.unmount(target);
       await second.unmount(target);
       await second.stop();
@@ -236,7 +236,7 @@ for (const mode of mountModes) {
       const program = await scratch.start({ mode, layers: [] });
       const target = join(scratch.path, "target");
       await program.mount(layer, target);
-      assertShows(target, layer.plan.root, layer.data);
+      assertShows(target, layer.root, layer.data);
     });
   });
 }
@@ -250,7 +250,7 @@ for (const mode of ["erofs", "erofs-loop"] as const) {
       const target = join(scratch.path, "target");
       await program.mount(layer, target);
       await program.kill();
-      assertShows(target, layer.plan.root, layer.data);
+      assertShows(target, layer.root, layer.data);
     });
 
     test("are read without whoever served them once their file is used, and go away as before", async () => {
@@ -265,7 +265,7 @@ for (const mode of ["erofs", "erofs-loop"] as const) {
       await program.useFile(layer, target);
       await using after = await overlay();
       await program.kill();
-      assertShows(target, layer.plan.root, layer.data);
+      assertShows(target, layer.root, layer.data);
       // What was mounted meanwhile has a file of its own, unless that is a loop device.
       for (const { path } of mode === "erofs" ? [after] : [before, after]) {
         const { stdout } = await run("timeout", ["-s", "KILL", "60", "cat", join(path, "etc/hosts")]);
@@ -305,7 +305,7 @@ describe("openLayerMounter", () => {
     const obstacle = "layers are mounted by fuse since an earlier start";
     const passedOver = ["erofs", "erofs-loop"].map((mode) => ({ mode, obstacle }));
     assert.deepEqual(second.opened, { mode: "fuse", passedOver, adopted: true });
-    assertShows(target, layer.plan.root, layer.data);
+    assertShows(target, layer.root, layer.data);
     await second.unmount(target);
     await second.kill();
     const third = await scratch.start({ mode: "auto", layers: [layer] });
@@ -320,7 +320,7 @@ describe("openLayerMounter", () => {
       const target = join(scratch.path, "target");
       await program.unmount(target);
       await program.mount(layer, target);
-      assertShows(target, layer.plan.root, layer.data);
+      assertShows(target, layer.root, layer.data);
       await program.kill();
     }
     const last = await scratch.start({ mode: "fuse", layers: [layer] });

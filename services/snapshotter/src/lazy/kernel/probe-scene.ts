@@ -1,7 +1,7 @@
 import { once } from "node:events";
 import { mkdir, rm, writeFile } from "node:fs/promises";
 import { Worker } from "node:worker_threads";
-import { writeImage } from "@oci-worker/erofs/image";
+import { imageOf, tableOf } from "@oci-worker/erofs/image";
 import type { Directory } from "@oci-worker/erofs/node";
 import { closeDevice, mountDevice, openDevice } from "@oci-worker/fuse/device";
 import { unmountBeneath } from "@oci-worker/mounts/mountinfo";
@@ -62,7 +62,5 @@ const attributes = { permissions: 0o755, uid: 0, gid: 0, modifiedNs: 0n, xattrs:
 function probeImage(): Buffer {
   const file = { ...attributes, kind: "file", sizeBytes: probeContent.length, dataBlock: 0 } as const;
   const root: Directory = { ...attributes, kind: "directory", entries: new Map([[probeFile, file]]) };
-  const pieces: Buffer[] = [];
-  writeImage(root, { dataBlocks: 1, uuid: Buffer.alloc(16) }, (piece) => pieces.push(Buffer.from(piece)));
-  return Buffer.concat(pieces);
+  return imageOf(tableOf(root), { dataBlocks: 1, uuid: Buffer.alloc(16) });
 }

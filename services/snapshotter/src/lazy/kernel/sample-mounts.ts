@@ -6,11 +6,13 @@ import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
-import { writeImage } from "@oci-worker/erofs/image";
+import { imageOf } from "@oci-worker/erofs/image";
+import type { Directory } from "@oci-worker/erofs/node";
+import { treeOf } from "@oci-worker/erofs/tree-of";
 import type { TarMember } from "@oci-worker/layer/tar/writer";
 import { unmountBeneath } from "@oci-worker/mounts/mountinfo";
 import { digestOf } from "@oci-worker/oci/digest";
-import { type LayerPlan, planLayer } from "../plan/layer-plan.ts";
+import { planLayer } from "../plan/layer-plan.ts";
 import { sampleData, sampleLayer } from "../sample-layer.ts";
 import { adoptHeldMounts, dropHeldMount } from "./held-mount.ts";
 import type { LayerToMount, MountMode, PassedOver } from "./layer-mounter.ts";
@@ -18,7 +20,8 @@ import type { SampleCommand, SampleProgramOptions } from "./sample-program.ts";
 
 /** A layer on disk, complete, that is served all the same. */
 export interface LayerOnDisk extends LayerToMount {
-  readonly plan: LayerPlan;
+  /** The files that it shows. */
+  readonly root: Directory;
   readonly data: Buffer;
 }
 
@@ -31,11 +34,7 @@ export async function layerOnDisk(
   const plan = planLayer(layer.tree, { xattrNamespace: "trusted" });
   const data = sampleData(plan, layer);
   const [metaPath, dataPath] = [join(directory, `${number}.erofs`), join(directory, `${number}.data`)];
-  const pieces: Buffer[] = [];
-  writeImage(plan.root, { dataBlocks: plan.dataBlocks, uuid: randomBytes(16) }, (piece) => {
-    pieces.push(Buffer.from(piece));
-  });
-  const image = Buffer.concat(pieces);
+  const image = imageOf(plan.files, { dataBlocks: plan.dataBlocks, uuid: randomBytes(16) });
   await writeFile(metaPath, image);
   await writeFile(dataPath, data);
   const metaDigest = digestOf(image);
@@ -46,7 +45,7 @@ export async function layerOnDisk(
     dataPath,
     dataBlocks: plan.dataBlocks,
     isComplete: false,
-    plan,
+    root: treeOf(plan.files),
     data,
   };
 }

@@ -1,22 +1,19 @@
-import { createHash, randomUUID } from "node:crypto";
+import { randomUUID } from "node:crypto";
 import {
-  closeSync,
   constants,
   existsSync,
   mkdirSync,
-  openSync,
   readdirSync,
   readFileSync,
   renameSync,
   rmSync,
   writeFileSync,
-  writeSync,
 } from "node:fs";
 import { open } from "node:fs/promises";
 import { join } from "node:path";
-import { writeImage } from "@oci-worker/erofs/image";
+import { imageOf } from "@oci-worker/erofs/image";
 import { ErofsImage } from "@oci-worker/erofs/read-image";
-import { type Digest, digestOf, digestOfHash, hexOf } from "@oci-worker/oci/digest";
+import { type Digest, digestOf, hexOf } from "@oci-worker/oci/digest";
 import { decodeContent, encodeContent, type LayerContent } from "../data/layer-chunks.ts";
 import type { LayerPlan } from "../plan/layer-plan.ts";
 import { directoryName, type LayerInfo, parseInfo } from "./layer-info.ts";
@@ -238,25 +235,11 @@ function infoText(info: LayerInfo): string {
 }
 
 /** Writes the image of `plan`. @returns its digest. */
-function writePlan(path: string, { root, dataBlocks }: LayerPlan, tocDigest: Digest): Digest {
-  const hash = createHash("sha256");
+function writePlan(path: string, { files, dataBlocks }: LayerPlan, tocDigest: Digest): Digest {
   const uuid = Buffer.from(hexOf(tocDigest), "hex").subarray(0, 16);
-  const fd = openSync(path, "wx", 0o600);
-  try {
-    writeImage(root, { dataBlocks, uuid }, (piece) => {
-      hash.update(piece);
-      writeWhole(fd, piece);
-    });
-  } finally {
-    closeSync(fd);
-  }
-  return digestOfHash(hash);
-}
-
-function writeWhole(fd: number, bytes: Uint8Array): void {
-  for (let written = 0; written < bytes.length; ) {
-    written += writeSync(fd, bytes, written);
-  }
+  const image = imageOf(files, { dataBlocks, uuid });
+  writeFileSync(path, image, { flag: "wx", mode: 0o600 });
+  return digestOf(image);
 }
 
 /** Waits until a file, or what a directory has, is on the disk. */

@@ -1,11 +1,11 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { writeImage } from "@oci-worker/erofs/image";
+import { gzipSync } from "node:zlib";
+import { imageOf } from "@oci-worker/erofs/image";
 import type { Directory, Node } from "@oci-worker/erofs/node";
-import type { Chunk } from "@oci-worker/estargz/chunk";
-import type { FileNode } from "@oci-worker/estargz/node";
-import type { LayerTree } from "@oci-worker/estargz/tree";
-import type { TarMember } from "@oci-worker/layer/tar/writer";
+import { treeOf } from "@oci-worker/erofs/tree-of";
+import { blobInMemory, openLayer } from "@oci-worker/estargz/open";
+import { type TarMember, writeTar } from "@oci-worker/layer/tar/writer";
 import { digestOf } from "@oci-worker/oci/digest";
 import fc from "fast-check";
 import { sampleData, sampleLayer } from "../sample-layer.ts";
@@ -15,8 +15,17 @@ async function planOf(members: readonly TarMember[], xattrNamespace: XattrNamesp
   return planLayer((await sampleLayer(members)).tree, { xattrNamespace });
 }
 
+/** Of each plan the files as objects: what has several names is one of them. */
+const trees = new WeakMap<LayerPlan, Directory>();
+
+function rootOf(plan: LayerPlan): Directory {
+  const root = trees.get(plan) ?? treeOf(plan.files);
+  trees.set(plan, root);
+  return root;
+}
+
 function at(plan: LayerPlan, path: string): Node {
-  let node: Node | undefined = plan.root;
+  let node: Node | undefined = rootOf(plan);
   for (const name of path.split("/")) {
     node = node?.kind === "directory" ? node.entries.get(name) : undefined;
   }
@@ -95,7 +104,7 @@ describe("planLayer", () => {
   test("leaves the TOC and the landmarks out", async () => {
     const { tree } = await sampleLayer([file("a", "1"), file("b", "2")], { priorities: ["b"] });
     const plan = planLayer(tree, { xattrNamespace: "trusted" });
-    assert.deepEqual([...plan.root.entries.keys()].sort(), ["a", "b"]);
+    assert.deepEqual([...rootOf(plan).entries.keys()].sort(), ["a", "b"]);
     assert(plan.prefetchBytes !== undefined && plan.prefetchBytes > 0);
   });
 
@@ -115,7 +124,7 @@ describe("planLayer", () => {
     });
     assert.deepEqual([...at(plan, "f").xattrs.keys()], ["user.kept"]);
     assert.deepEqual([...at(plan, "d").xattrs.keys()], ["trusted.overlay.opaque"]);
-    writeImage(plan.root, { dataBlocks: plan.dataBlocks, uuid: Buffer.alloc(16) }, () => undefined);
+    imageOf(plan.files, { dataBlocks: plan.dataBlocks, uuid: Buffer.alloc(16) });
   });
 
   test("has room for equal content once, and none for none", async () => {
@@ -131,10 +140,15 @@ describe("planLayer", () => {
     assert.equal((await planOf([file("empty", "")])).dataBlocks, 0);
   });
 
-  test("has room for zeros that are not in the blob", () => {
-    const hole = fileOf(10_000);
-    const part = { ...fileOf(8192), chunks: [{ ...chunk, fileOffset: 4096, sizeBytes: 4096, offset: 7 }] };
-    const plan = planLayer(treeOf({ hole, same: { ...hole }, part }), { xattrNamespace: "trusted" });
+  test("has room for zeros that are not in the blob", async () => {
+    const hole = { type: "reg", size: 10_000, chunkType: "zeros" };
+    const digest = digestOf("a");
+    const plan = await planOfToc([
+      { ...hole, name: "hole" },
+      { ...hole, name: "same" },
+      { name: "part", type: "reg", size: 8192, chunkSize: 4096, chunkType: "zeros" },
+      { name: "part", type: "chunk", chunkOffset: 4096, offset: 7, chunkDigest: digest },
+    ]);
     assert.equal(plan.dataBlocks, 2 + 3);
     assert.deepEqual(
       plan.chunks.map(({ start }) => start),
@@ -145,14 +159,41 @@ describe("planLayer", () => {
     assert.deepEqual([first.dataBlock, second.dataBlock, third.dataBlock], [0, 2, 2]);
   });
 
-  test("does not take files for equal because their digests are said to be", () => {
-    const digest = chunk.digest;
-    const one = { ...fileOf(5), digest, chunks: [{ ...chunk, sizeBytes: 5 }] };
-    const other = {
-      ...one,
-      chunks: [{ ...chunk, sizeBytes: 5, digest: digestOf("b") }],
-    };
-    assert.equal(planLayer(treeOf({ one, other }), { xattrNamespace: "trusted" }).dataBlocks, 2);
+  test("does not take files for equal because their digests are said to be", async () => {
+    const line = { type: "reg", size: 5, digest: digestOf("both") };
+    const plan = await planOfToc([
+      { ...line, name: "one", chunkDigest: digestOf("a") },
+      { ...line, name: "other", chunkDigest: digestOf("b") },
+    ]);
+    assert.equal(plan.dataBlocks, 2);
+  });
+
+  test("does not take a file for equal to a longer one that lies about its digest", async () => {
+    const line = { type: "reg", chunkDigest: digestOf("a") };
+    const plan = await planOfToc([
+      { ...line, name: "short", size: 5 },
+      { ...line, name: "long", size: 12_288, offset: 50 },
+    ]);
+    assert.equal(plan.dataBlocks, 1 + 3);
+  });
+
+  test("does not take files for equal whose chunks begin alike", async () => {
+    const [a, b, c] = ["a", "b", "c"].map((text) => digestOf(text));
+    const lines = (name: string, second: string, chunkSize: number) => [
+      { name, type: "reg", size: 10, chunkSize, chunkDigest: a },
+      { name, type: "chunk", chunkOffset: chunkSize, chunkDigest: second },
+    ];
+    const files = [
+      lines("1", b ?? "", 4),
+      lines("2", c ?? "", 4),
+      lines("3", b ?? "", 5),
+      lines("4", b ?? "", 4),
+    ];
+    const plan = await planOfToc(files.flat());
+    assert.equal(plan.dataBlocks, 3);
+    const [first, last] = [at(plan, "1"), at(plan, "4")];
+    assert(first.kind === "file" && last.kind === "file");
+    assert.equal(first.dataBlock, last.dataBlock);
   });
 
   test("plans whatever a layer has: each file with its content, equal ones once, the same every time", async () => {
@@ -186,25 +227,24 @@ describe("planLayer", () => {
   });
 });
 
-const chunk: Chunk = {
-  fileOffset: 0,
-  sizeBytes: 4096,
-  digest: digestOf("a"),
-  offset: 0,
-  compressedBytes: 10,
-  innerOffset: 0,
-};
-
-const metadata = { index: 0, mode: 0o644, uid: 0, gid: 0, modifiedNs: 0n, xattrs: new Map(), linkCount: 1 };
-
-function fileOf(sizeBytes: number): FileNode {
-  return { ...metadata, type: "file", sizeBytes, digest: undefined, chunks: [] };
-}
-
-function treeOf(files: Readonly<Record<string, FileNode>>): LayerTree {
-  const children = new Map(Object.entries(files));
-  const root = { ...metadata, type: "directory", children, isOpaque: false } as const;
-  return { root, nodes: children.size + 1, totalBytes: 0, prefetchBytes: undefined };
+/** The plan of a layer whose TOC has `entries`, of a blob of 100 bytes. */
+async function planOfToc(entries: readonly object[]): Promise<LayerPlan> {
+  const content = Buffer.from(JSON.stringify({ version: 1, entries }));
+  const archive = Buffer.concat(
+    await Array.fromAsync(writeTar([{ type: "file", name: "stargz.index.json", content }])),
+  );
+  const footer = `${(100).toString(16).padStart(16, "0")}STARGZ`;
+  const blob = Buffer.concat([
+    Buffer.alloc(100),
+    gzipSync(archive),
+    // The legacy form: a gzip member without content, with the place of the TOC as its extra field.
+    Buffer.from([0x1f, 0x8b, 8, 4, 0, 0, 0, 0, 0, 0xff, footer.length, 0]),
+    Buffer.from(footer),
+    Buffer.from([1, 0, 0, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0, 0]),
+  ]);
+  const layer = await openLayer(blobInMemory(blob), { trusted: undefined });
+  assert(layer);
+  return planLayer(layer.tree, { xattrNamespace: "trusted" });
 }
 
 /** Layers of files, some with equal content, some with two names. */

@@ -1,6 +1,7 @@
 import { blockBytes } from "@oci-worker/erofs/node";
 import type { Chunk } from "@oci-worker/estargz/chunk";
-import type { FileNode, Node } from "@oci-worker/estargz/node";
+import { chunkAt } from "@oci-worker/estargz/chunk-table";
+import { nodeTypes } from "@oci-worker/estargz/node-table";
 import type { LayerTree } from "@oci-worker/estargz/tree";
 
 /** A chunk with its place on the data device of its layer. */
@@ -11,12 +12,16 @@ export interface PlacedChunk {
 }
 
 export interface Placement {
-  /** First block of the content of a file that has some. */
-  readonly blockOf: (file: FileNode) => number;
+  /** First block of the content of each node that is a file with some. */
+  readonly blocks: Float64Array;
   readonly dataBlocks: number;
   /** In the order of the device. */
   readonly chunks: readonly PlacedChunk[];
+  /** 1 for each node that has a place in the tree: others have been replaced. */
+  readonly isReached: Uint8Array;
 }
+
+const digestBytes = 32;
 
 /**
  * Gives the content of each file of a layer a place of its own on a data device, in whole blocks. Files whose content is
@@ -24,72 +29,141 @@ export interface Placement {
  * together.
  */
 export function placeContent(tree: LayerTree): Placement {
-  const contents = new Map<string, Content>();
-  const contentOf = new Map<FileNode, Content>();
-  const add = (node: Node) => {
-    if (node.type === "directory") {
-      for (const child of node.children.values()) {
-        add(child);
-      }
-    } else if (node.type === "file" && node.sizeBytes > 0 && !contentOf.has(node)) {
-      const key = contentKey(node);
-      let content = contents.get(key);
-      if (content === undefined) {
-        content = { file: node, block: 0 };
-        contents.set(key, content);
-      }
-      contentOf.set(node, content);
-    }
-  };
-  // As deep as a path has components, some 2,000 at most.
-  add(tree.root);
-  const chunks: PlacedChunk[] = [];
-  let dataBlocks = 0;
-  for (const content of [...contents.values()].sort(compare)) {
-    content.block = dataBlocks;
-    for (const chunk of content.file.chunks) {
-      chunks.push({ start: dataBlocks * blockBytes + chunk.fileOffset, chunk });
-    }
-    dataBlocks += Math.ceil(content.file.sizeBytes / blockBytes);
+  const { nodes, chunks } = tree;
+  const contents = new Contents(tree);
+  const { files, isReached } = filesOf(tree);
+  for (const file of files) {
+    contents.add(file);
   }
-  const blockOf = (file: FileNode): number => {
-    const content = contentOf.get(file);
-    if (content === undefined) {
-      throw new Error("every file with content has a place");
+  const blocks = new Float64Array(nodes.count);
+  const placed: PlacedChunk[] = [];
+  let dataBlocks = 0;
+  for (const file of contents.inBlob()) {
+    blocks[file] = dataBlocks;
+    const first = nodes.firsts[file] ?? 0;
+    for (let chunk = first; chunk < first + (nodes.counts[file] ?? 0); chunk += 1) {
+      placed.push({
+        start: dataBlocks * blockBytes + (chunks.fileOffsets[chunk] ?? 0),
+        chunk: chunkAt(chunks, chunk),
+      });
     }
-    return content.block;
+    dataBlocks += Math.ceil((nodes.sizes[file] ?? 0) / blockBytes);
+  }
+  contents.share(blocks);
+  return { blocks, dataBlocks, chunks: placed, isReached };
+}
+
+/** The files with content, each once, in the order of the tree; and what else is in it. */
+function filesOf({ nodes, firstNames, names }: LayerTree) {
+  const files: number[] = [];
+  const isReached = new Uint8Array(nodes.count);
+  const add = (directory: number) => {
+    const end = firstNames[directory + 1] ?? 0;
+    for (let name = firstNames[directory] ?? 0; name < end; name += 1) {
+      const child = names.children[name] ?? 0;
+      const type = nodes.types[child];
+      if (type === nodeTypes.directory) {
+        add(child);
+      } else if (type === nodeTypes.file && isReached[child] === 0 && (nodes.sizes[child] ?? 0) > 0) {
+        files.push(child);
+      }
+      isReached[child] = 1;
+    }
   };
-  return { blockOf, dataBlocks, chunks };
+  isReached[0] = 1;
+  // As deep as a path has components, some 2,000 at most.
+  add(0);
+  return { files, isReached };
 }
 
 /** What some files have, each all of it. */
-interface Content {
-  /** The first of them. */
-  readonly file: FileNode;
-  /** First block on the device. */
-  block: number;
-}
+class Contents {
+  readonly #tree: LayerTree;
+  /** The first files that have each, by a part of the digest of its first chunk. */
+  readonly #byKey = new Map<number, number[]>();
+  readonly #firsts: number[] = [];
+  /** Of a file that has the content of another one, that one. */
+  readonly #same = new Map<number, number>();
+  readonly #digestWords: DataView;
 
-/** Not the digest of the whole file, which nobody checks: files share what is proven to be equal. */
-function contentKey({ sizeBytes, chunks }: FileNode): string {
-  const [first] = chunks;
-  if (first !== undefined && first.sizeBytes === sizeBytes) {
-    // Most are in one piece: nothing to put together.
-    return first.digest;
+  constructor(tree: LayerTree) {
+    this.#tree = tree;
+    const { digests } = tree.chunks;
+    this.#digestWords = new DataView(digests.buffer, digests.byteOffset, digests.length);
   }
-  let key = String(sizeBytes);
-  for (const { fileOffset, sizeBytes: chunkBytes, digest } of chunks) {
-    key += ` ${fileOffset} ${chunkBytes} ${digest}`;
-  }
-  return key;
-}
 
-function compare(one: Content, other: Content): number {
-  const first = one.file.chunks[0];
-  const second = other.file.chunks[0];
-  if (first === undefined || second === undefined) {
-    // Nothing but zeros: behind all that is fetched.
-    return first === second ? 0 : first === undefined ? 1 : -1;
+  add(file: number): void {
+    const key = this.#keyOf(file);
+    const others = this.#byKey.get(key);
+    const same = others?.find((other) => this.#isSame(file, other));
+    if (same !== undefined) {
+      this.#same.set(file, same);
+      return;
+    }
+    this.#firsts.push(file);
+    if (others === undefined) {
+      this.#byKey.set(key, [file]);
+    } else {
+      others.push(file);
+    }
   }
-  return first.offset - second.offset || first.innerOffset - second.innerOffset;
+
+  /** The first of the files that have each, in the order of the blob; what is nothing but zeros behind all that is fetched. */
+  inBlob(): number[] {
+    const { nodes, chunks } = this.#tree;
+    const compare = (one: number, other: number): number => {
+      const [isZeros, isOtherZeros] = [nodes.counts[one] === 0, nodes.counts[other] === 0];
+      if (isZeros || isOtherZeros) {
+        return Number(isZeros) - Number(isOtherZeros);
+      }
+      const [first, second] = [nodes.firsts[one] ?? 0, nodes.firsts[other] ?? 0];
+      return (
+        (chunks.offsets[first] ?? 0) - (chunks.offsets[second] ?? 0) ||
+        (chunks.innerOffsets[first] ?? 0) - (chunks.innerOffsets[second] ?? 0)
+      );
+    };
+    return this.#firsts.sort(compare);
+  }
+
+  /** Gives those that have the content of another file its place. */
+  share(blocks: Float64Array): void {
+    for (const [file, same] of this.#same) {
+      blocks[file] = blocks[same] ?? 0;
+    }
+  }
+
+  #keyOf(file: number): number {
+    const { nodes } = this.#tree;
+    return nodes.counts[file] === 0
+      ? (nodes.sizes[file] ?? 0)
+      : this.#digestWords.getUint32((nodes.firsts[file] ?? 0) * digestBytes);
+  }
+
+  /** By the digests of their chunks, not of the whole files, which nobody checks: files share what is proven to be equal. */
+  #isSame(file: number, other: number): boolean {
+    const { nodes, chunks } = this.#tree;
+    const count = nodes.counts[file] ?? 0;
+    if (nodes.sizes[file] !== nodes.sizes[other] || nodes.counts[other] !== count) {
+      return false;
+    }
+    const [first, second] = [nodes.firsts[file] ?? 0, nodes.firsts[other] ?? 0];
+    for (let chunk = 0; chunk < count; chunk += 1) {
+      if (
+        chunks.fileOffsets[first + chunk] !== chunks.fileOffsets[second + chunk] ||
+        chunks.sizes[first + chunk] !== chunks.sizes[second + chunk]
+      ) {
+        return false;
+      }
+    }
+    const digests = Buffer.from(chunks.digests.buffer, chunks.digests.byteOffset, chunks.digests.length);
+    return (
+      digests.compare(
+        digests,
+        second * digestBytes,
+        (second + count) * digestBytes,
+        first * digestBytes,
+        (first + count) * digestBytes,
+      ) === 0
+    );
+  }
 }
