@@ -3,7 +3,14 @@ import { describe, test } from "node:test";
 import { gzipSync, zstdCompressSync } from "node:zlib";
 import { DataLossError } from "@oci-worker/errdefs";
 import { digestOf } from "@oci-worker/oci/digest";
-import { type Chunk, decompressMember, maxCompressedBytes, readChunk, verifiedChunk } from "./chunk.ts";
+import {
+  type Chunk,
+  decompressMember,
+  decompressMemberElsewhere,
+  maxCompressedBytes,
+  readChunk,
+  verifiedChunk,
+} from "./chunk.ts";
 import { noise } from "./sample-layer.ts";
 
 function chunkOf(content: Buffer, innerOffset = 0): Chunk {
@@ -86,6 +93,32 @@ describe("readChunk", () => {
       const fetched = member.subarray(0, maxCompressedBytes(content.length));
       assert(fetched.length < member.length);
       assert(readChunk(chunkOf(content), name, fetched).equals(content));
+    });
+  }
+});
+
+describe("decompressMemberElsewhere", () => {
+  for (const { name, compress } of formats) {
+    test(`${name}: gives what is wanted, of pieces and of bombs, and meanwhile leaves the thread to others`, async () => {
+      const large = Buffer.concat([noise(5_000_000), Buffer.alloc(5_000_000, "text ")]);
+      const members = [large, Buffer.concat([large, Buffer.alloc(100 * 1024 * 1024)])].map(compress);
+      let turns = 0;
+      const turning = setInterval(() => {
+        turns += 1;
+      });
+      for (const member of members) {
+        assert((await decompressMemberElsewhere(name, member, large.length)).equals(large));
+        assert((await decompressMemberElsewhere(name, member, 1000)).equals(large.subarray(0, 1000)));
+      }
+      clearInterval(turning);
+      assert(turns > 0);
+    });
+
+    test(`${name}: gives as much as there is of a member that is cut short, and refuses something else`, async () => {
+      const whole = compress(noise(1_000_000));
+      const some = await decompressMemberElsewhere(name, whole.subarray(0, 600_000), 1_000_000);
+      assert(some.length > 0 && some.equals(noise(1_000_000).subarray(0, some.length)));
+      await assert.rejects(decompressMemberElsewhere(name, noise(5000), 5000), DataLossError);
     });
   }
 });

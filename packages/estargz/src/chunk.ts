@@ -1,5 +1,6 @@
 import { createHash } from "node:crypto";
-import { constants, gunzipSync, zstdDecompressSync } from "node:zlib";
+import { promisify } from "node:util";
+import { constants, gunzip, gunzipSync, zstdDecompress, zstdDecompressSync } from "node:zlib";
 import { DataLossError } from "@oci-worker/errdefs";
 import { type Digest, digestOfHash } from "@oci-worker/oci/digest";
 import type { ChunkCompression } from "./footer/footer.ts";
@@ -49,6 +50,26 @@ export function decompressMember(
 }
 
 /**
+ * As {@link decompressMember}, by a thread of Node's pool: for members so large that the caller's has better to do meanwhile.
+ *
+ * @throws {DataLossError} if the data is corrupt.
+ */
+export async function decompressMemberElsewhere(
+  compression: ChunkCompression,
+  compressed: Buffer,
+  wantedBytes: number,
+): Promise<Buffer> {
+  const maxBytes = wantedBytes + slackBytes;
+  const decompress = compression === "gzip" ? promisify(gunzip) : promisify(zstdDecompress);
+  // At once where that can be: each piece is a way there and back.
+  const options = optionsFor(compression, maxBytes, maxElsewhereBytes);
+  const whole = await decompress(compressed, options).catch((cause: unknown) =>
+    tooLargeOrCorrupt(compression, cause),
+  );
+  return (whole ?? fittingBeginning(compression, compressed, wantedBytes)).subarray(0, wantedBytes);
+}
+
+/**
  * `chunk` out of its member, decompressed; for a member with several.
  *
  * @throws {DataLossError} if it is not there, or not what its digest says.
@@ -92,29 +113,36 @@ function decompressWithin(
   compressed: Buffer,
   maxBytes: number,
 ): Buffer | undefined {
-  const chunkSize = Math.min(maxBytes - slackBytes + usualRestBytes, maxPieceBytes);
+  const options = optionsFor(compression, maxBytes, maxPieceBytes);
   try {
-    return compression === "gzip"
-      ? gunzipSync(compressed, { finishFlush: constants.Z_SYNC_FLUSH, maxOutputLength: maxBytes, chunkSize })
-      : zstdDecompressSync(compressed, {
-          finishFlush: constants.ZSTD_e_continue,
-          maxOutputLength: maxBytes,
-          chunkSize,
-        });
+    return compression === "gzip" ? gunzipSync(compressed, options) : zstdDecompressSync(compressed, options);
   } catch (cause) {
-    const code = cause instanceof Error && "code" in cause ? String(cause.code) : "";
-    if (code === "ERR_BUFFER_TOO_LARGE") {
-      return undefined;
-    }
-    if (/^Z(STD)?_/.test(code)) {
-      throw new DataLossError(`Cannot decompress ${compression}: it is corrupt (${code})`, { cause });
-    }
-    throw cause;
+    return tooLargeOrCorrupt(compression, cause);
   }
+}
+
+function optionsFor(compression: ChunkCompression, maxBytes: number, maxPiece: number) {
+  const finishFlush = compression === "gzip" ? constants.Z_SYNC_FLUSH : constants.ZSTD_e_continue;
+  const chunkSize = Math.min(maxBytes - slackBytes + usualRestBytes, maxPiece);
+  return { finishFlush, maxOutputLength: maxBytes, chunkSize };
+}
+
+function tooLargeOrCorrupt(compression: ChunkCompression, cause: unknown): undefined {
+  const code = cause instanceof Error && "code" in cause ? String(cause.code) : "";
+  if (code === "ERR_BUFFER_TOO_LARGE") {
+    return undefined;
+  }
+  if (/^Z(STD)?_/.test(code)) {
+    throw new DataLossError(`Cannot decompress ${compression}: it is corrupt (${code})`, { cause });
+  }
+  throw cause;
 }
 
 /** What the decompressor fills at a time: most files fit in one. The room for it is taken at once, however little comes. */
 const maxPieceBytes = 64 * 1024;
+
+/** Chunks of large files have 4 MiB where nobody says otherwise, and then something follows. */
+const maxElsewhereBytes = 4 * 1024 * 1024 + 64 * 1024;
 
 /** Behind the content of a file there is little more in a member than the headers of what follows. */
 const usualRestBytes = 4096;

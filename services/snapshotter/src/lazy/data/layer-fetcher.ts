@@ -1,8 +1,8 @@
 import { DataLossError } from "@oci-worker/errdefs";
-import { decompressMember, verifiedChunk } from "@oci-worker/estargz/chunk";
 import type { BlobReader, WantedPart } from "../source/blob-reader.ts";
 import type { AheadCache } from "./ahead-cache.ts";
 import type { LayerFile } from "./layer-file.ts";
+import { MemberWriter } from "./member-writer.ts";
 import { endOf, type Member, membersOf, runAround } from "./members.ts";
 import { ReadAhead } from "./read-ahead.ts";
 import type { Slots, Urgency } from "./slots.ts";
@@ -52,12 +52,14 @@ export class LayerFetcher {
   readonly #options: LayerFetcherOptions;
   readonly #wishes = new Map<number, Wish>();
   readonly #readAhead = new ReadAhead();
+  readonly #writer: MemberWriter;
   /** Members that are wanted and in no request yet. */
   readonly #queued: Record<Urgency, Map<number, Wish>> = { demand: new Map(), background: new Map() };
 
   constructor(options: LayerFetcherOptions) {
     this.#options = options;
     this.file = options.file;
+    this.#writer = new MemberWriter(options.file, options.others);
     this.members = membersOf(options.file.content.chunks);
     this.#memberOf = new Uint32Array(options.file.content.chunks.length);
     for (const { index, chunks } of this.members) {
@@ -133,7 +135,7 @@ export class LayerFetcher {
       return false;
     }
     try {
-      this.#put(member, compressed);
+      this.#writer.put(member, compressed);
     } catch (error) {
       // Wrong bytes: it is fetched like any other, and perhaps elsewhere.
       if (!(error instanceof DataLossError)) {
@@ -151,7 +153,7 @@ export class LayerFetcher {
       const at = member.offset - offset;
       if (at >= 0 && at + member.compressedBytes <= bytes.length) {
         try {
-          this.#put(member, bytes.subarray(at, at + member.compressedBytes));
+          this.#writer.put(member, bytes.subarray(at, at + member.compressedBytes));
         } catch (error) {
           // It is fetched when somebody wants it, and may be better then.
           this.#options.onFailure(error as Error);
@@ -287,14 +289,10 @@ export class LayerFetcher {
       offset: member.offset,
       sizeBytes: member.compressedBytes,
       isExtra: () => !wish.isWanted,
-      take: (bytes) => {
+      take: async (bytes) => {
         this.fetchedBytes += bytes.length;
         try {
-          if (wish.isWanted) {
-            this.#put(member, bytes);
-          } else {
-            this.#options.ahead.put(this.file.shared.number, member.index, bytes);
-          }
+          await this.#put(wish, bytes);
         } catch (error) {
           if (!(error instanceof DataLossError)) {
             this.#options.onFailure(error as Error);
@@ -307,35 +305,11 @@ export class LayerFetcher {
     };
   }
 
-  /** Puts all chunks of `member` that are good into the file. @throws {DataLossError} if one is not. */
-  #put(member: Member, compressed: Buffer): void {
-    const { file } = this;
-    const { others } = this.#options;
-    const missing = member.chunks.filter((chunk) => !file.isVerified(chunk));
-    const ends = missing.map((each) => {
-      const { innerOffset = 0, sizeBytes = 0 } = file.content.chunks[each]?.chunk ?? {};
-      return innerOffset + sizeBytes;
-    });
-    const plain = decompressMember(file.content.compression, compressed, Math.max(0, ...ends));
-    let wrong: unknown;
-    for (const each of missing) {
-      const placed = file.content.chunks[each];
-      if (placed === undefined) {
-        continue;
-      }
-      let bytes: Buffer;
-      try {
-        bytes = verifiedChunk(placed.chunk, plain);
-      } catch (error) {
-        wrong ??= error;
-        continue;
-      }
-      others.makeRoom(file.roomOf(each));
-      file.put(each, bytes);
-      others.added(file, each);
-    }
-    if (wrong !== undefined) {
-      throw wrong;
+  async #put({ member, isWanted }: Wish, compressed: Buffer): Promise<void> {
+    if (isWanted) {
+      await this.#writer.putSoon(member, compressed);
+    } else {
+      this.#options.ahead.put(this.file.shared.number, member.index, compressed);
     }
   }
 }

@@ -14,8 +14,12 @@ import { Places } from "./places.ts";
 export interface WantedPart extends PartPlace {
   /** Whether nobody waits for it any more or yet: then it is not asked for a second time. Absent: somebody does. */
   readonly isExtra?: () => boolean;
-  /** @throws {DataLossError} if the bytes are wrong: another place is tried then. */
-  take(bytes: Buffer, host: string): void;
+  /**
+   * May take its time: what comes next is received meanwhile.
+   *
+   * @throws {DataLossError} if the bytes are wrong: another place is tried then.
+   */
+  take(bytes: Buffer, host: string): Promise<void> | void;
   fail(error: Error): void;
 }
 
@@ -122,20 +126,30 @@ export class BlobReader {
     try {
       await this.#tryPlaces(signal, async (place, patience) => {
         const wanted = [...pending].filter((part) => refused.get(part)?.has(place) !== true);
+        const refuse = (part: WantedPart, error: unknown) => {
+          if (!(error instanceof DataLossError)) {
+            // Nothing about the bytes: no other place can help.
+            pending.delete(part);
+            part.fail(error as Error);
+            return;
+          }
+          wrong.set(part, error);
+          refused.set(part, (refused.get(part) ?? new Set()).add(place));
+        };
         const failure = await this.#stream(place, wanted, patience, (part, bytes) => {
           try {
-            part.take(bytes, place.name);
+            const taking = part.take(bytes, place.name);
+            if (taking instanceof Promise) {
+              return taking.then(
+                () => void pending.delete(part),
+                (error: unknown) => refuse(part, error),
+              );
+            }
             pending.delete(part);
           } catch (error) {
-            if (!(error instanceof DataLossError)) {
-              // Nothing about the bytes: no other place can help.
-              pending.delete(part);
-              part.fail(error as Error);
-              return;
-            }
-            wrong.set(part, error);
-            refused.set(part, (refused.get(part) ?? new Set()).add(place));
+            refuse(part, error);
           }
+          return undefined;
         }).then(
           () => undefined,
           (error: unknown) => ({ error }),
@@ -165,7 +179,7 @@ export class BlobReader {
     place: BlobPlace,
     parts: readonly WantedPart[],
     patience: Patience,
-    take: (part: WantedPart, bytes: Buffer) => void,
+    take: (part: WantedPart, bytes: Buffer) => Promise<void> | undefined,
   ): Promise<void> {
     const [first, last] = [parts[0], parts.at(-1)];
     if (first === undefined || last === undefined) {
