@@ -172,6 +172,20 @@ describe("a worker", () => {
     });
   });
 
+  test("takes a command for done that ends with a code which its build expects, and for failed with 0 then", async () => {
+    await using on = await fixture();
+    const ending = (code: number) =>
+      step(on.reference, `echo done >/result; exit ${code}`, { validExitCodes: [3, 4] });
+    const after = run({ root: ending(4), args: ["cat", "/result"], env: ["PATH=/bin"] }).root;
+    assert.equal((await solve(on.worker, after, on)).stdout, "done\n");
+    await assert.rejects(solve(on.worker, ending(0), on), (error) => {
+      assert(error instanceof BuildError);
+      assert.equal(error.exitCode, 0);
+      assert.match(error.message, /did not complete successfully: exit code: 0$/);
+      return true;
+    });
+  });
+
   test("kills the container of a build that is canceled, and leaves nothing", async () => {
     await using on = await fixture();
     const controller = new AbortController();

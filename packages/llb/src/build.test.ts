@@ -70,6 +70,7 @@ test("every kind of mount says what it needs of the worker", () => {
     network: "host",
     security: "insecure",
     readonlyRoot: true,
+    validExitCodes: [0, 3],
     secretEnv: [{ name: "TOKEN", id: "token" }],
     mounts: [
       { type: "tmpfs", dest: "/tmp", sizeBytes: 1024 },
@@ -100,8 +101,10 @@ test("every kind of mount says what it needs of the worker", () => {
     "exec.mount.tmpfs",
     "exec.mount.tmpfs.size",
     "exec.secretenv",
+    "exec.validexitcode",
   ]);
-  const { mounts, network, security } = execOf(exec);
+  const { meta, mounts, network, security } = execOf(exec);
+  assert.deepEqual(meta?.validExitCodes, [0, 3]);
   assert.equal(network, NetMode.HOST);
   assert.equal(security, SecurityMode.INSECURE);
   assert.deepEqual(

@@ -22,6 +22,8 @@ export interface ExecOptions<T> {
   /** `user`, `user:group`, by name or number; root unless given. */
   readonly user?: string;
   readonly hostname?: string;
+  /** The exit codes with which the process has done what it should; 0 alone unless given, or if there are none. */
+  readonly validExitCodes?: readonly number[];
   /** `sandbox` is what the worker is set up for. `host` needs the entitlement `network.host`. */
   readonly network?: "sandbox" | "host" | "none";
   /** `insecure` needs the entitlement `security.insecure`. */
@@ -111,7 +113,7 @@ export interface WrittenExec {
  * @throws {InvalidArgumentError} if there are no arguments or two mounts at one place.
  */
 export function execOp<T>(options: ExecOptions<T>, inputOf: (tree: T) => number): WrittenExec {
-  const { args, env = [], cwd = "/", user = "", hostname = "" } = options;
+  const { args, env = [], cwd = "/", user = "", hostname = "", validExitCodes = [] } = options;
   if (args.length === 0) {
     throw new InvalidArgumentError("Cannot run a process without arguments: want at least the program");
   }
@@ -132,7 +134,15 @@ export function execOp<T>(options: ExecOptions<T>, inputOf: (tree: T) => number)
     optional,
   }));
   const exec = create(ExecOpSchema, {
-    meta: { args: [...args], env: [...env], cwd, user, hostname, removeMountStubsRecursive: true },
+    meta: {
+      args: [...args],
+      env: [...env],
+      cwd,
+      user,
+      hostname,
+      removeMountStubsRecursive: true,
+      validExitCodes: [...validExitCodes],
+    },
     mounts: written.map(({ mount }) => ({ ...mount, output: BigInt(outputs.indexOf(mount.dest ?? "")) })),
     network: networks[options.network ?? "sandbox"],
     security: securities[options.security ?? "sandbox"],
@@ -142,6 +152,9 @@ export function execOp<T>(options: ExecOptions<T>, inputOf: (tree: T) => number)
   const caps = new Set(["exec.meta.base", ...written.flatMap((each) => each.caps)]);
   if (!env.some((variable) => variable.startsWith("PATH="))) {
     caps.add("exec.meta.setsdefaultpath");
+  }
+  if (validExitCodes.length > 0) {
+    caps.add("exec.validexitcode");
   }
   if (exec.network !== NetMode.UNSET) {
     caps.add("exec.meta.network");

@@ -74,6 +74,7 @@ function describeExec(exec: ExecOp, input: (index: bigint) => string): string {
     parts.push(...(meta.user === "" ? [] : [`user=${meta.user}`]));
     parts.push(...(meta.env.length === 0 ? [] : [`env=${JSON.stringify(meta.env)}`]));
     parts.push(...(meta.hostname === "" ? [] : [`hostname=${meta.hostname}`]));
+    parts.push(...(meta.validExitCodes.length === 0 ? [] : [`exits=${meta.validExitCodes.join(",")}`]));
   }
   if (network !== NetMode.UNSET) {
     parts.push(`network=${nameIn(NetMode, network)}`);
