@@ -1,87 +1,31 @@
 import "./peers/enter-own-namespaces.ts";
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
-import { chmod, lstat, mkdir, mkdtempDisposable, readdir, readFile, writeFile } from "node:fs/promises";
+import { chmod, lstat, mkdtempDisposable, readdir, readFile, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { describe, test } from "node:test";
+import { after, before, describe, test } from "node:test";
 import { promisify } from "node:util";
-import { BuildKitClient } from "@oci-worker/client";
 import { BuildError } from "@oci-worker/client/build-error";
-import { makeDevice, mknod, S_IFCHR } from "@oci-worker/libc/file";
-import { definitionOf, image, type RunOptions, run } from "@oci-worker/llb/build";
-import { mountAll, unmount } from "@oci-worker/mounts/mount";
-import { assembleImage, layerOf, programs } from "./peers/image.ts";
-import { type ProcessPeer, startProcess } from "./peers/process.ts";
+import { definitionOf, image, run } from "@oci-worker/llb/build";
+import { assembleImage, layerOf } from "./peers/image.ts";
 import { pushTo } from "./peers/pushed-image.ts";
-import { startRegistry } from "./peers/registry.ts";
-import { makeUser } from "./peers/unprivileged-user.ts";
+import {
+  labelOf,
+  openToAll,
+  outputOf,
+  processesWith,
+  type RootlessOptions,
+  type RootlessWorker,
+  startRootlessWorker,
+  step,
+} from "./peers/rootless-worker.ts";
+import { makeUser, type UnprivilegedUser } from "./peers/unprivileged-user.ts";
 
 const mappedRoot =
   /rootless mode requires to be executed as the mapped root in a user namespace; you may use RootlessKit for setting up the namespace/;
 
 const program = join(import.meta.dirname, "../services/worker/bin/oci-worker");
-
-/** A user whose own worker runs under RootlessKit, and an image in a registry. */
-async function fixture(...args: string[]) {
-  return await fixtureIn(["--net=host"], () => "", args);
-}
-
-/**
- * @param network options of RootlessKit.
- * @param config text of the user's config file.
- */
-async function fixtureIn(
-  network: readonly string[],
-  config: (registryHost: string) => string,
-  args: readonly string[],
-) {
-  await using undo = new AsyncDisposableStack();
-  const user = undo.use(await makeUser());
-  const registry = undo.use(await startRegistry());
-  await mkdir(join(user.home, ".config/buildkit"), { recursive: true });
-  await writeFile(join(user.home, ".config/buildkit/buildkitd.toml"), config(registry.host));
-  const layers = [
-    await layerOf(await programs()),
-    await layerOf([
-      { type: "file", name: "etc/owned", uid: 1000, gid: 1001, mode: 0o4755, content: Buffer.from("x") },
-      { type: "character device", name: "dev/kmsg", deviceMajor: 1, deviceMinor: 11 },
-    ]),
-  ];
-  const reference = await pushTo(registry, assembleImage(layers));
-  const [first, ...rest] = user.as([
-    "rootlesskit",
-    ...network,
-    join(user.repository, "services/worker/bin/oci-worker"),
-    ...args,
-  ]);
-  const worker = undo.use(
-    await startProcess({ program: first, args: rest, ready: /"name":"worker".*"msg":"serving"/ }),
-  );
-  const client = undo.use(
-    new BuildKitClient(`unix://${join(user.runtimeDirectory, "oci-worker/worker.sock")}`),
-  );
-  const owned = undo.move();
-  return { user, registry, reference, worker, client, [Symbol.asyncDispose]: () => owned.disposeAsync() };
-}
-
-type Fixture = Awaited<ReturnType<typeof fixture>>;
-
-function step({ reference }: Fixture, script: string, options: Partial<RunOptions> = {}) {
-  return run({ root: image(reference), args: ["sh", "-c", script], env: ["PATH=/bin"], ...options }).root;
-}
-
-/** What a build prints on standard output. */
-async function outputOf(build: ReturnType<BuildKitClient["solve"]>): Promise<string> {
-  let text = "";
-  for await (const { logs } of build.status) {
-    for (const { data, stream } of logs) {
-      text += stream === "stdout" ? Buffer.from(data).toString() : "";
-    }
-  }
-  await build.result;
-  return text;
-}
 
 async function failureOf(command: string, args: readonly string[]): Promise<string> {
   const error = await promisify(execFile)(command, args).then(
@@ -92,95 +36,139 @@ async function failureOf(command: string, args: readonly string[]): Promise<stri
   return error.stderr;
 }
 
-/** The processes whose command line has `marker` in it. */
-async function processesWith(marker: string): Promise<string[]> {
-  const pids = (await readdir("/proc")).filter((each) => /^\d+$/.test(each));
-  const found = await Promise.all(
-    pids.map(async (pid) => {
-      const commandLine = await readFile(`/proc/${pid}/cmdline`, "utf8").catch(() => "");
-      return commandLine.split("\0").includes(marker) ? [pid] : [];
-    }),
-  );
-  return found.flat();
+// fuse-overlayfs wants it, and the test has a mount name space of its own.
+const undo = new AsyncDisposableStack();
+before(async () => void undo.use(await openToAll("/dev/fuse", 10, 229)));
+after(() => undo.disposeAsync());
+
+/** What builds are made with: what is found and chosen by itself, and what the user asks for. */
+const kinds: readonly {
+  readonly name: string;
+  /** What the worker says that it keeps snapshots with. */
+  readonly snapshotter: string;
+  readonly args: NonNullable<RootlessOptions["args"]>;
+}[] = [
+  { name: "runc and overlayfs", snapshotter: "overlayfs", args: () => [] },
+  {
+    name: "crun",
+    snapshotter: "overlayfs",
+    args: ({ repository }) => [
+      "--oci-worker-binary",
+      join(repository, "services/worker/src/executor/sample-crun.sh"),
+    ],
+  },
+  {
+    name: "fuse-overlayfs",
+    snapshotter: "fuse-overlayfs",
+    args: () => ["--oci-worker-snapshotter=fuse-overlayfs"],
+  },
+];
+
+for (const { name, snapshotter, args } of kinds) {
+  describe(`an unprivileged user's worker, with ${name},`, () => {
+    test("pulls an image, runs a step and gives its result, with nothing but the user's own", async () => {
+      await using on = await startRootlessWorker({ args });
+      assert.equal(await labelOf(on.client, "network"), "host");
+      assert.equal(await labelOf(on.client, "snapshotter"), snapshotter);
+      assert.equal(await labelOf(on.client, "oci.process-mode"), "sandbox");
+      const script = `cat /proc/self/uid_map; stat -c '%u %g %a' /etc/owned; ls /dev/kmsg; ls /sys
+        echo made > /made && busybox chown 7:8 /made && ls /proc | busybox grep -c '^[0-9]'`;
+      const tree = step(on, script);
+      await using directory = await mkdtempDisposable(join(tmpdir(), "output-"));
+      const build = on.client.solve(definitionOf(tree), {
+        output: { type: "local", directory: directory.path },
+      });
+      const [own, subordinate, owned, processes, ...others] = (await outputOf(build)).trim().split("\n");
+      assert.match(own ?? "", new RegExp(`^\\s*0\\s+${on.user.uid}\\s+1$`));
+      assert.match(subordinate ?? "", new RegExp(`^\\s*1\\s+${on.user.firstSubordinate}\\s+65536$`));
+      assert.equal(owned, "1000 1001 4755");
+      assert(Number(processes) < 6, `it sees ${processes} processes, want its own`);
+      assert.deepEqual(others, [], "no device and no /sys");
+      assert.equal(await readFile(join(directory.path, "made"), "utf8"), "made\n");
+      const state = join(on.user.home, ".local/share/oci-worker/worker");
+      assert.equal((await lstat(state)).uid, on.user.uid);
+    });
+
+    test("mounts what a step asks for, on a file system with flags that it may not lift", async () => {
+      await using on = await startRootlessWorker({ args });
+      const other = step(on, "echo other > /file");
+      const { root } = run({
+        root: image(on.reference),
+        args: [
+          "sh",
+          "-c",
+          "cat /in/file; touch /in/x; echo kept > /cache/x; cat /cache/x; busybox grep -E ' /(in|cache) ' /proc/mounts",
+        ],
+        env: ["PATH=/bin"],
+        mounts: [
+          { type: "bind", dest: "/in", from: other, readonly: true },
+          { type: "cache", dest: "/cache", id: "kept" },
+          { type: "tmpfs", dest: "/memory" },
+        ],
+      });
+      const [file, kept, ...mounted] = (await outputOf(on.client.solve(definitionOf(root)))).split("\n");
+      assert.deepEqual([file, kept], ["other", "kept"]);
+      assert.match(mounted.join("\n"), / \/in \S+ ro,/);
+      // Those of the user's home, which only root could lift.
+      assert.match(mounted.join("\n"), / \/cache \S+ rw,nosuid,nodev,/);
+    });
+  });
+
+  describe(`steps, with ${name},`, () => {
+    const marker = `${process.pid}123`;
+    const withoutSandbox = (user: UnprivilegedUser) => [...args(user), "--oci-worker-no-process-sandbox"];
+    const leaveBehind = `busybox setsid sleep ${marker} & sleep ${marker} & echo started`;
+
+    test("without a sandbox for processes see those of the worker, and leave none behind", async () => {
+      await using on = await startRootlessWorker({ args: withoutSandbox });
+      await on.worker.said(/NoProcessSandbox is enabled/);
+      assert.equal(await labelOf(on.client, "oci.process-mode"), "no-sandbox");
+      const tree = step(on, `${leaveBehind}; ls /proc | busybox grep -qx ${process.pid} && echo seen`);
+      assert.equal(await outputOf(on.client.solve(definitionOf(tree))), "started\nseen\n");
+      assert.deepEqual(await processesWith(marker), []);
+    });
+
+    test("without one leave none behind when they are canceled, either", async () => {
+      await using on = await startRootlessWorker({ args: withoutSandbox });
+      const controller = new AbortController();
+      const tree = step(on, `${leaveBehind}; sleep ${marker}`);
+      const build = on.client.solve(definitionOf(tree), { signal: controller.signal });
+      const ended = assert.rejects(build.result);
+      for await (const { logs } of build.status) {
+        if (logs.length > 0) {
+          controller.abort();
+          break;
+        }
+      }
+      await ended;
+      await untilNoStep(on);
+      assert.deepEqual(await processesWith(marker), []);
+    });
+  });
 }
 
-async function labelOf(client: BuildKitClient, name: string): Promise<string | undefined> {
-  const [worker] = await client.workers();
-  return worker?.labels[`org.mobyproject.buildkit.worker.${name}`];
-}
-
-/** Lets everybody use /dev/net/tun, as most machines do: a node of its own, in this mount name space alone. */
-async function openTunToAll(): Promise<AsyncDisposable> {
-  await using undo = new AsyncDisposableStack();
-  const directory = undo.use(await mkdtempDisposable(join(tmpdir(), "tun-")));
-  const path = join(directory.path, "tun");
-  mknod(path, S_IFCHR | 0o600, makeDevice(10, 200));
-  await chmod(path, 0o666);
-  await mountAll([{ type: "bind", source: path, options: ["bind"] }], "/dev/net/tun");
-  undo.defer(() => unmount("/dev/net/tun"));
-  const owned = undo.move();
-  return { [Symbol.asyncDispose]: () => owned.disposeAsync() };
+/** The worker has ended, which it does not before its steps have. */
+async function untilNoStep({ worker, user }: RootlessWorker): Promise<void> {
+  await worker.stop();
+  const bundles = join(user.home, ".local/share/oci-worker/worker/executor");
+  assert.deepEqual(await readdir(bundles), []);
 }
 
 describe("an unprivileged user's worker", () => {
-  test("pulls an image, runs a step and gives its result, with nothing but the user's own", async () => {
-    await using on = await fixture();
-    assert.equal(await labelOf(on.client, "network"), "host");
-    assert.equal(await labelOf(on.client, "oci.process-mode"), "sandbox");
-    const script = `cat /proc/self/uid_map; stat -c '%u %g %a' /etc/owned; ls /dev/kmsg; ls /sys
-      echo made > /made && busybox chown 7:8 /made && ls /proc | busybox grep -c '^[0-9]'`;
-    const tree = step(on, script);
-    await using directory = await mkdtempDisposable(join(tmpdir(), "output-"));
-    const build = on.client.solve(definitionOf(tree), {
-      output: { type: "local", directory: directory.path },
-    });
-    const [own, subordinate, owned, processes, ...others] = (await outputOf(build)).trim().split("\n");
-    assert.match(own ?? "", new RegExp(`^\\s*0\\s+${on.user.uid}\\s+1$`));
-    assert.match(subordinate ?? "", new RegExp(`^\\s*1\\s+${on.user.firstSubordinate}\\s+65536$`));
-    assert.equal(owned, "1000 1001 4755");
-    assert(Number(processes) < 6, `it sees ${processes} processes, want its own`);
-    assert.deepEqual(others, [], "no device and no /sys");
-    assert.equal(await readFile(join(directory.path, "made"), "utf8"), "made\n");
-    const state = join(on.user.home, ".local/share/oci-worker/worker");
-    assert.equal((await lstat(state)).uid, on.user.uid);
-  });
-
-  test("mounts what a step asks for, on a file system with flags that it may not lift", async () => {
-    await using on = await fixture();
-    const other = step(on, "echo other > /file");
-    const { root } = run({
-      root: image(on.reference),
-      args: [
-        "sh",
-        "-c",
-        "cat /in/file; touch /in/x; echo kept > /cache/x; cat /cache/x; busybox grep ' /in ' /proc/mounts",
-      ],
-      env: ["PATH=/bin"],
-      mounts: [
-        { type: "bind", dest: "/in", from: other, readonly: true },
-        { type: "cache", dest: "/cache", id: "kept" },
-        { type: "tmpfs", dest: "/memory" },
-      ],
-    });
-    const [file, kept, mounted] = (await outputOf(on.client.solve(definitionOf(root)))).split("\n");
-    assert.deepEqual([file, kept], ["other", "kept"]);
-    assert.match(mounted ?? "", / \/in \S+ ro,/);
-  });
-
   test("has networks of its own for steps that ask for none", async () => {
-    await using on = await fixture();
+    await using on = await startRootlessWorker();
     const tree = step(on, "busybox ip -o link show | busybox awk '{ print $2, $3 }'", { network: "none" });
     assert.match(await outputOf(on.client.solve(definitionOf(tree))), /^lo: <LOOPBACK,UP[^\n]*>\n$/);
   });
 
   test("gives steps a bridge in RootlessKit's network, if its config says so", async () => {
-    await using _tun = await openTunToAll();
+    await using _tun = await openToAll("/dev/net/tun", 10, 200);
     // From inside, slirp4netns shows the loopback device of the network outside at this address.
     const outside = (host: string) => `10.0.2.2:${host.split(":")[1]}`;
     const config = (host: string) =>
       `[worker.oci]\nnetworkMode = "bridge"\n[registry.${JSON.stringify(outside(host))}]\nhttp = true\n`;
     const network = ["--net=slirp4netns", "--copy-up=/etc", "--disable-host-loopback=false"];
-    await using on = await fixtureIn(network, config, []);
+    await using on = await startRootlessWorker({ network, config });
     assert.equal(await labelOf(on.client, "network"), "cni");
     const host = outside(on.registry.host);
     const { root } = run({
@@ -205,7 +193,7 @@ describe("an unprivileged user's worker", () => {
       join(directory.path, "test.json"),
       JSON.stringify({ cdiVersion: "0.5.0", kind: "vendor.com/test", devices }),
     );
-    await using on = await fixture("--cdi-spec-dir", directory.path);
+    await using on = await startRootlessWorker({ args: () => ["--cdi-spec-dir", directory.path] });
     const tree = step(on, "echo $NAME; stat -c '%F %t:%T' /dev/mine; { echo x >/dev/mine; } 2>&1; true", {
       devices: [{ name: "vendor.com/test=full" }],
     });
@@ -214,7 +202,7 @@ describe("an unprivileged user's worker", () => {
   });
 
   test("says which ids it has no room for", async () => {
-    await using on = await fixture();
+    await using on = await startRootlessWorker();
     const layer = await layerOf([
       { type: "file", name: "far", uid: 100_000, gid: 0, content: Buffer.from("x") },
     ]);
@@ -226,44 +214,6 @@ describe("an unprivileged user's worker", () => {
     });
   });
 });
-
-describe("steps without a sandbox for processes", () => {
-  const marker = `${process.pid}123`;
-  const leaveBehind = `busybox setsid sleep ${marker} & sleep ${marker} & echo started`;
-
-  test("see those of the worker, and leave none behind", async () => {
-    await using on = await fixture("--oci-worker-no-process-sandbox");
-    await on.worker.said(/NoProcessSandbox is enabled/);
-    assert.equal(await labelOf(on.client, "oci.process-mode"), "no-sandbox");
-    const tree = step(on, `${leaveBehind}; ls /proc | busybox grep -qx ${process.pid} && echo seen`);
-    assert.equal(await outputOf(on.client.solve(definitionOf(tree))), "started\nseen\n");
-    assert.deepEqual(await processesWith(marker), []);
-  });
-
-  test("leave none behind when they are canceled, either", async () => {
-    await using on = await fixture("--oci-worker-no-process-sandbox");
-    const controller = new AbortController();
-    const tree = step(on, `${leaveBehind}; sleep ${marker}`);
-    const build = on.client.solve(definitionOf(tree), { signal: controller.signal });
-    const ended = assert.rejects(build.result);
-    for await (const { logs } of build.status) {
-      if (logs.length > 0) {
-        controller.abort();
-        break;
-      }
-    }
-    await ended;
-    await untilNoStep(on.worker, on);
-    assert.deepEqual(await processesWith(marker), []);
-  });
-});
-
-/** The worker has ended, which it does not before its steps have. */
-async function untilNoStep(worker: ProcessPeer, { user }: Fixture): Promise<void> {
-  await worker.stop();
-  const bundles = join(user.home, ".local/share/oci-worker/worker/executor");
-  assert.deepEqual(await readdir(bundles), []);
-}
 
 describe("a worker that is not root", () => {
   test("says how it could be", async () => {
