@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { setImmediate } from "node:timers/promises";
 import { definitionOf, image, run } from "@oci-worker/llb/build";
 import { freePort } from "./peers/free-port.ts";
 import { createImage } from "./peers/image.ts";
@@ -52,6 +53,12 @@ test("a worker tells operators how it is, what it has done and what it is at", a
   const solve =
     'grpc_server_handling_seconds_count{grpc_service="moby.buildkit.v1.Control",grpc_method="Solve"';
   assert.equal(value(`${solve},grpc_code="OK"}`), 2);
+  // A client's session ends a moment after its build.
+  const attached = async () =>
+    samplesOf(await (await fetch(url("/metrics"))).text()).get("ociworker_sessions_attached");
+  while ((await attached()) !== 0) {
+    await setImmediate();
+  }
   for (const name of ["process_resident_memory_bytes", "process_cpu_seconds_total", "process_open_fds"]) {
     assert((value(name) ?? 0) > 0, name);
   }

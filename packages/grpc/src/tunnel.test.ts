@@ -62,6 +62,17 @@ describe("a tunnel", () => {
     await assert.rejects(createClient(Echo, channel).one({}), { code: Code.Unavailable });
   });
 
+  test("ends what is written when what comes in has ended", async () => {
+    const { duplex, outgoing } = openTunnel(
+      (async function* () {
+        yield Buffer.from("abc");
+      })(),
+    );
+    const [read, written] = await Promise.all([Array.fromAsync(duplex), Array.fromAsync(outgoing)]);
+    assert.equal(Buffer.concat(read).toString(), "abc");
+    assert.deepEqual(written, []);
+  });
+
   test("ends with the error of its source", async () => {
     async function* broken(): AsyncGenerator<Uint8Array> {
       yield Buffer.from("abc");

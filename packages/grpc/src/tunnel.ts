@@ -45,6 +45,8 @@ export function openTunnel(incoming: AsyncIterable<Uint8Array>): Tunnel {
     },
   });
 
+  duplex.once("end", () => duplex.destroy());
+
   async function pull(): Promise<void> {
     try {
       let wanted = true;

@@ -43,6 +43,7 @@ export async function runWorker({ config, registry, warnings }: Instructions): P
 
   await using _lock = await lockRoot(config.root, "buildkitd.lock");
   const sessions = new SessionManager(log);
+  metrics.watchSessions(() => sessions.live().length);
   await using _sessionServer = await serveSessions(addresses.sessions, sessions, log);
   if (namesCollector(process.env)) {
     log.warn(

@@ -39,6 +39,15 @@ export class WorkerMetrics {
     addProcessFigures(this.#metrics);
   }
 
+  /** Shows how many clients are attached, as `live` counts them. */
+  watchSessions(live: () => number): void {
+    this.#metrics.gauge(
+      "ociworker_sessions_attached",
+      "Clients that lend builds their files and credentials.",
+      live,
+    );
+  }
+
   /** All figures as they are now, in the text format of Prometheus. */
   render(): string {
     return this.#metrics.render();

@@ -76,6 +76,19 @@ describe("a session manager", () => {
     });
   });
 
+  test("ends a session whose call is ended before anything was asked of its client", async () => {
+    const manager = new SessionManager(log);
+    const call = new AbortController();
+    // As of a client that has said that it sends no more.
+    const incoming = (async function* () {})();
+    const attached = manager.attach(hello("s1"), incoming, call.signal);
+    const first = attached.next();
+    await manager.get("s1", 60_000, unaborted);
+    call.abort(new Error("the client has gone"));
+    assert.deepEqual(await first, { done: true, value: undefined });
+    assert.deepEqual(manager.live(), []);
+  });
+
   test("gives up waiting when its caller does or its patience ends", async () => {
     const manager = new SessionManager(log);
     await assert.rejects(manager.get("never", 10, unaborted), NotFoundError);

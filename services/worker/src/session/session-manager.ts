@@ -60,10 +60,14 @@ export class SessionManager {
       supports: (method) => methods.has(method.toLowerCase()),
     };
     this.#admit(session);
+    // A client that hangs up before anything is asked of it has nobody who reads, and so finds, the end of its bytes.
+    const hangUp = () => void duplex.destroy();
+    signal.addEventListener("abort", hangUp, { once: true });
     void this.#watchHealth(session, () => duplex.destroy());
     try {
       yield* outgoing;
     } finally {
+      signal.removeEventListener("abort", hangUp);
       this.#dismiss(session);
       ended.abort(new UnavailableError(`session ${session.id} has ended`));
       duplex.destroy();
