@@ -1,4 +1,5 @@
 import { InvalidArgumentError, NotFoundError } from "@oci-worker/errdefs";
+import { together } from "@oci-worker/flights/together";
 import type { Descriptor } from "@oci-worker/oci/descriptor";
 import type { Digest } from "@oci-worker/oci/digest";
 import { type ImageConfig, parseImageConfig } from "@oci-worker/oci/image-config";
@@ -15,7 +16,6 @@ import {
   shortDigest,
 } from "./layer-converter.ts";
 import { Priorities, type RecordedFile } from "./record.ts";
-import { together } from "./together.ts";
 
 /** Layers that are in work at a time. One alone leaves processors idle while it is fetched; each takes room on disk. */
 const layersAtOnce = 2;

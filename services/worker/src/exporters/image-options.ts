@@ -95,6 +95,8 @@ function takeLevel(attributes: Attributes, format: LayerFormat): number | undefi
 /** What is not there is refused rather than ignored: the image would not be what was asked for. */
 function refuse(attributes: Attributes, name: string): void {
   if (attributes.flag(name, false)) {
-    throw new UnimplementedError(`Cannot export with ${name}: this worker does not have that`);
+    throw new UnimplementedError(
+      `Cannot export with ${name}: this worker does not have that, want it absent or false`,
+    );
   }
 }

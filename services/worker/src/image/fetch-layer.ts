@@ -18,7 +18,9 @@ export async function fetchLayer(
   signal: AbortSignal,
 ): Promise<void> {
   if (layerType(blob.mediaType) === undefined) {
-    throw new UnimplementedError(`Cannot unpack layer ${blob.digest}: its media type is ${blob.mediaType}`);
+    throw new UnimplementedError(
+      `Cannot fetch layer ${blob.digest}: its media type is ${blob.mediaType}, want a tar layer of OCI or Docker`,
+    );
   }
   const row = report.row(blob.digest);
   await content.write(

@@ -1,6 +1,7 @@
 import { availableParallelism } from "node:os";
 import { InexpressibleError } from "@oci-worker/estargz/inexpressible";
 import { Flights } from "@oci-worker/flights";
+import { together } from "@oci-worker/flights/together";
 import { upperDirectoryOver } from "@oci-worker/mounts/upper-directory";
 import type { StoredRecord } from "../cache/record.ts";
 import type { CacheRecords } from "../cache/records.ts";
@@ -62,20 +63,11 @@ export class LayerStore {
       return [];
     }
     const lineage = this.#parts.records.lineage(ref.snapshot);
-    // One that fails ends the others; each is waited for, so that nothing goes on behind the caller's back.
-    const ending = new AbortController();
-    const limited = { ...context, signal: AbortSignal.any([context.signal, ending.signal]) };
-    const works = lineage.map(async (record): Promise<ResultLayer> => {
-      try {
-        const blob = await this.#blobOf(record, packing, limited);
-        return { ...blob, description: record.description, createdAtMs: record.createdAtMs };
-      } catch (error) {
-        ending.abort(error);
-        throw error;
-      }
-    });
-    await Promise.allSettled(works);
-    return await Promise.all(works);
+    const layer = async (record: StoredRecord, signal: AbortSignal): Promise<ResultLayer> => {
+      const blob = await this.#blobOf(record, packing, { ...context, signal });
+      return { ...blob, description: record.description, createdAtMs: record.createdAtMs };
+    };
+    return await together(lineage, lineage.length, layer, context.signal);
   }
 
   async #blobOf(record: StoredRecord, packing: LayerPacking, context: LayerContext): Promise<LayerBlob> {
