@@ -67,7 +67,7 @@ const rows: readonly Row[] = [
 ];
 
 const remarks = [
-  "*Pull, create, first command*: half of it is what the clients take themselves. Of ours the table of contents of the Debian layer, 24,000 entries, of which it makes an image for the kernel, takes some 350 ms of CPU time the first time in a process, and 100 ms once V8 has compiled what reads it. The reads of the command then take less: 38 requests to the registry instead of 70. So it gains with the distance of the registry.",
+  "*Pull, create, first command*: half of it is what the clients take themselves. Of ours the table of contents of the Debian layer, 24,000 entries, of which it makes an image for the kernel, takes some 370 ms of CPU time the first time in a process, and some 110 ms once V8 has compiled what reads it. The reads of the command then take less: 38 requests to the registry instead of 70. So it gains with the distance of the registry.",
   "*256 MiB in order, cold*: Linux asks for a megabyte at a time, and what it is given is not kept a second time as pages of the layer's file. One thread answers all devices; a second one would double the CPU time of small requests.",
   "*Warm*, `find` and lstat are the kernel's alone, with its EROFS: no process of ours takes part, so what differs from an unpacked overlayfs there is EROFS, and what else the machine does.",
   "*Memory*: Node with four threads takes 95 MiB before there is any layer. A layer of 200 files takes about 1 MiB, most of it room that is not given back yet.",
