@@ -94,7 +94,10 @@ export function inTransaction<T>(database: DatabaseSync, work: () => T): T {
     database.exec("COMMIT");
     return result;
   } catch (error) {
-    database.exec("ROLLBACK");
+    // SQLite has done so itself where the disk had no room (sqlite.org, lang_transaction.html, 3).
+    if (database.isTransaction) {
+      database.exec("ROLLBACK");
+    }
     throw error;
   }
 }

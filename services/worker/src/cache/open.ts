@@ -41,7 +41,11 @@ export async function openCache({ root, settings, snapshotter, content, log }: C
   await using undo = new AsyncDisposableStack();
   const database = openCacheDatabase(join(root, "cache.db"));
   undo.defer(() => database.close());
-  const records = undo.use(new CacheRecords(new RecordTable(database)));
+  const records = undo.use(
+    new CacheRecords(new RecordTable(database), (error) => {
+      log.warn({ error }, "uses of cache records cannot be written, trying again");
+    }),
+  );
   const results = new ResultCache(database, records, snapshotter);
   const isResult = (name: string) => results.leadTo(name);
   const { leftovers, restored, forgotten } = await reconcile(records, isResult, snapshotter.pages([]));

@@ -1,7 +1,9 @@
 import assert from "node:assert/strict";
+import { DatabaseSync } from "node:sqlite";
 import { describe, test } from "node:test";
 import { NotFoundError } from "@oci-worker/errdefs";
 import { digestOf } from "@oci-worker/oci/digest";
+import { inTransaction } from "./database.ts";
 import type { CacheRecords } from "./records.ts";
 import { sampleCache, sampleInfo, sampleRecord } from "./sample-cache.ts";
 
@@ -50,6 +52,38 @@ describe("the records of the cache", () => {
         [undefined, 1, false],
       ],
     );
+  });
+
+  test("have their uses written when that can be done again, and nothing ends before", async (context) => {
+    context.mock.timers.enable({ apis: ["setTimeout"] });
+    await using sample = await sampleCache();
+    const told: unknown[] = [];
+    {
+      using cache = sample.open((error) => told.push(error));
+      using lease = cache.records.lease();
+      cache.records.add(sampleRecord("base"), lease);
+      lease[Symbol.dispose]();
+      using other = new DatabaseSync(sample.path);
+      other.exec("BEGIN IMMEDIATE");
+      context.mock.timers.tick(1000);
+      assert.equal(told.length, 1);
+      assert.match(String(told[0]), /database is locked/);
+      other.exec("COMMIT");
+      context.mock.timers.tick(1000);
+      assert.equal(told.length, 1);
+      assert.equal(other.prepare("SELECT use_count FROM records").get()?.["use_count"], 1);
+    }
+  });
+
+  test("say why a change failed that the database has taken back itself", async () => {
+    await using sample = await sampleCache();
+    using cache = sample.open();
+    const twice = () =>
+      inTransaction(cache.database, () => {
+        cache.database.exec("INSERT OR ROLLBACK INTO record_blobs VALUES ('a', 'b'), ('a', 'b')");
+      });
+    assert.throws(twice, /UNIQUE constraint failed/);
+    assert.equal(cache.database.isTransaction, false);
   });
 
   test("go only when nothing holds them and nothing stands on them, and then one after the other", async () => {

@@ -33,10 +33,13 @@ export class CacheRecords implements Holdable, Disposable {
   readonly #childrenBefore = new Map<string, number>();
   readonly #blobs = new BlobUses();
   readonly #changed = new Set<string>();
+  readonly #onUnwritten: (error: unknown) => void;
   #flushing: NodeJS.Timeout | undefined;
 
-  constructor(table: RecordTable) {
+  /** @param onUnwritten told when counts of uses cannot be written, for want of room for example. It is tried again. */
+  constructor(table: RecordTable, onUnwritten: (error: unknown) => void) {
     this.#table = table;
+    this.#onUnwritten = onUnwritten;
     for (const stored of table.all()) {
       this.#enter(stored, false);
     }
@@ -316,15 +319,30 @@ export class CacheRecords implements Holdable, Disposable {
 
   #change(id: string): void {
     this.#changed.add(id);
-    this.#flushing ??= setTimeout(() => this.#flush(), flushDelayMs).unref();
+    this.#flushSoon();
   }
 
-  #flush(): void {
-    this.#flushing = undefined;
+  #flushSoon(): void {
+    this.#flushing ??= setTimeout(() => {
+      this.#flushing = undefined;
+      if (!this.#flush()) {
+        this.#flushSoon();
+      }
+    }, flushDelayMs).unref();
+  }
+
+  /** @returns whether all is written. */
+  #flush(): boolean {
     const changed = [...this.#changed].flatMap((id) => this.#entries.get(id)?.stored ?? []);
-    this.#changed.clear();
-    if (changed.length > 0) {
-      this.#table.setCounts(changed);
+    try {
+      if (changed.length > 0) {
+        this.#table.setCounts(changed);
+      }
+      this.#changed.clear();
+      return true;
+    } catch (error) {
+      this.#onUnwritten(error);
+      return false;
     }
   }
 }

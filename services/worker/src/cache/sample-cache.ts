@@ -21,11 +21,14 @@ export async function sampleCache() {
       ? Promise.reject(new NotFoundError(`${name}: not found`))
       : Promise.resolve(info);
   };
-  const open = () => {
+  const failing = (error: unknown) => {
+    throw error;
+  };
+  const open = (onUnwritten: (error: unknown) => void = failing) => {
     using opening = new DisposableStack();
     const database = openCacheDatabase(path);
     opening.defer(() => database.close());
-    const records = opening.use(new CacheRecords(new RecordTable(database)));
+    const records = opening.use(new CacheRecords(new RecordTable(database), onUnwritten));
     const results = new ResultCache(database, records, { stat });
     const owned = opening.move();
     return { records, results, database, [Symbol.dispose]: () => owned.dispose() };

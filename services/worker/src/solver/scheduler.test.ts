@@ -35,7 +35,9 @@ async function fixture(behaviours: Readonly<Record<string, Behaviour>> = {}) {
   };
   const database = openCacheDatabase(join(directory.path, "cache.db"));
   undo.defer(() => database.close());
-  const records = undo.use(new CacheRecords(new RecordTable(database)));
+  const records = undo.use(
+    new CacheRecords(new RecordTable(database), (error) => assert.fail(String(error))),
+  );
   const cache = new ResultCache(database, records, { stat });
   const executed: string[] = [];
   const operationOf = ({ name, variant = "" }: Vertex): Operation => ({
