@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { describe, test } from "node:test";
 import { promisify } from "node:util";
 import { loadConfig } from "@oci-worker/daemon/load-config";
+import { compilePolicy } from "./peers/apparmor-policy.ts";
 import { startContainerd } from "./peers/containerd.ts";
 import { startProcess } from "./peers/process.ts";
 import { startSnapshotter } from "./peers/snapshotter.ts";
@@ -78,6 +79,61 @@ describe("deploy/", () => {
     assert(lines.length >= 5, `${lines.length} files`);
     for (const { parentPath, name } of lines) {
       assert.doesNotMatch(await readFile(join(parentPath, name), "utf8"), /rebase|capabilities/, name);
+    }
+  });
+
+  test("apparmor/ has profiles that the parser takes, by the names that operators are told", async () => {
+    await using directory = await mkdtempDisposable(join(tmpdir(), "deployed-"));
+    const readme = await readFile(join(deploy, "README.md"), "utf8");
+    const files = await readdir(join(deploy, "apparmor"));
+    assert(files.length > 0);
+    for (const name of files) {
+      const policy = await compilePolicy(join(deploy, "apparmor", name), join(directory.path, name));
+      assert.deepEqual(policy.profiles, [name]);
+      assert(policy.binary.includes(name), "it is compiled");
+      assert(readme.includes(`apparmor/${name}\``), `README.md names apparmor/${name}`);
+    }
+    assert(readme.includes("--oci-worker-apparmor-profile oci-worker-step"));
+  });
+
+  test("apparmor/oci-worker-step lets steps do as they like with files, but with none of the kernel's", async () => {
+    await using directory = await mkdtempDisposable(join(tmpdir(), "deployed-"));
+    const file = join(deploy, "apparmor/oci-worker-step");
+    const { mayFile } = await compilePolicy(file, join(directory.path, "binary"));
+    for (const path of [
+      "/bin/sh",
+      "/etc/passwd",
+      "/dev/null",
+      "/proc/1/attr/current",
+      "/proc/42/task/7/comm",
+    ]) {
+      assert(mayFile(path, "read") && mayFile(path, "write") && mayFile(path, "execute"), path);
+    }
+    for (const path of [
+      "/proc/meminfo",
+      "/proc/sys/kernel/core_pattern",
+      "/proc/sys/vm/drop_caches",
+      "/proc/irq/1/smp_affinity",
+      "/proc/bus/pci/00",
+      "/proc/scsi/device_info",
+      "/sys/kernel/mm/ksm/run",
+      "/sys/fs/cgroup/memory.max",
+      "/sys/class/net/eth0/mtu",
+    ]) {
+      assert(!mayFile(path, "write") && !mayFile(path, "append"), `${path} is not written to`);
+    }
+    for (const path of ["/proc/meminfo", "/proc/sys/kernel/osrelease", "/sys/fs/cgroup/memory.max"]) {
+      assert(mayFile(path, "read"), `${path} is read`);
+    }
+    for (const path of [
+      "/proc/kcore",
+      "/proc/sysrq-trigger",
+      "/proc/timer_list",
+      "/proc/acpi/wakeup",
+      "/sys/firmware/efi/efivars",
+      "/sys/devices/virtual/powercap/intel-rapl/intel-rapl:0/energy_uj",
+    ]) {
+      assert(!mayFile(path, "read") && !mayFile(path, "write"), `${path} is not read`);
     }
   });
 

@@ -27,6 +27,8 @@ export interface IdentityInput {
   readonly network: string;
   /** Whether steps share the worker's processes. */
   readonly noProcessSandbox: boolean;
+  /** That confines steps; empty for none. */
+  readonly apparmorProfile: string;
   readonly log: Logger;
 }
 
@@ -44,6 +46,7 @@ export async function identify({
   snapshotter,
   network,
   noProcessSandbox,
+  apparmorProfile,
   log,
 }: IdentityInput): Promise<Identity> {
   const host = new HostPlatforms(join(root, "probe"), log);
@@ -57,6 +60,7 @@ export async function identify({
       [`${labelPrefix}network`]: network,
       [`${labelPrefix}oci.process-mode`]: noProcessSandbox ? "no-sandbox" : "sandbox",
       [`${labelPrefix}selinux.enabled`]: "false",
+      ...(apparmorProfile !== "" && { [`${labelPrefix}apparmor.profile`]: apparmorProfile }),
       ...labels,
     },
     platforms: async () => (platforms.length > 0 ? platforms : await host.list()),

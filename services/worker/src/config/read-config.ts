@@ -2,6 +2,7 @@ import { loadConfig } from "@oci-worker/daemon/load-config";
 import { version } from "@oci-worker/daemon/version";
 import { isInUserNamespace } from "@oci-worker/libc/user-namespace";
 import type { TomlTable } from "smol-toml";
+import { appArmorStanding } from "./apparmor.ts";
 import { type Config, resolveConfig } from "./config.ts";
 import { readEnvironment } from "./environment.ts";
 import { readConfigFile } from "./file.ts";
@@ -39,7 +40,7 @@ export async function readConfig(
     return undefined;
   }
   const uid = process.geteuid?.() ?? 0;
-  const standing = { isInUserNamespace: isInUserNamespace(), uid, environment };
+  const standing = { isInUserNamespace: isInUserNamespace(), uid, environment, appArmor: appArmorStanding() };
   requireMappedRoot(commandLine, standing);
   const { configFile = configFileOf(standing) } = commandLine;
   const table = await loadConfig(configFile, commandLine.configFile !== undefined);

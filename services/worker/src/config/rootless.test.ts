@@ -17,6 +17,7 @@ const root: Standing = {
   isInUserNamespace: false,
   uid: 0,
   environment: { USER: "alice", HOME: "/home/alice" },
+  appArmor: { restrictsUserNamespaces: false, profile: "" },
 };
 const mappedRoot: Standing = { ...root, isInUserNamespace: true };
 
@@ -117,5 +118,19 @@ describe("a worker", () => {
     check(["--oci-worker-rootless"], mappedRoot);
     check(["--rootless=false"], root);
     check([], root);
+  });
+
+  test("says so where AppArmor is why there is no user namespace, or none to be used", () => {
+    const restricting = { restrictsUserNamespaces: true, profile: "" };
+    assert.throws(
+      () => check([], { ...root, uid: 1000, appArmor: restricting }),
+      /^FailedPreconditionError: rootless mode requires .*\(kernel\.apparmor_restrict_unprivileged_userns is 1\): want a profile/,
+    );
+    check([], { ...root, appArmor: restricting });
+    check([], { ...mappedRoot, appArmor: { ...restricting, profile: "rootlesskit" } });
+    assert.throws(
+      () => check([], { ...mappedRoot, appArmor: { ...restricting, profile: "unprivileged_userns" } }),
+      /^FailedPreconditionError: Cannot run in this user namespace: AppArmor denies it every capability/,
+    );
   });
 });

@@ -1,5 +1,6 @@
 import { join } from "node:path";
 import { FailedPreconditionError } from "@oci-worker/errdefs";
+import type { AppArmorStanding } from "./apparmor.ts";
 import type { Config } from "./config.ts";
 import type { CommandLine } from "./flags.ts";
 import { defaultConfigFile } from "./paths.ts";
@@ -12,32 +13,54 @@ export interface Standing {
   /** As seen from inside. */
   readonly uid: number;
   readonly environment: NodeJS.ProcessEnv;
+  readonly appArmor: AppArmorStanding;
 }
 
 /** What upstream says. */
 const notMappedRoot =
   "rootless mode requires to be executed as the mapped root in a user namespace; you may use RootlessKit for setting up the namespace";
 
+const wantedProfile = 'want a profile for rootlesskit that has "userns," in it (deploy/README.md)';
+
+/** The profile that Ubuntu puts programs in that make a user namespace and have none; it denies every capability. */
+const deniedProfile = "unprivileged_userns";
+
 /**
  * Refuses to go on as a user who is not root, not even in a user namespace.
  *
  * @throws {FailedPreconditionError}
  */
-export function requireMappedRoot({ layer }: CommandLine, { isInUserNamespace, uid }: Standing): void {
+export function requireMappedRoot(
+  { layer }: CommandLine,
+  { isInUserNamespace, uid, appArmor }: Standing,
+): void {
   // As upstream: who says anything of it, if only no, expects a user namespace.
   if (uid > 0 || (layer.has("workerRootless") && !isInUserNamespace)) {
-    throw new FailedPreconditionError(notMappedRoot);
+    // RootlessKit itself only says that permission was denied.
+    const obstacle = appArmor.restrictsUserNamespaces
+      ? `; AppArmor lets no program of this host set one up without a profile (kernel.apparmor_restrict_unprivileged_userns is 1): ${wantedProfile}`
+      : "";
+    throw new FailedPreconditionError(notMappedRoot + obstacle);
   }
 }
 
 /**
- * Refuses what is for a user namespace where there is none: steps would be root, with less around them.
+ * Refuses what is for a user namespace where there is none: steps would be root, with less around them. Refuses, too, a
+ * user namespace in which root may do nothing.
  *
  * @throws {FailedPreconditionError}
  */
-export function requireUserNamespace({ isRootless }: Config, { isInUserNamespace }: Standing): void {
+export function requireUserNamespace(
+  { isRootless }: Config,
+  { isInUserNamespace, appArmor }: Standing,
+): void {
   if (isRootless && !isInUserNamespace) {
     throw new FailedPreconditionError(notMappedRoot);
+  }
+  if (isInUserNamespace && appArmor.profile === deniedProfile) {
+    throw new FailedPreconditionError(
+      `Cannot run in this user namespace: AppArmor denies it every capability (profile ${deniedProfile}), ${wantedProfile}`,
+    );
   }
 }
 

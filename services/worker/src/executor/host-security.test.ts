@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { mkdtempDisposable, writeFile } from "node:fs/promises";
+import { mkdtempDisposable, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, test } from "node:test";
@@ -31,6 +31,12 @@ describe("a security module", () => {
     await assert.rejects(requireHostSecurity(profile("docker"), on.files), (error) => {
       assert(error instanceof NotFoundError);
       assert.match(error.message, /^Cannot use AppArmor profile "docker": it is not loaded/);
+      return true;
+    });
+    await rm(on.files.profiles);
+    await assert.rejects(requireHostSecurity(profile("docker-default"), on.files), (error) => {
+      assert(error instanceof FailedPreconditionError);
+      assert.match(error.message, /there is no .*profiles, want securityfs mounted$/);
       return true;
     });
     await using off = await host("N\n", "");

@@ -1,5 +1,10 @@
 import { readFile } from "node:fs/promises";
-import { FailedPreconditionError, NotFoundError, UnimplementedError } from "@oci-worker/errdefs";
+import {
+  FailedPreconditionError,
+  NotFoundError,
+  PermissionDeniedError,
+  UnimplementedError,
+} from "@oci-worker/errdefs";
 
 /** Security modules of the kernel that the operator wants steps to be confined by. */
 export interface HostSecurity {
@@ -23,7 +28,8 @@ const appArmorFiles: AppArmorFiles = {
 /**
  * Checks that this host has what steps are to be confined by. Better to fail at start than to run a step without.
  *
- * @throws {FailedPreconditionError} if the kernel has no AppArmor.
+ * @throws {FailedPreconditionError} if the kernel has no AppArmor, or does not tell of it here.
+ * @throws {PermissionDeniedError} if this process may not be told which profiles are loaded, as in a user namespace.
  * @throws {NotFoundError} if the profile is not loaded.
  * @throws {UnimplementedError} for SELinux: steps get no labels.
  */
@@ -43,9 +49,24 @@ export async function requireHostSecurity(
   if ((await readOrEmpty(files.enabled)).trim() !== "Y") {
     throw new FailedPreconditionError(`${wanted}: AppArmor is not enabled in this kernel, want no profile`);
   }
-  const loaded = (await readOrEmpty(files.profiles)).split("\n");
+  const loaded = (await loadedProfiles(files.profiles, wanted)).split("\n");
   if (!loaded.some((line) => line.replace(/ \(\w+\)$/, "") === apparmorProfile)) {
     throw new NotFoundError(`${wanted}: it is not loaded, want it loaded with apparmor_parser`);
+  }
+}
+
+async function loadedProfiles(path: string, wanted: string): Promise<string> {
+  try {
+    return await readFile(path, "utf8");
+  } catch (error) {
+    const code = error instanceof Error && "code" in error ? error.code : undefined;
+    if (code === "ENOENT") {
+      throw new FailedPreconditionError(`${wanted}: there is no ${path}, want securityfs mounted`);
+    }
+    if (code === "EACCES" || code === "EPERM") {
+      throw new PermissionDeniedError(`${wanted}: ${path} may not be read, want a worker of root's`);
+    }
+    throw error;
   }
 }
 
