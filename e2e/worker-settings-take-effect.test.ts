@@ -76,6 +76,30 @@ describe("a worker", () => {
     assert.equal(await calledLog("", []), 1);
     assert.equal(await calledLog("debug = true", ["--debug=false"]), 0);
     assert.equal(await calledLog('[log]\nlevel = "debug"', ["--debug=false"]), 1);
+    // Of what is logged, trace is the rest.
+    assert.equal(await calledLog('[log]\nlevel = "warn"', ["--debug=false", "--trace"]), 1);
+    assert.equal(await calledLog("trace = true", ["--debug=false", "--trace=false"]), 0);
+  });
+
+  test("says what of its settings it does not heed, and runs all the same", async () => {
+    const toml =
+      'provenanceEnvDir = "/x"\n[worker.oci]\nsnapshoter = "native"\n[frontend."gateway.v0"]\nenabled = false\n[worker.containerd]\nenabled = false\n[worker.containerd.runtime]\nname = "x"';
+    const args = ["--save-cache-debug", "--containerd-worker=false", "--containerd-cni-pool-size=3"];
+    await using worker = await configured(toml, { args });
+    const warnings = worker.process.log.flatMap((line) => {
+      const { msg, what } = JSON.parse(line) as { msg: string; what?: string };
+      return msg === "setting is not as it should be"
+        ? [what?.replaceAll(/ of \S+buildkitd\.toml/g, "")]
+        : [];
+    });
+    assert.equal(warnings.length, 3, warnings.join("\n"));
+    assert.equal(
+      warnings[0],
+      "worker.oci.snapshoter is not used by this worker, want worker.oci.snapshotter?",
+    );
+    assert.match(warnings[1] ?? "", /^provenanceEnvDir has no effect: this worker states no provenance/);
+    assert.match(warnings[2] ?? "", /^--save-cache-debug has no effect: /);
+    assert.equal(await labelOf(worker, "snapshotter"), "overlayfs");
   });
 
   test("logs for people if it is told to, its children too", async () => {

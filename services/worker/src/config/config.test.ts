@@ -127,23 +127,41 @@ describe("--help", () => {
 });
 
 describe("--print-config", () => {
+  const file = { path: "test.toml", isThere: true };
   const toml =
     '[worker.oci]\nlabels = { a = "b \\"c\\"", "d.e" = "é" }\nplatforms = ["linux/arm64"]\n[registry."a.example:5000"]\nmirrors = ["m"]';
 
   test("shows values and where they come from", () => {
-    const text = printConfig(resolved(toml, ["--debug", "--group=5"]), {}, "test.toml");
+    const text = printConfig(resolved(toml, ["--debug", "--group=5"]), {}, file);
     assert.match(text, /^platforms = \["linux\/arm64"\] +# worker\.oci\.platforms of the file$/m);
     assert.match(text, /^level = "debug" +# --debug$/m);
     assert.match(text, /^gid = 5 +# --group$/m);
     assert.match(text, /^# --session-address = .* +# default$/m);
     assert.doesNotMatch(text, /undefined/);
     assert.match(text, /^# binary is not set: the first of buildkit-runc and runc +# default$/m);
+    assert.match(text, /^# File: test\.toml$/m);
+  });
+
+  test("has the origins of all lines beneath each other, but for those that are too long", () => {
+    const columns = printConfig(resolved(`root = "/${"x".repeat(80)}"`), {}, file)
+      .split("\n")
+      .map((line) => line.lastIndexOf("  # "))
+      .filter((column) => column > 0);
+    const least = Math.min(...columns);
+    assert.equal(columns.filter((column) => column > least).length, 3, "root, and the two sockets in it");
+  });
+
+  test("says what starting would warn of, and that a file is not there", () => {
+    const text = printConfig(resolved(""), {}, { path: "/no.toml", isThere: false }, ["a is odd"]);
+    assert.match(text, /^# File: none, as \/no\.toml is not there$/m);
+    assert.match(text, /^# Warnings:\n# - a is odd\n$/m);
+    assert.deepEqual(readConfigFile(parse(text), "printed.toml").unused, []);
   });
 
   test("is a file that says the same", () => {
     const first = readConfigFile(parse(toml), "test.toml");
     const before = resolveConfig(first.layer);
-    const printed = printConfig(before, first.registry, "test.toml");
+    const printed = printConfig(before, first.registry, file);
     const second = readConfigFile(parse(printed), "printed.toml");
     assert.deepEqual(second.unused, []);
     assert.deepEqual(second.registry, first.registry);

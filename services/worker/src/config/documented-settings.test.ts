@@ -5,6 +5,7 @@ import { test } from "node:test";
 import type { Setting } from "./setting.ts";
 import { allSettings } from "./settings.ts";
 import { defaultText } from "./show.ts";
+import { unsupportedSettings } from "./unsupported.ts";
 
 const readme = join(import.meta.dirname, "../../README.md");
 
@@ -33,6 +34,18 @@ function rowOf(setting: Setting): string {
 function code(text: string): string {
   return text === "" ? "" : `\`${text}\``;
 }
+
+test("the README tells what becomes of what buildkitd can do and this worker cannot", async () => {
+  const lines = (await readFile(readme, "utf8")).split("\n");
+  const head = lines.indexOf("| key or flag | | why |");
+  assert(head >= 0, "it has no table of it");
+  const rows = lines.slice(head + 2, lines.indexOf("", head));
+  const wanted = unsupportedSettings.map(({ key, flag, verdict, why }) => {
+    const names = [...(key === undefined ? [] : [key]), ...(flag === undefined ? [] : [`--${flag}`])];
+    return `| ${names.map(code).join(", ")} | ${verdict} | ${why} |`;
+  });
+  assert.equal(rows.join("\n"), wanted.join("\n"));
+});
 
 test("the README has the settings as they are, in the order of --help", async () => {
   const lines = (await readFile(readme, "utf8")).split("\n");

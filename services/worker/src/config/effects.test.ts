@@ -20,7 +20,7 @@ const remembers = "e2e/worker-remembers-builds.test.ts";
 const effects: Readonly<Record<SettingName, readonly [file: string, title: string]>> = {
   root: [startsAndStops, "says who it is, the same after a restart, and that it is well"],
   stopTimeout: [startsAndStops, "lets builds end when it is asked to end, for as long as it is told to"],
-  trace: ["services/worker/src/config/config.test.ts", "reads flags in every spelling of buildkitd's"],
+  trace: [takeEffect, "logs as much as it is told to"],
   debug: [takeEffect, "logs as much as it is told to"],
   logLevel: [takeEffect, "logs as much as it is told to"],
   logFormat: [takeEffect, "logs for people if it is told to, its children too"],
@@ -92,10 +92,7 @@ const effects: Readonly<Record<SettingName, readonly [file: string, title: strin
     takeEffect,
     "uses a resolver that runs already, which asks it for credentials where it is told to",
   ],
-  containerdWorker: [
-    "services/worker/src/config/config.test.ts",
-    "takes what scripts for buildkitd say of its other worker, and only looks whether it is off",
-  ],
+  containerdWorker: [takeEffect, "says what of its settings it does not heed, and runs all the same"],
 };
 
 test("every setting has a test of its effect", async () => {

@@ -1,11 +1,12 @@
 import { InvalidArgumentError } from "@oci-worker/errdefs";
 import { nearest } from "@oci-worker/nearest";
 import type { TomlTable, TomlValue } from "smol-toml";
-import { isTable, shown } from "./kind.ts";
+import { isTable } from "./kind.ts";
 import { readRegistries, registryKey } from "./registries.ts";
-import { readToml, underFormerName } from "./say.ts";
+import { judgeUnsupported, readToml, underFormerName } from "./say.ts";
 import type { Setting } from "./setting.ts";
 import { allSettings, type Layer, type Saying, type SettingName } from "./settings.ts";
+import { tomlKey } from "./show.ts";
 import { unsupportedKeys } from "./unsupported.ts";
 
 /** What a buildkitd.toml says, as far as it concerns this worker. */
@@ -47,6 +48,9 @@ function keysOf(name: SettingName, setting: Setting): [string, KeyTarget][] {
   ];
 }
 
+/** All that we have something to say of. */
+const knownKeys: readonly string[] = [...byKey.keys(), ...unsupportedKeys.keys()];
+
 /** Settings of buildkitd's other worker, which this program is not: whether it is on is all that matters. */
 const otherWorker = "worker.containerd.";
 
@@ -77,7 +81,7 @@ export function readConfigFile(table: TomlTable, path: string): ConfigFile {
     }
   }
   const { registry, unused } = readRegistries(table[registryKey] ?? {}, path);
-  return { layer, registry, unused: [...unusedKeys(table, [], path), ...unused], warnings };
+  return { layer, registry, unused: [...unusedKeys(table, [], path, warnings), ...unused], warnings };
 }
 
 function valueAt(table: TomlTable, [key = "", ...rest]: readonly string[]): TomlValue | undefined {
@@ -88,11 +92,23 @@ function valueAt(table: TomlTable, [key = "", ...rest]: readonly string[]): Toml
   return isTable(value) ? valueAt(value, rest) : undefined;
 }
 
-/** The keys of `table` that no setting reads. @throws {InvalidArgumentError} for a value where a table is wanted. */
-function* unusedKeys(table: TomlTable, above: readonly string[], path: string): Generator<UnusedKey> {
+/**
+ * The keys of `table` that no setting reads.
+ *
+ * @param warnings takes what is to be said of those that buildkitd would read.
+ * @throws {InvalidArgumentError} for a value where a table is wanted, and for what buildkitd could do and we must not pass over.
+ */
+function* unusedKeys(
+  table: TomlTable,
+  above: readonly string[],
+  path: string,
+  warnings: string[],
+): Generator<UnusedKey> {
   for (const [key, value] of Object.entries(table)) {
-    const name = [...above, key].join(".");
+    const names = [...above, tomlKey(key)];
+    const name = names.join(".");
     const target = byKey.get(name);
+    const unsupported = unsupportedKeys.get(name);
     if (target !== undefined) {
       const { unusedKeys: unusedOf, knownKeys = [] } = target.setting.kind;
       for (const inner of unusedOf?.(value) ?? []) {
@@ -100,30 +116,23 @@ function* unusedKeys(table: TomlTable, above: readonly string[], path: string): 
       }
     } else if (name === registryKey || name.startsWith(otherWorker)) {
       // Read elsewhere, or not meant for us.
+    } else if (unsupported !== undefined) {
+      const origin = `${name} of ${path}`;
+      warnings.push(...judgeUnsupported(unsupported, readToml(unsupported, value, origin), origin));
     } else if (isTable(value)) {
-      yield* unusedKeys(value, [...above, key], path);
-    } else if ([...byKey.keys()].some((known) => known.startsWith(`${name}.`))) {
+      yield* unusedKeys(value, names, path, warnings);
+    } else if (knownKeys.some((known) => known.startsWith(`${name}.`))) {
       throw new InvalidArgumentError(`Cannot use ${name} of ${path}: it is no table, want [${name}]`);
     } else {
-      refuseUnsupported(name, value, path);
       yield { key: name, meant: nearestKey(name) };
     }
-  }
-}
-
-/** @throws {InvalidArgumentError} if buildkitd would do what we cannot. Nothing, and "no", are what we do anyway. */
-function refuseUnsupported(key: string, value: TomlValue, path: string): void {
-  const obstacle = unsupportedKeys.get(key);
-  if (obstacle !== undefined && value !== "" && value !== false) {
-    throw new InvalidArgumentError(`Cannot use ${key} of ${path}: it is ${shown(value)}; ${obstacle}`);
   }
 }
 
 /** The key most like `name`: one of the same table if there is one, else one with the same last part. */
 function nearestKey(name: string): string | undefined {
   const [table, last] = splitKey(name);
-  const known = [...byKey.keys()];
-  const besides = known.filter((key) => splitKey(key)[0] === table);
+  const besides = knownKeys.filter((key) => splitKey(key)[0] === table);
   const meant = nearest(
     last,
     besides.map((key) => splitKey(key)[1]),
@@ -131,7 +140,7 @@ function nearestKey(name: string): string | undefined {
   if (meant !== undefined) {
     return table === "" ? meant : `${table}.${meant}`;
   }
-  return known.find((key) => splitKey(key)[1] === last) ?? nearest(name, known);
+  return knownKeys.find((key) => splitKey(key)[1] === last) ?? nearest(name, knownKeys);
 }
 
 function splitKey(key: string): [table: string, last: string] {

@@ -1,7 +1,7 @@
 import { InvalidArgumentError } from "@oci-worker/errdefs";
 import { nearest } from "@oci-worker/nearest";
 import type { Kind } from "./kind.ts";
-import { readText, underFormerName } from "./say.ts";
+import { judgeUnsupported, readText, underFormerName } from "./say.ts";
 import type { Setting } from "./setting.ts";
 import { allSettings, type Layer, type Saying, type SettingName } from "./settings.ts";
 import { unsupportedFlags } from "./unsupported.ts";
@@ -74,14 +74,22 @@ export function parseCommandLine(args: readonly string[]): CommandLine {
   for (let arg = rest.shift(); arg !== undefined; arg = rest.shift()) {
     const { flag, inline } = splitFlag(arg);
     const operand = () => inline ?? required(flag, rest.shift());
+    const said = ({ operand: wanted }: Kind<unknown>) =>
+      wanted === undefined ? (inline ?? "true") : operand();
     const target = byFlag.get(flag);
+    const unsupported = unsupportedFlags.get(flag);
     if (target !== undefined) {
       const { name, setting, now } = target;
       if (now !== undefined) {
         warnings.add(`--${flag} is now called ${now}`);
       }
-      const said = setting.kind.operand === undefined ? (inline ?? "true") : operand();
-      layer.set(name, appended(setting.kind, layer.get(name), readText(setting, said, `--${flag}`), flag));
+      const value = readText(setting, said(setting.kind), `--${flag}`);
+      layer.set(name, appended(setting.kind, layer.get(name), value, flag));
+    } else if (unsupported !== undefined) {
+      const value = readText(unsupported, said(unsupported.kind), `--${flag}`);
+      for (const warning of judgeUnsupported(unsupported, value, `--${flag}`)) {
+        warnings.add(warning);
+      }
     } else if (flag === "config") {
       configFile = operand();
     } else if (ignoredFlag.test(flag)) {
@@ -123,11 +131,7 @@ function questionOf(flag: string): string {
   if (questions.includes(name)) {
     return name;
   }
-  const obstacle = unsupportedFlags.get(flag);
-  if (obstacle !== undefined) {
-    throw new InvalidArgumentError(`Cannot use flag --${flag}: ${obstacle}`);
-  }
-  const meant = nearest(flag, [...byFlag.keys(), ...questions]);
+  const meant = nearest(flag, [...byFlag.keys(), ...unsupportedFlags.keys(), ...questions]);
   const hint = meant === undefined ? "" : `want --${meant}, `;
   throw new InvalidArgumentError(`Cannot use flag --${flag}: there is none of that name, ${hint}see --help`);
 }

@@ -37,12 +37,25 @@ export function usage(columns = 80): string {
     ...option("--print-config", "show every setting, its value and where that comes from", width),
     ...sections,
     "",
+    "Only in the environment:",
+    ...groups.flatMap(({ settings }) => Object.values(settings).flatMap((each) => variableRow(each, width))),
+    "",
     ...wrap(
-      "A flag is stronger than the environment, that is stronger than the file. --print-config also shows the keys that only the file has.",
+      "A flag that takes no value means yes, and no with =false behind it. A flag is stronger than the environment, that is stronger than the file. --print-config also shows the keys that only the file has.",
       width,
     ),
     "",
   ].join("\n");
+}
+
+/** Of a setting that a variable alone has. */
+function variableRow(setting: Setting, width: number): string[] {
+  const { flag, key, variable, help } = setting;
+  if (variable === undefined || flag !== undefined || key !== undefined) {
+    return [];
+  }
+  const fallback = defaultText(setting);
+  return option(`$${variable}`, fallback === undefined ? help : `${help} (default: ${fallback})`, width);
 }
 
 function row(setting: Setting, width: number): string[] {

@@ -31,6 +31,9 @@ export function textual<T>(
 /** Any text. */
 export const text = textual("TEXT", (value) => value);
 
+/** Any text, which whoever uses it looks up. @param operand for --help. */
+export const named = (operand: string) => textual(operand, (value) => value);
+
 /** A path from the root, given back without doubled slashes and without one at its end. */
 export const path = textual("PATH", absolutePath);
 

@@ -5,42 +5,62 @@ import type { Setting } from "./setting.ts";
 import { allSettings, type SettingName } from "./settings.ts";
 import { defaultText, inlineToml, tomlKey } from "./show.ts";
 
-/** Where the origins begin if the values leave room, in columns. */
-const originColumn = 52;
+/** The origins stand beneath each other, but for those of longer lines, in columns. */
+const maxOriginColumn = 64;
+
+/** The file that was asked for settings. */
+export interface ReadFile {
+  readonly path: string;
+  /** A file that nobody has named need not be. */
+  readonly isThere: boolean;
+}
+
+/** A line, and where what it says comes from. */
+type Line = readonly [text: string, origin?: string];
 
 /**
  * Every setting with its value and where that comes from, as a buildkitd.toml that would say the same. What is not set,
  * and what only a flag can set, is a comment.
  *
- * @param file that was read, if it is there.
+ * @param warnings that starting with these settings would log.
  */
-export function printConfig({ config, origins }: Resolved, registry: TomlTable, file: string): string {
-  const ofFile = ` of ${file}`;
-  const line = ([name, setting]: [SettingName, Setting], key: string): string =>
-    withOrigin(
-      assignment(setting, key, config[name]),
-      origins.get(name)?.replace(ofFile, " of the file") ?? "",
-    );
+export function printConfig(
+  { config, origins }: Resolved,
+  registry: TomlTable,
+  { path, isThere }: ReadFile,
+  warnings: readonly string[] = [],
+): string {
+  const ofFile = ` of ${path}`;
+  const line = ([name, setting]: [SettingName, Setting], key: string): Line => [
+    assignment(setting, key, config[name]),
+    origins.get(name)?.replaceAll(ofFile, " of the file") ?? "",
+  ];
   const keyed = allSettings.filter(([, { key }]) => key !== undefined);
   const tables = Map.groupBy(keyed, ([, { key = "" }]) => key.slice(0, Math.max(0, key.lastIndexOf("."))));
   const flagsOnly = allSettings.filter(([, { key }]) => key === undefined);
-  return [
-    `# The settings that oci-worker would run with, and where each comes from. File: ${file}`,
-    ...[...tables].flatMap(([table, settings]) => [
-      "",
-      ...(table === "" ? [] : [`[${table}]`]),
+  return aligned([
+    ["# The settings that oci-worker would run with, and where each comes from."],
+    [`# File: ${isThere ? path : `none, as ${path} is not there`}`],
+    ...[...tables].flatMap(([table, settings]): Line[] => [
+      [""],
+      ...(table === "" ? [] : [[`[${table}]`] as const]),
       ...settings.map((each) => line(each, each[1].key?.slice(table === "" ? 0 : table.length + 1) ?? "")),
     ]),
-    ...Object.entries(registry).flatMap(([host, settings]) => [
-      "",
-      withOrigin(`[${registryKey}.${tomlKey(host)}]`, "the file, for the resolver"),
-      ...Object.entries(settings).map(([key, value]) => `${tomlKey(key)} = ${inlineToml(value)}`),
+    ...Object.entries(registry).flatMap(([host, settings]): Line[] => [
+      [""],
+      [`[${registryKey}.${tomlKey(host)}]`, "the file, for the resolver"],
+      ...Object.entries(settings).map(([key, value]): Line => [`${tomlKey(key)} = ${inlineToml(value)}`]),
     ]),
-    "",
-    "# Only flags, or the environment, set these:",
-    ...flagsOnly.map((each) => `# ${line(each, nameOf(each[1])).replace(/^# /, "")}`),
-    "",
-  ].join("\n");
+    [""],
+    ["# Only flags, or the environment, set these:"],
+    ...flagsOnly.map((each): Line => {
+      const [text, origin = ""] = line(each, nameOf(each[1]));
+      return [text.startsWith("#") ? text : `# ${text}`, origin];
+    }),
+    ...(warnings.length === 0 ? [] : [[""] as const, ["# Warnings:"] as const]),
+    ...warnings.map((warning): Line => [`# - ${warning}`]),
+    [""],
+  ]);
 }
 
 /** Of a setting that the file does not have. */
@@ -56,6 +76,10 @@ function assignment(setting: Setting, key: string, value: unknown): string {
     : `${key} = ${inlineToml(setting.kind.toToml(said))}`;
 }
 
-function withOrigin(text: string, origin: string): string {
-  return `${text.padEnd(originColumn)}  # ${origin}`;
+function aligned(lines: readonly Line[]): string {
+  const widths = lines.map(([text, origin]) => (origin === undefined ? 0 : text.length));
+  const column = Math.max(...widths.filter((width) => width <= maxOriginColumn));
+  return lines
+    .map(([text, origin]) => (origin === undefined ? text : `${text.padEnd(column)}  # ${origin}`))
+    .join("\n");
 }

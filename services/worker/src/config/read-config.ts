@@ -1,3 +1,4 @@
+import { existsSync } from "node:fs";
 import { loadConfig } from "@oci-worker/daemon/load-config";
 import { version } from "@oci-worker/daemon/version";
 import { isInUserNamespace } from "@oci-worker/libc/user-namespace";
@@ -51,23 +52,21 @@ export async function readConfig(
     readEnvironment(environment),
     commandLine.layer,
   );
-  if (commandLine.printConfig) {
-    process.stdout.write(printConfig(resolved, registry, configFile));
-    return undefined;
-  }
-  requireUserNamespace(resolved.config, standing);
   const unusedKeys = unused.map(
     ({ key, meant }) =>
       `${key} of ${configFile} is not used by this worker${meant === undefined ? "" : `, want ${meant}?`}`,
   );
-  return {
-    config: resolved.config,
-    registry,
-    warnings: [
-      ...unusedKeys,
-      ...warnings,
-      ...commandLine.warnings,
-      ...(resolved.config.noProcessSandbox ? [noProcessSandbox] : []),
-    ],
-  };
+  const allWarnings = [
+    ...unusedKeys,
+    ...warnings,
+    ...commandLine.warnings,
+    ...(resolved.config.noProcessSandbox ? [noProcessSandbox] : []),
+  ];
+  if (commandLine.printConfig) {
+    const file = { path: configFile, isThere: existsSync(configFile) };
+    process.stdout.write(printConfig(resolved, registry, file, allWarnings));
+    return undefined;
+  }
+  requireUserNamespace(resolved.config, standing);
+  return { config: resolved.config, registry, warnings: allWarnings };
 }

@@ -110,7 +110,8 @@ const wrongValues: Readonly<Record<SettingName, Wrong>> = {
 /** Words of a command line, and of a file, that are wrong by themselves. */
 const wrongArguments: readonly { readonly args: readonly string[]; readonly named: string }[] = [
   { args: ["--oci-worker-snapshoter=x"], named: "--oci-worker-snapshoter: there is none of that name" },
-  { args: ["--proxy-network"], named: "--proxy-network: this worker puts no proxy" },
+  { args: ["--proxy-network"], named: "--proxy-network: it is true; this worker puts no proxy" },
+  { args: ["--save-cache-debug=maybe"], named: '--save-cache-debug: it is "maybe"' },
   { args: ["--cdi-disabled", "--allow-insecure-entitlement=device"], named: "CDI is disabled" },
   { args: ["--root"], named: "--root: it has no value" },
   { args: ["start"], named: '"start"' },
@@ -129,6 +130,13 @@ const wrongFiles: readonly string[] = [
   "grpc = []",
   '[worker.oci]\nuserRemapUnsupported = "1000:1000"',
   "proxyNetwork = true",
+  'proxyNetwork = "yes"',
+  'frontend."dockerfile.v0".enabled = "yes"',
+  'frontend."gateway.v0".enabled = 1',
+  'frontend."gateway.v0".allowedRepositories = "r.example/frontend"',
+  "provenanceEnvDir = 5",
+  "cache.gha = 5",
+  "grpc.securityDescriptor = true",
 ];
 
 const runningTimeoutMs = 60_000;

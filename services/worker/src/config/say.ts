@@ -1,7 +1,11 @@
 import { InvalidArgumentError } from "@oci-worker/errdefs";
 import type { TomlValue } from "smol-toml";
-import { type Kind, WrongValueError } from "./kind.ts";
+import { type Kind, shown, WrongValueError } from "./kind.ts";
 import type { Setting } from "./setting.ts";
+import type { Unsupported } from "./unsupported.ts";
+
+/** What of a setting is needed to read it: where there is no fallback, an empty text means nothing. */
+type Readable = Pick<Setting, "kind"> & Partial<Pick<Setting, "fallback">>;
 
 /**
  * Reads what a flag or a variable says.
@@ -9,21 +13,31 @@ import type { Setting } from "./setting.ts";
  * @param origin which one, for errors.
  * @throws {InvalidArgumentError} naming it, its value and what is wanted.
  */
-export function readText(
-  { kind, fallback }: Pick<Setting, "kind" | "fallback">,
-  text: string,
-  origin: string,
-): unknown {
+export function readText({ kind, fallback }: Readable, text: string, origin: string): unknown {
   return text === "" && fallback === undefined ? undefined : checked(origin, () => kind.fromText(text));
 }
 
 /** The same for a key of the file. @throws {InvalidArgumentError} naming it, its value and what is wanted. */
-export function readToml(
-  { kind, fallback }: Pick<Setting, "kind" | "fallback">,
-  value: TomlValue,
-  origin: string,
-): unknown {
+export function readToml({ kind, fallback }: Readable, value: TomlValue, origin: string): unknown {
   return value === "" && fallback === undefined ? undefined : checked(origin, () => kind.fromToml(value));
+}
+
+/**
+ * What is to be said of a value, as read, of something that this worker cannot do; nothing if it asks for no more than is so.
+ *
+ * @param origin which flag or key has it.
+ * @throws {InvalidArgumentError} naming it and what is wanted instead, where passing it over would be worse.
+ */
+export function judgeUnsupported(unsupported: Unsupported, value: unknown, origin: string): string[] {
+  if (value === undefined || unsupported.isMet(value)) {
+    return [];
+  }
+  switch (unsupported.verdict) {
+    case "refused":
+      throw new InvalidArgumentError(`Cannot use ${origin}: it is ${shown(value)}; ${unsupported.why}`);
+    case "warned of":
+      return [`${origin} has no effect: ${unsupported.why}`];
+  }
 }
 
 /** The setting as it is said under a former name. */

@@ -14,7 +14,7 @@ export function defaultText({ kind, fallback, unset }: Setting): string | undefi
   if (Array.isArray(value)) {
     return value.length === 0 ? undefined : value.join(", ");
   }
-  return isTable(value) ? undefined : String(value);
+  return isTable(value) || value === "" ? undefined : String(value);
 }
 
 /** A value as buildkitd.toml says it, on one line. */

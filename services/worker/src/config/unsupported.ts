@@ -1,15 +1,120 @@
-/**
- * What buildkitd can be told and this worker cannot do, by flag and by key, and what to do instead. Each of them would
- * change what builds may do or where what they say goes, so that to pass over one would be worse than not to start.
- */
-const reasons = {
-  userRemap: "steps run with the ids of the worker: want a worker in a user namespace of its own (rootless)",
-  proxy: "this worker puts no proxy before its steps: want a network of CNI's that does",
-} as const;
+import type { TomlValue } from "smol-toml";
+import { isTable, type Kind, wrongValue } from "./kind.ts";
+import { text, texts, truth } from "./kinds.ts";
 
-export const unsupportedKeys: ReadonlyMap<string, string> = new Map([
-  ["worker.oci.userRemapUnsupported", reasons.userRemap],
-  ["proxyNetwork", reasons.proxy],
-]);
+/** Something that buildkitd can be told and this worker cannot do. */
+export interface Unsupported<T = unknown> {
+  /** Its key in the file, as TOML writes it. */
+  readonly key?: string;
+  readonly flag?: string;
+  readonly kind: Kind<T>;
+  /** Whether a value asks for no more than what is so anyway. */
+  isMet(value: T): boolean;
+  /**
+   * What becomes of another value. Refused is what would change what builds may do, or where what they say goes: to pass
+   * over one would be worse than not to start. Warned of is what a build does not miss until it asks for it.
+   */
+  readonly verdict: "refused" | "warned of";
+  /** Why it cannot be done, and what is wanted in its place. */
+  readonly why: string;
+}
 
-export const unsupportedFlags: ReadonlyMap<string, string> = new Map([["proxy-network", reasons.proxy]]);
+function unsupported<T>(entry: Unsupported<T>): Unsupported {
+  return entry as Unsupported;
+}
+
+/** A table of the file of which it only matters whether there is something in it. */
+const table: Kind<TomlValue> = {
+  operand: "TABLE",
+  fromText(value) {
+    throw wrongValue(value, "a table, which only the file has");
+  },
+  fromToml(value) {
+    if (!isTable(value)) {
+      throw wrongValue(value, "a table");
+    }
+    return value;
+  },
+  toToml: (value) => value,
+};
+
+const isEmpty = (value: string) => value === "";
+const isFalse = (value: boolean) => !value;
+
+const noFrontends = "this worker has no frontends: it takes builds as LLB, which clients can make themselves";
+
+export const unsupportedSettings: readonly Unsupported[] = [
+  unsupported({
+    key: "worker.oci.userRemapUnsupported",
+    kind: text,
+    isMet: isEmpty,
+    verdict: "refused",
+    why: "steps run with the ids of the worker: want a worker in a user namespace of its own (rootless)",
+  }),
+  unsupported({
+    key: "proxyNetwork",
+    flag: "proxy-network",
+    kind: truth,
+    isMet: isFalse,
+    verdict: "refused",
+    why: "this worker puts no proxy before its steps: want a network of CNI's that does",
+  }),
+  unsupported({
+    key: 'frontend."dockerfile.v0".enabled',
+    kind: truth,
+    isMet: isFalse,
+    verdict: "warned of",
+    why: noFrontends,
+  }),
+  unsupported({
+    key: 'frontend."gateway.v0".enabled',
+    kind: truth,
+    isMet: isFalse,
+    verdict: "warned of",
+    why: noFrontends,
+  }),
+  unsupported({
+    key: 'frontend."gateway.v0".allowedRepositories',
+    kind: texts,
+    // It is about those that may not be used, which none may.
+    isMet: () => true,
+    verdict: "warned of",
+    why: noFrontends,
+  }),
+  unsupported({
+    key: "provenanceEnvDir",
+    kind: text,
+    isMet: isEmpty,
+    verdict: "warned of",
+    why: "this worker states no provenance, so that nothing is added to it",
+  }),
+  unsupported({
+    key: "cache.gha",
+    kind: table,
+    isMet: (value) => isTable(value) && Object.keys(value).length === 0,
+    verdict: "warned of",
+    why: "this worker does not use the cache of GitHub's Actions, and refuses builds that ask for it",
+  }),
+  unsupported({
+    key: "grpc.securityDescriptor",
+    kind: text,
+    isMet: isEmpty,
+    verdict: "warned of",
+    why: "it is for named pipes of Windows: want grpc.uid and grpc.gid for who may connect",
+  }),
+  unsupported({
+    flag: "save-cache-debug",
+    kind: truth,
+    isMet: isFalse,
+    verdict: "warned of",
+    why: "what cache keys are made of is not kept",
+  }),
+];
+
+export const unsupportedKeys: ReadonlyMap<string, Unsupported> = new Map(
+  unsupportedSettings.flatMap((each) => (each.key === undefined ? [] : [[each.key, each]])),
+);
+
+export const unsupportedFlags: ReadonlyMap<string, Unsupported> = new Map(
+  unsupportedSettings.flatMap((each) => (each.flag === undefined ? [] : [[each.flag, each]])),
+);

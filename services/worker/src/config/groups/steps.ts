@@ -1,4 +1,4 @@
-import { text, truth, wholeNumber } from "../kinds.ts";
+import { named, truth, wholeNumber } from "../kinds.ts";
 import { setting } from "../setting.ts";
 
 /** How steps run, and what confines them. */
@@ -10,7 +10,7 @@ export const stepSettings = {
     unset: "no limit",
     help: "how many steps run at a time; 0 for no limit",
   }),
-  apparmorProfile: setting(text, {
+  apparmorProfile: setting(named("PROFILE"), {
     flag: "oci-worker-apparmor-profile",
     key: "worker.oci.apparmor-profile",
     fallback: "",

@@ -1,6 +1,6 @@
 import { formatPlatform, parsePlatform } from "@oci-worker/oci/platform";
 import { WrongValueError } from "../kind.ts";
-import { listOf, pairs, text, textual, truthOrAuto } from "../kinds.ts";
+import { listOf, named, pairs, text, textual, truthOrAuto } from "../kinds.ts";
 import { setting } from "../setting.ts";
 
 const platform = textual(
@@ -38,7 +38,7 @@ export const workerSettings = {
     unset: "what runs on this machine",
     help: "platform that the worker builds for",
   }),
-  runtimeBinary: setting(text, {
+  runtimeBinary: setting(named("RUNTIME"), {
     flag: "oci-worker-binary",
     key: "worker.oci.binary",
     fallback: "",
