@@ -29,6 +29,8 @@ export interface IdentityInput {
   readonly noProcessSandbox: boolean;
   /** That confines steps; empty for none. */
   readonly apparmorProfile: string;
+  /** How long it is not looked again what runs on this machine, in milliseconds. */
+  readonly platformsCacheMaxAge: number;
   readonly log: Logger;
 }
 
@@ -47,9 +49,10 @@ export async function identify({
   network,
   noProcessSandbox,
   apparmorProfile,
+  platformsCacheMaxAge,
   log,
 }: IdentityInput): Promise<Identity> {
-  const host = new HostPlatforms(join(root, "probe"), log);
+  const host = new HostPlatforms(join(root, "probe"), platformsCacheMaxAge, log);
   await warnOfForeign(platforms, host, log);
   return {
     id: await persistentId(join(root, "workerid")),

@@ -122,7 +122,8 @@ export async function openWorker(
   const layerBlobs = new LayerBlobTable(database);
   const cacheMounts = new CacheMounts({ database, records, snapshotter, mountDirectory });
 
-  const registry = undo.use(new RegistryClient());
+  const { maxRegistryConcurrency } = config;
+  const registry = undo.use(new RegistryClient({ maxBlobsPerHost: maxRegistryConcurrency }));
   const resolver = undo.use(unixChannel(peers.resolverAddress, { patienceMs: peerPatienceMs }));
   const images = new ImageStore({
     sources: new SourceClient(resolver),
@@ -136,6 +137,7 @@ export async function openWorker(
       layerBlobs,
       mountDirectory,
       isLazy: backend === "stargz",
+      maxFetches: maxRegistryConcurrency,
       log,
     }),
     sessions: peers.sessions,

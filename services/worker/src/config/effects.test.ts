@@ -13,6 +13,7 @@ const takeEffect = "e2e/worker-settings-take-effect.test.ts";
 const rootless = "e2e/worker-runs-rootless.test.ts";
 const networks = "e2e/worker-gives-steps-networks.test.ts";
 const devices = "e2e/worker-gives-steps-devices.test.ts";
+const emulators = "e2e/worker-finds-emulators.test.ts";
 const garbage = "e2e/worker-garbage-collects.test.ts";
 const remembers = "e2e/worker-remembers-builds.test.ts";
 
@@ -76,6 +77,11 @@ const effects: Readonly<Record<SettingName, readonly [file: string, title: strin
   historyMaxEntries: [
     remembers,
     "forgets builds that are both too old and too many, but none that is pinned",
+  ],
+  platformsCacheMaxAge: [emulators, "is looked for no more often than the operator wants"],
+  maxRegistryConcurrency: [
+    "e2e/worker-shares-registries.test.ts",
+    "as many layers come from a registry at a time as the worker is told, and documents meanwhile",
   ],
   traceSocketPath: [
     "e2e/worker-traces-builds.test.ts",

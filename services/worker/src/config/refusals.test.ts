@@ -95,6 +95,8 @@ const wrongValues: Readonly<Record<SettingName, Wrong>> = {
   },
   historyMaxAge: { flag: [], key: ['"x"', "-1", "[]"] },
   historyMaxEntries: { flag: [], key: ['"x"', "-1", "1.5"] },
+  platformsCacheMaxAge: { flag: [], key: ['"soon"', '"-soon"', "true", "[]"] },
+  maxRegistryConcurrency: { flag: [], key: ["0", "-1", '"4"', "1.5"] },
   traceSocketPath: {
     flag: ["otel.sock", "tcp://127.0.0.1:4317", `/${"x".repeat(120)}`],
     key: ["5", '"x"'],

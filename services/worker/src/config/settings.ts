@@ -10,6 +10,7 @@ import { resolverSettings } from "./groups/resolver.ts";
 import { rootlessSettings } from "./groups/rootless.ts";
 import { snapshotSettings } from "./groups/snapshots.ts";
 import { stepSettings } from "./groups/steps.ts";
+import { systemSettings } from "./groups/system.ts";
 import { traceSettings } from "./groups/traces.ts";
 import { workerSettings } from "./groups/worker.ts";
 import type { Setting, SettingGroup, SettingValue } from "./setting.ts";
@@ -26,6 +27,7 @@ export const groups: readonly SettingGroup[] = [
   { title: "Networks", settings: networkSettings },
   { title: "Cache", settings: cacheSettings },
   { title: "History", settings: historySettings },
+  { title: "System", settings: systemSettings },
   { title: "Traces", settings: traceSettings },
   { title: "Names", settings: nameSettings },
   { title: "Resolver", settings: resolverSettings },
@@ -49,6 +51,7 @@ export const settings = {
   ...networkSettings,
   ...cacheSettings,
   ...historySettings,
+  ...systemSettings,
   ...traceSettings,
   ...nameSettings,
   ...resolverSettings,

@@ -22,9 +22,6 @@ import { fetchLayer } from "./fetch-layer.ts";
 import type { Image } from "./image.ts";
 import { putInPlace, targetLabel } from "./lazy-layers.ts";
 
-/** Layers fetched at a time, as containerd and Docker do. */
-const concurrentFetches = 3;
-
 export interface UnpackerOptions {
   readonly snapshotter: Snapshotter;
   readonly records: CacheRecords;
@@ -34,6 +31,8 @@ export interface UnpackerOptions {
   readonly mountDirectory: string;
   /** Whether the snapshotter may have layers that nobody has unpacked. */
   readonly isLazy: boolean;
+  /** Layers of one image that are fetched at a time. */
+  readonly maxFetches: number;
   readonly log: Logger;
 }
 
@@ -58,19 +57,21 @@ export class Unpacker {
   readonly #layerBlobs: LayerBlobTable;
   readonly #mountDirectory: string;
   readonly #isLazy: boolean;
+  readonly #maxFetches: number;
   readonly #log: Logger;
   readonly #unpacking = new Flights<void>();
   /** Each layer is unpacked by a thread of its own; more of them than cores only get in each other's way. */
   readonly #threads = new Slots(availableParallelism());
 
-  constructor({ snapshotter, records, content, layerBlobs, mountDirectory, isLazy, log }: UnpackerOptions) {
-    this.#snapshotter = snapshotter;
-    this.#records = records;
-    this.#content = content;
-    this.#layerBlobs = layerBlobs;
-    this.#mountDirectory = mountDirectory;
-    this.#isLazy = isLazy;
-    this.#log = log;
+  constructor(options: UnpackerOptions) {
+    this.#snapshotter = options.snapshotter;
+    this.#records = options.records;
+    this.#content = options.content;
+    this.#layerBlobs = options.layerBlobs;
+    this.#mountDirectory = options.mountDirectory;
+    this.#isLazy = options.isLazy;
+    this.#maxFetches = options.maxFetches;
+    this.#log = options.log;
   }
 
   /**
@@ -90,7 +91,7 @@ export class Unpacker {
     const ending = new AbortController();
     const limit = { ...context, signal: AbortSignal.any([signal, ending.signal]) };
     const { repository, report } = context;
-    const fetches = startInOrder(missing, concurrentFetches, ({ blob }) =>
+    const fetches = startInOrder(missing, this.#maxFetches, ({ blob }) =>
       fetchLayer(blob, repository, this.#content, report, limit.signal),
     );
     try {

@@ -26,22 +26,32 @@ const others: readonly (readonly [ProbedArchitecture, readonly string[]])[] = [
 /** The platforms whose programs run on this machine, its own one first. */
 export class HostPlatforms {
   readonly #directory: string;
+  readonly #maxAgeMs: number;
   readonly #log: Logger;
   #known: Promise<readonly Platform[]> | undefined;
   #emulators: string | undefined;
+  #lookedAtMs = Number.NEGATIVE_INFINITY;
 
-  /** @param directory for programs that are tried; it is made and removed as needed. */
-  constructor(directory: string, log: Logger) {
+  /**
+   * @param directory for programs that are tried; it is made and removed as needed.
+   * @param maxAgeMs how long it is not looked again what emulators there are.
+   */
+  constructor(directory: string, maxAgeMs: number, log: Logger) {
     this.#directory = directory;
+    this.#maxAgeMs = maxAgeMs;
     this.#log = log;
   }
 
-  /** What runs now. Programs are tried only if emulators have come or gone since the last time. */
+  /** What runs now. Programs are tried only if emulators have come or gone since it was looked the last time. */
   async list(): Promise<readonly Platform[]> {
-    const emulators = await registeredEmulators();
-    if (this.#known === undefined || emulators !== this.#emulators) {
-      this.#emulators = emulators;
-      this.#known = this.#probe();
+    const nowMs = performance.now();
+    if (this.#known === undefined || nowMs - this.#lookedAtMs >= this.#maxAgeMs) {
+      this.#lookedAtMs = nowMs;
+      const emulators = await registeredEmulators();
+      if (this.#known === undefined || emulators !== this.#emulators) {
+        this.#emulators = emulators;
+        this.#known = this.#probe();
+      }
     }
     return await this.#known;
   }

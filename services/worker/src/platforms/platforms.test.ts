@@ -69,7 +69,7 @@ test("platforms come and go with the emulators that the kernel is told of", asyn
     const { HostPlatforms } = await import(${JSON.stringify(pathToFileURL(join(import.meta.dirname, "host-platforms.ts")).href)});
     const binfmt = "/proc/sys/fs/binfmt_misc";
     execFileSync("mount", ["-t", "binfmt_misc", "none", binfmt]);
-    const host = new HostPlatforms(${JSON.stringify(join(directory.path, "probe"))}, { debug() {} });
+    const host = new HostPlatforms(${JSON.stringify(join(directory.path, "probe"))}, 0, { debug() {} });
     const hasIt = async () => (await host.list()).some(({ architecture }) => architecture === "s390x");
     const seen = [await hasIt()];
     const magic = ${JSON.stringify(escaped(probeProgram("s390x").subarray(0, 20)))};
