@@ -31,13 +31,8 @@ export function mountByParameters(mount: Mount, at: string, { flags, data }: Par
   const context = fsopen(mount.type);
   closing.defer(() => closeSync(context));
   fsconfigString(context, "source", mount.source);
-  for (const option of data) {
-    const [, key = option, value] = /^([^=]+)=(.*)$/s.exec(option) ?? [];
-    if (key === "lowerdir" && value !== undefined) {
-      for (const directory of value.split(":")) {
-        fsconfigString(context, "lowerdir+", directory);
-      }
-    } else if (value === undefined) {
+  for (const [key, value] of mountParameters(data)) {
+    if (value === undefined) {
       fsconfigFlag(context, key);
     } else {
       fsconfigString(context, key, value);
@@ -48,4 +43,16 @@ export function mountByParameters(mount: Mount, at: string, { flags, data }: Par
   const detached = fsmount(context, wanted);
   closing.defer(() => closeSync(detached));
   moveMount(detached, at);
+}
+
+/** Options of a file system as parameters, one by one; a value is undefined for those that are only named. */
+export function mountParameters(options: readonly string[]): [key: string, value: string | undefined][] {
+  return options.flatMap((option): [string, string | undefined][] => {
+    const [, key = option, value] = /^([^=]+)=(.*)$/s.exec(option) ?? [];
+    if (key === "lowerdir" && value !== undefined) {
+      return value.split(":").map((directory) => ["lowerdir+", directory]);
+    }
+    // Among others in one text the label of SELinux is in quotation marks, as it has commas (mount(8)); here nobody takes them off.
+    return [[key, key === "context" ? value?.replace(/^"(.*)"$/s, "$1") : value]];
+  });
 }

@@ -27,6 +27,8 @@ export interface IdentityInput {
   readonly network: string;
   /** Whether steps share the worker's processes. */
   readonly noProcessSandbox: boolean;
+  /** Whether steps are labelled for SELinux. */
+  readonly selinux: boolean;
   /** That confines steps; empty for none. */
   readonly apparmorProfile: string;
   /** How long it is not looked again what runs on this machine, in milliseconds. */
@@ -48,6 +50,7 @@ export async function identify({
   snapshotter,
   network,
   noProcessSandbox,
+  selinux,
   apparmorProfile,
   platformsCacheMaxAge,
   log,
@@ -62,7 +65,7 @@ export async function identify({
       [`${labelPrefix}hostname`]: hostname(),
       [`${labelPrefix}network`]: network,
       [`${labelPrefix}oci.process-mode`]: noProcessSandbox ? "no-sandbox" : "sandbox",
-      [`${labelPrefix}selinux.enabled`]: "false",
+      [`${labelPrefix}selinux.enabled`]: String(selinux),
       ...(apparmorProfile !== "" && { [`${labelPrefix}apparmor.profile`]: apparmorProfile }),
       ...labels,
     },

@@ -6,8 +6,9 @@ import { openPeers, requireNamedSnapshotter } from "./children/children.ts";
 import type { Instructions } from "./config/read-config.ts";
 import { type Phase, serveDebug } from "./debug/debug-server.ts";
 import { WorkerMetrics } from "./debug/worker-metrics.ts";
+import { requireAppArmor } from "./executor/apparmor.ts";
 import { requireRuntime } from "./executor/find-runtime.ts";
-import { requireHostSecurity } from "./executor/host-security.ts";
+import { readSelinuxPolicy } from "./executor/selinux/policy.ts";
 import { listenAddresses } from "./listen-addresses.ts";
 import { planNetworks } from "./network/plan.ts";
 import { serveSessions, serveTraces, serveWorker } from "./server.ts";
@@ -27,7 +28,8 @@ export async function runWorker({ config, registry, warnings }: Instructions): P
     log.warn({ what }, "setting is not as it should be");
   }
   const runtime = await requireRuntime(config.enabled, config.runtimeBinary);
-  await requireHostSecurity(config);
+  await requireAppArmor(config.apparmorProfile);
+  const selinux = config.selinux ? await readSelinuxPolicy() : undefined;
   await requireNamedSnapshotter(config);
   const networkPlan = await planNetworks(config, process.env);
   const stopped = untilSignal(log);
@@ -55,8 +57,7 @@ export async function runWorker({ config, registry, warnings }: Instructions): P
   await using peers = await openPeers(config, registry, log);
   await using worker = await openWorker(
     config,
-    runtime,
-    networkPlan,
+    { runtime, networkPlan, selinux },
     { ...peers, sessions, traces, metrics },
     log,
   );

@@ -20,6 +20,7 @@ import { ContentStore } from "./content/store.ts";
 import type { WorkerMetrics } from "./debug/worker-metrics.ts";
 import { Executor } from "./executor/executor.ts";
 import { Runc } from "./executor/runc.ts";
+import type { SelinuxPolicy } from "./executor/selinux/policy.ts";
 import { exporterKinds } from "./exporters/exporter-kinds.ts";
 import { BuildHistory } from "./history/build-history.ts";
 import { BuildTable } from "./history/build-table.ts";
@@ -62,21 +63,28 @@ export interface WorkerPeers extends Pick<Peers, "snapshotterAddress" | "resolve
   readonly metrics: WorkerMetrics;
 }
 
+/** What was found on this machine for steps to run with. */
+export interface StepGround {
+  /** Path of the container runtime. */
+  readonly runtime: string;
+  /** Which network steps are to have. */
+  readonly networkPlan: NetworkPlan;
+  /** By which they are labelled; undefined for no labels. */
+  readonly selinux: SelinuxPolicy | undefined;
+}
+
 /** A service beside us that restarts is waited for so long, instead of failing a build. */
 const peerPatienceMs = 60_000;
 
 /**
  * Opens the worker on its root: content, cache, executor; what a killed one has left is cleaned up.
  *
- * @param runtime path of the container runtime.
- * @param networkPlan which network steps are to have.
  * @throws {UnavailableError} if the snapshotter does not answer.
  * @throws {FailedPreconditionError} if it is another client's.
  */
 export async function openWorker(
   config: Config,
-  runtime: string,
-  networkPlan: NetworkPlan,
+  { runtime, networkPlan, selinux }: StepGround,
   peers: WorkerPeers,
   log: Logger,
 ): Promise<Worker> {
@@ -102,6 +110,7 @@ export async function openWorker(
     dns: config.dns,
     syncsOnCommit: config.proxySnapshotterPath === undefined,
     apparmorProfile: config.apparmorProfile,
+    selinux,
     isRootless: config.isRootless,
     sharesProcesses: config.noProcessSandbox,
     traceSocketPath: config.traceSocketPath,

@@ -59,7 +59,10 @@ const effects: Readonly<Record<SettingName, readonly [file: string, title: strin
   bridgeAuto: [networks, "is what auto means if the environment says so"],
   cniInitLockPath: [networks, "is tried out by one worker of the host at a time"],
   apparmorProfile: ["services/worker/src/executor/oci-spec.test.ts", "is confined by the AppArmor profile"],
-  selinux: ["services/worker/src/executor/host-security.test.ts", "SELinux is refused"],
+  selinux: [
+    "services/worker/src/executor/selinux/labelled-step.test.ts",
+    "has a label with categories that no other running step has",
+  ],
   maxParallelism: [takeEffect, "runs no more steps at a time than it is told to"],
   snapshotter: [takeEffect, "keeps snapshots as it is told to"],
   proxySnapshotterPath: [startsAndStops, "uses a snapshotter that runs already, and leaves it running"],

@@ -25,6 +25,9 @@ import { RootMounts } from "./root-mounts.ts";
 import { Rootfs } from "./rootfs.ts";
 import { rootlessSpec } from "./rootless-spec.ts";
 import { type ContainerExit, type OutputListener, pidFileIn, type Runc, type RuntimeExit } from "./runc.ts";
+import { labelFile, labelSnapshot } from "./selinux/label-files.ts";
+import type { SelinuxPolicy } from "./selinux/policy.ts";
+import { LabelPool, type StepLabels } from "./selinux/step-labels.ts";
 import type { Step } from "./step.ts";
 import { specMounts } from "./step-mounts.ts";
 import { StepProcesses } from "./step-processes.ts";
@@ -40,6 +43,8 @@ export interface ExecutorOptions {
   readonly syncsOnCommit: boolean;
   /** Of sandboxed steps; empty for none. */
   readonly apparmorProfile: string;
+  /** By which steps are labelled; undefined for no labels. */
+  readonly selinux: SelinuxPolicy | undefined;
   /** Whether this process is root in a user namespace only. */
   readonly isRootless: boolean;
   /** Rootless alone: whether steps share the worker's processes, see them and may kill them. */
@@ -64,12 +69,14 @@ export class Executor {
   readonly #options: ExecutorOptions;
   readonly #roots: RootMounts;
   readonly #sandbox: Privileges;
+  readonly #labels: LabelPool | undefined;
   readonly #unifiedCgroups = hasUnifiedCgroups();
 
   constructor(options: ExecutorOptions) {
     this.#options = options;
     this.#roots = new RootMounts(options.syncsOnCommit);
     this.#sandbox = sandboxPrivileges(process.arch, options.apparmorProfile);
+    this.#labels = options.selinux && new LabelPool(options.selinux);
   }
 
   /**
@@ -129,10 +136,11 @@ export class Executor {
     const bundle = join(this.#options.directory, step.id);
     await mkdir(bundle, { mode: 0o711 });
     undo.defer(() => removeBundle(bundle));
+    const labels = undo.use(this.#labels?.take(!step.insecure));
     const network = undo.use(await this.#options.networks.open(step.network, step, signal));
     const rootfsPath = join(bundle, "rootfs");
     await mkdir(rootfsPath);
-    await this.#roots.mount(step.rootMounts, rootfsPath);
+    await this.#roots.mount(await labelSnapshot(step.rootMounts, labels), rootfsPath);
     undo.defer(() => unmount(rootfsPath));
 
     refuseLinkedKernelPlaces(rootfsPath);
@@ -145,13 +153,13 @@ export class Executor {
       [...destinations, ...editedPaths(step.edits)],
       step.removeStubParents,
     );
-    const memory = undo.use(new MemoryDirectory(join(bundle, memoryName)));
-    const mounts = await specMounts(step.mounts, { bundle, memory, undo });
+    const memory = undo.use(new MemoryDirectory(join(bundle, memoryName), labels?.mount));
+    const mounts = await specMounts(step.mounts, { bundle, memory, labels, undo });
     const processes = this.#options.sharesProcesses
       ? undo.use(await StepProcesses.begin(join(bundle, processesName)))
       : undefined;
     const { isRootless } = this.#options;
-    const plain = await this.#spec(step, bundle, rootfsPath, mounts, network.namespace);
+    const plain = await this.#spec(step, bundle, rootfsPath, mounts, network.namespace, labels);
     const wanted = applyEdits(plain, step.edits, isRootless);
     const spec = isRootless ? rootlessSpec(wanted, processes?.namespacePath) : wanted;
     let { runc } = this.#options;
@@ -206,6 +214,7 @@ export class Executor {
     rootfsPath: string,
     mounts: readonly SpecMount[],
     network: NetworkNamespace,
+    labels: StepLabels | undefined,
   ): Promise<RuntimeSpec> {
     using rootfs = new Rootfs(rootfsPath);
     const user = processUser(step.user, rootfs);
@@ -215,6 +224,12 @@ export class Executor {
       rootfs.makeDirectory(cwd, user.uid, user.gid);
     }
     const resolvConf = stepResolvConf(await hostResolvConf(), this.#options.dns, network);
+    const resolvConfPath = await writeWhole(bundle, "resolv.conf", resolvConf);
+    const hostsPath = await writeWhole(bundle, "hosts", stepHosts(step.hostname, step.extraHosts));
+    if (labels !== undefined) {
+      labelFile(resolvConfPath, labels.mount);
+      labelFile(hostsPath, labels.mount);
+    }
     return runtimeSpec({
       id: step.id,
       rootfsPath,
@@ -225,14 +240,15 @@ export class Executor {
       user,
       hostname: step.hostname,
       network,
-      resolvConfPath: await writeWhole(bundle, "resolv.conf", resolvConf),
-      hostsPath: await writeWhole(bundle, "hosts", stepHosts(step.hostname, step.extraHosts)),
+      resolvConfPath,
+      hostsPath,
       mounts,
       tracing: this.#tracing(step),
       unifiedCgroups: this.#unifiedCgroups,
       cgroupParent: step.cgroupParent,
       limits: step.limits,
       privileges: step.insecure ? insecurePrivileges() : this.#sandbox,
+      labels,
     });
   }
 }

@@ -59,6 +59,7 @@ function inputOf(spec: RuntimeSpec): SpecInput {
     cgroupParent: "",
     limits: [],
     privileges: sandboxPrivileges("x64", ""),
+    labels: undefined,
   };
 }
 

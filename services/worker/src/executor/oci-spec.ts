@@ -4,6 +4,7 @@ import type { NetworkNamespace } from "../network/network.ts";
 import type { SpecDevice } from "./devices.ts";
 import type { DeviceRule, Privileges } from "./privileges.ts";
 import type { SeccompProfile } from "./seccomp.ts";
+import type { StepLabels } from "./selinux/step-labels.ts";
 import { type StepTracing, stepTraceSocket, withTracing } from "./step-tracing.ts";
 
 /** A mount of the OCI runtime spec (config.md, "Mounts"). */
@@ -64,6 +65,8 @@ export interface SpecInput {
   readonly cgroupParent: string;
   readonly limits: readonly ResourceLimit[];
   readonly privileges: Privileges;
+  /** Undefined without SELinux. */
+  readonly labels: StepLabels | undefined;
 }
 
 /** A number that `JSON.stringify` writes digit by digit (ECMAScript, JSON.rawJSON). */
@@ -81,6 +84,7 @@ export interface RuntimeSpec {
     readonly cwd: string;
     readonly capabilities: Privileges["capabilities"];
     readonly apparmorProfile?: string;
+    readonly selinuxLabel?: string;
     readonly rlimits?: readonly { readonly type: string; readonly hard: RawJson; readonly soft: RawJson }[];
   };
   readonly root: { readonly path: string; readonly readonly?: true };
@@ -92,6 +96,7 @@ export interface RuntimeSpec {
     readonly cgroupsPath?: string;
     readonly namespaces: readonly { readonly type: string; readonly path?: string }[];
     readonly seccomp?: SeccompProfile;
+    readonly mountLabel?: string;
     readonly devices?: readonly SpecDevice[];
     readonly maskedPaths?: readonly string[];
     readonly readonlyPaths?: readonly string[];
@@ -150,6 +155,7 @@ export function runtimeSpec(input: SpecInput): RuntimeSpec {
       cwd: input.cwd,
       capabilities,
       ...(apparmorProfile !== "" && { apparmorProfile }),
+      ...(input.labels?.process && { selinuxLabel: input.labels.process }),
       ...(input.limits.length > 0 && { rlimits: input.limits.map(rlimit) }),
     },
     root: { path: input.rootfsPath, ...(input.readonlyRootfs && { readonly: true }) },
@@ -173,6 +179,7 @@ export function runtimeSpec(input: SpecInput): RuntimeSpec {
         ...(input.unifiedCgroups ? [{ type: "cgroup" }] : []),
       ],
       ...(seccomp !== undefined && { seccomp }),
+      ...(input.labels !== undefined && { mountLabel: input.labels.mount }),
       ...(devices.length > 0 && { devices }),
       ...hidden,
     },

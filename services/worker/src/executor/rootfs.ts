@@ -4,6 +4,7 @@ import { posix } from "node:path";
 import { InvalidArgumentError, ResourceExhaustedError } from "@oci-worker/errdefs";
 import { openInRoot } from "@oci-worker/libc/file";
 import { mountAll } from "@oci-worker/mounts/mount";
+import { codeOf } from "./error-code.ts";
 
 /** O_PATH of open(2): a descriptor that names a place and gives no access to what is there. */
 const O_PATH = 0o10000000;
@@ -126,8 +127,4 @@ function requireFile(fd: number, path: string): { readonly size: number } {
     throw new InvalidArgumentError(`Cannot read ${path} of the image: it is no regular file`);
   }
   return stats;
-}
-
-function codeOf(error: unknown): string | undefined {
-  return error instanceof Error && "code" in error ? String(error.code) : undefined;
 }

@@ -6,7 +6,7 @@ import { mountPointsBeneath } from "@oci-worker/mounts/mountinfo";
 import { pino } from "pino";
 import { noEdits } from "../cdi/container-edits.ts";
 import { hostNetwork, Networks } from "../network/networks.ts";
-import { Executor } from "./executor.ts";
+import { Executor, type ExecutorOptions } from "./executor.ts";
 import { findRuntime } from "./find-runtime.ts";
 import { Runc } from "./runc.ts";
 import type { Step } from "./step.ts";
@@ -24,8 +24,9 @@ export const runtimes = ["runc", join(import.meta.dirname, "sample-crun.sh")];
  * left.
  *
  * @param runtime name or path of it.
+ * @param more options of the executor that are otherwise than usual.
  */
-export async function fixture(runtime = "runc") {
+export async function fixture(runtime = "runc", more: Partial<ExecutorOptions> = {}) {
   await using undo = new AsyncDisposableStack();
   const directory = undo.use(await mkdtempDisposable(join(tmpdir(), "executor-")));
   const image = join(directory.path, "image");
@@ -52,10 +53,12 @@ export async function fixture(runtime = "runc") {
     dns: { nameservers: [], searchDomains: [], options: [] },
     syncsOnCommit: true,
     apparmorProfile: "",
+    selinux: undefined,
     isRootless: false,
     sharesProcesses: false,
     traceSocketPath: undefined,
     log: pino({ level: "silent" }),
+    ...more,
   });
   await executor.recover();
   undo.defer(async () => {

@@ -20,4 +20,5 @@ export const plainInput: SpecInput = {
   cgroupParent: "",
   limits: [],
   privileges: sandboxPrivileges("x64", ""),
+  labels: undefined,
 };

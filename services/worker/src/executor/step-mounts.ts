@@ -6,12 +6,16 @@ import { openAgentSocket } from "./agent-socket.ts";
 import type { MemoryDirectory } from "./memory-directory.ts";
 import type { SpecMount } from "./oci-spec.ts";
 import { Rootfs } from "./rootfs.ts";
+import { labelFile, labelSnapshot } from "./selinux/label-files.ts";
+import type { StepLabels } from "./selinux/step-labels.ts";
 import type { SecretFile, SnapshotMount, StepMount, TmpfsMount } from "./step.ts";
 
 export interface StepMountParts {
   /** Where what has to be mounted or made on the host is, until `undo` is disposed of. */
   readonly bundle: string;
   readonly memory: MemoryDirectory;
+  /** Undefined without SELinux. */
+  readonly labels: StepLabels | undefined;
   readonly undo: AsyncDisposableStack;
 }
 
@@ -36,6 +40,9 @@ async function specMount(mount: StepMount, name: string, parts: StepMountParts):
     }
     case "agent": {
       const source = await openAgentSocket(mount, parts.bundle, name, parts.undo);
+      if (parts.labels !== undefined) {
+        labelFile(source, parts.labels.mount);
+      }
       return { destination, type: "bind", source, options: ["rbind"] };
     }
     case "snapshot": {
@@ -58,10 +65,11 @@ async function writeSecret({ content, owner }: SecretFile, path: string): Promis
 
 /** Where the snapshot, or the part of it that is asked for, can be seen on the host. */
 async function snapshotSource(
-  { destination, mounts, selector }: SnapshotMount,
+  { destination, mounts: plain, selector }: SnapshotMount,
   name: string,
-  { bundle, undo }: StepMountParts,
+  { bundle, labels, undo }: StepMountParts,
 ): Promise<string> {
+  const mounts = await labelSnapshot(plain, labels);
   const [only, ...others] = mounts;
   const isDirectory = only?.type === "bind" && others.length === 0;
   if (isDirectory && selector === "/") {

@@ -20,6 +20,6 @@ export const stepSettings = {
     flag: "oci-worker-selinux",
     key: "worker.oci.selinux",
     fallback: false,
-    help: "label steps for SELinux: not to be had, only false is taken",
+    help: "label steps and their files for SELinux, each step with categories of its own",
   }),
 };

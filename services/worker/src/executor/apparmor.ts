@@ -1,17 +1,6 @@
 import { readFile } from "node:fs/promises";
-import {
-  FailedPreconditionError,
-  NotFoundError,
-  PermissionDeniedError,
-  UnimplementedError,
-} from "@oci-worker/errdefs";
-
-/** Security modules of the kernel that the operator wants steps to be confined by. */
-export interface HostSecurity {
-  /** Name of an AppArmor profile that is loaded; empty for none. */
-  readonly apparmorProfile: string;
-  readonly selinux: boolean;
-}
+import { FailedPreconditionError, NotFoundError, PermissionDeniedError } from "@oci-worker/errdefs";
+import { codeOf } from "./error-code.ts";
 
 /** Where the kernel tells of AppArmor. */
 export interface AppArmorFiles {
@@ -26,22 +15,15 @@ const appArmorFiles: AppArmorFiles = {
 };
 
 /**
- * Checks that this host has what steps are to be confined by. Better to fail at start than to run a step without.
+ * Checks that this host has the AppArmor profile that steps are to be confined by. Better to fail at start than to run a
+ * step without.
  *
+ * @param apparmorProfile its name; empty for none.
  * @throws {FailedPreconditionError} if the kernel has no AppArmor, or does not tell of it here.
  * @throws {PermissionDeniedError} if this process may not be told which profiles are loaded, as in a user namespace.
  * @throws {NotFoundError} if the profile is not loaded.
- * @throws {UnimplementedError} for SELinux: steps get no labels.
  */
-export async function requireHostSecurity(
-  { apparmorProfile, selinux }: HostSecurity,
-  files = appArmorFiles,
-): Promise<void> {
-  if (selinux) {
-    throw new UnimplementedError(
-      "Cannot use --oci-worker-selinux=true: this worker gives steps no labels, want false",
-    );
-  }
+export async function requireAppArmor(apparmorProfile: string, files = appArmorFiles): Promise<void> {
   if (apparmorProfile === "") {
     return;
   }
@@ -59,7 +41,7 @@ async function loadedProfiles(path: string, wanted: string): Promise<string> {
   try {
     return await readFile(path, "utf8");
   } catch (error) {
-    const code = error instanceof Error && "code" in error ? error.code : undefined;
+    const code = codeOf(error);
     if (code === "ENOENT") {
       throw new FailedPreconditionError(`${wanted}: there is no ${path}, want securityfs mounted`);
     }
@@ -74,7 +56,7 @@ async function readOrEmpty(path: string): Promise<string> {
   try {
     return await readFile(path, "utf8");
   } catch (error) {
-    if (error instanceof Error && "code" in error && error.code === "ENOENT") {
+    if (codeOf(error) === "ENOENT") {
       return "";
     }
     throw error;

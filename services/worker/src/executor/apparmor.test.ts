@@ -3,8 +3,8 @@ import { mkdtempDisposable, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, test } from "node:test";
-import { FailedPreconditionError, NotFoundError, UnimplementedError } from "@oci-worker/errdefs";
-import { requireHostSecurity } from "./host-security.ts";
+import { FailedPreconditionError, NotFoundError } from "@oci-worker/errdefs";
+import { requireAppArmor } from "./apparmor.ts";
 
 /** A host as the kernel would tell of it. */
 async function host(enabled: string, profiles: string) {
@@ -15,40 +15,29 @@ async function host(enabled: string, profiles: string) {
   return { files, [Symbol.asyncDispose]: () => directory[Symbol.asyncDispose]() };
 }
 
-const profile = (apparmorProfile: string) => ({ apparmorProfile, selinux: false });
-
-describe("a security module", () => {
+describe("AppArmor", () => {
   test("that nobody asks for is not looked for", async () => {
     const nowhere = { enabled: "/nowhere/enabled", profiles: "/nowhere/profiles" };
-    await requireHostSecurity(profile(""), nowhere);
-    await assert.rejects(requireHostSecurity(profile("x"), nowhere), FailedPreconditionError);
+    await requireAppArmor("", nowhere);
+    await assert.rejects(requireAppArmor("x", nowhere), FailedPreconditionError);
   });
 
-  test("AppArmor must be enabled and have the profile", async () => {
+  test("must be enabled and have the profile", async () => {
     await using on = await host("Y\n", "docker-default (enforce)\nmy profile (complain)\n");
-    await requireHostSecurity(profile("docker-default"), on.files);
-    await requireHostSecurity(profile("my profile"), on.files);
-    await assert.rejects(requireHostSecurity(profile("docker"), on.files), (error) => {
+    await requireAppArmor("docker-default", on.files);
+    await requireAppArmor("my profile", on.files);
+    await assert.rejects(requireAppArmor("docker", on.files), (error) => {
       assert(error instanceof NotFoundError);
       assert.match(error.message, /^Cannot use AppArmor profile "docker": it is not loaded/);
       return true;
     });
     await rm(on.files.profiles);
-    await assert.rejects(requireHostSecurity(profile("docker-default"), on.files), (error) => {
+    await assert.rejects(requireAppArmor("docker-default", on.files), (error) => {
       assert(error instanceof FailedPreconditionError);
       assert.match(error.message, /there is no .*profiles, want securityfs mounted$/);
       return true;
     });
     await using off = await host("N\n", "");
-    await assert.rejects(requireHostSecurity(profile("docker-default"), off.files), FailedPreconditionError);
-  });
-
-  test("SELinux is refused", async () => {
-    const wanted = { apparmorProfile: "", selinux: true };
-    await assert.rejects(requireHostSecurity(wanted), (error) => {
-      assert(error instanceof UnimplementedError);
-      assert.match(error.message, /--oci-worker-selinux=true: this worker gives steps no labels/);
-      return true;
-    });
+    await assert.rejects(requireAppArmor("docker-default", off.files), FailedPreconditionError);
   });
 });
