@@ -172,7 +172,7 @@ export class Executor {
     }
 
     signal.throwIfAborted();
-    const kills = new MemoryKills();
+    const kills = new MemoryKills(spec.linux.cgroupsPath === undefined ? undefined : step.id);
     const exit = await this.#runToEnd(runc, step.id, bundle, onOutput, signal, processes);
     if (!step.readonlyRootfs) {
       stubs.remove();

@@ -1,13 +1,11 @@
 import assert from "node:assert/strict";
-import { existsSync } from "node:fs";
-import { chmod, glob, mkdir, mkdtempDisposable, readFile, rm, rmdir, writeFile } from "node:fs/promises";
+import { chmod, mkdir, mkdtempDisposable, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { UnavailableError } from "@oci-worker/errdefs";
 import { Runc } from "./runc.ts";
 import { fixture, run, step } from "./sample-image.ts";
-import type { Step } from "./step.ts";
 
 /** A runtime that does `script` in place of `run`, and is the real one otherwise. */
 async function standIn(script: string, startTimeoutMs: number) {
@@ -93,40 +91,5 @@ describe("a runtime", () => {
     const { code, complaint } = await run(on.executor, step(on.image, ["/etc/passwd"]));
     assert.notEqual(code, 0);
     assert.match(complaint, /permission denied/);
-  });
-});
-
-/** A cgroup whose processes have 64 MiB together, so that the runtime has enough. Disposing removes it, and what the runtime has made in it. */
-async function smallCgroup() {
-  const name = `memory-test-${process.pid}`;
-  const isFirstVersion = existsSync("/sys/fs/cgroup/memory");
-  const path = join("/sys/fs/cgroup", isFirstVersion ? "memory" : "", name);
-  await mkdir(path);
-  await writeFile(join(path, isFirstVersion ? "memory.limit_in_bytes" : "memory.max"), String(64 << 20));
-  const remove = async () => {
-    for (const made of [`${name}/buildkit`, name]) {
-      for await (const directory of glob(`/sys/fs/cgroup/{*/,}${made}`)) {
-        await rmdir(directory);
-      }
-    }
-  };
-  return { name, [Symbol.asyncDispose]: remove };
-}
-
-describe("a step that is killed", () => {
-  test("for want of memory is told apart from one that ends by itself", async () => {
-    await using on = await fixture();
-    const endOf = async (script: string, more: Partial<Step> = {}) => {
-      const { code, outOfMemory } = await run(on.executor, step(on.image, ["sh", "-c", script], more));
-      return { code, outOfMemory };
-    };
-    {
-      await using cgroup = await smallCgroup();
-      const hungry = 'x=$(yes | head -c 200000000); echo "$x" | head -c 1';
-      assert.deepEqual(await endOf(hungry, { cgroupParent: cgroup.name }), { code: 137, outOfMemory: true });
-    }
-    assert.deepEqual(await endOf("exit 137"), { code: 137, outOfMemory: false });
-    assert.deepEqual(await endOf("sh -c 'kill -KILL $$'; exit $?"), { code: 137, outOfMemory: false });
-    assert.deepEqual(await endOf("sh -c 'kill -SEGV $$'; exit $?"), { code: 139, outOfMemory: false });
   });
 });

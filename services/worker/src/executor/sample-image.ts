@@ -105,13 +105,19 @@ export function step(image: string, args: readonly string[], more: Partial<Step>
   };
 }
 
-/** Runs `what` and gives its output, the two streams apart. */
-export async function run(executor: Executor, what: Step, signal = new AbortController().signal) {
+/** Runs `what` and gives its output, the two streams apart. `onOutput` hears that there is some. */
+export async function run(
+  executor: Executor,
+  what: Step,
+  signal = new AbortController().signal,
+  onOutput = () => {},
+) {
   const output: Record<1 | 2, string> = { 1: "", 2: "" };
   const exit = await executor.run(
     what,
     (stream, chunk) => {
       output[stream] += chunk.toString();
+      onOutput();
     },
     signal,
   );
