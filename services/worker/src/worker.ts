@@ -31,13 +31,13 @@ import { LayerBlobTable } from "./layers/layer-blob-table.ts";
 import { openNetworks } from "./network/open-networks.ts";
 import type { NetworkPlan } from "./network/plan.ts";
 import { operationOf } from "./ops/operations.ts";
-import { stepLogLimits } from "./ops/step-log.ts";
 import { RefStore } from "./refs/ref-store.ts";
 import { encodeError } from "./rpc/error-details.ts";
 import { encodeProgress } from "./rpc/stored-progress.ts";
 import type { SessionManager } from "./session/session-manager.ts";
 import { Slots } from "./slots.ts";
 import { openSnapshotter } from "./snapshots/open-snapshotter.ts";
+import { decisionLog } from "./solver/decision-log.ts";
 import { Scheduler } from "./solver/scheduler.ts";
 import type { TraceRecorder } from "./traces/recorder.ts";
 
@@ -164,14 +164,16 @@ export async function openWorker(
     images,
     defaultPlatform,
     slots: config.maxParallelism === 0 ? undefined : new Slots(config.maxParallelism),
-    logLimits: stepLogLimits(process.env),
+    logLimits: { maxBytes: config.stepLogMaxBytes, maxBytesPerSecond: config.stepLogMaxBytesPerSecond },
+    echoLog: config.echoesSteps ? log : undefined,
     defaultCgroupParent: config.defaultCgroupParent,
   };
   const { sessions, traces, metrics } = peers;
   const { usage, collector, removals } = cache;
   results.onLookup = (isThere) => metrics.countLookup(isThere);
   const operations = metrics.operations((vertex) => operationOf(vertex, operationParts));
-  const scheduler = new Scheduler(operations, results);
+  const tellOf = decisionLog({ log, ofAll: config.logsDecisions, ofNames: config.logsDecisionsOf });
+  const scheduler = new Scheduler(operations, results, tellOf);
   const table = undo.use(new BuildTable(join(root, "history.db")));
   const { historyMaxAge: maxAgeMs, historyMaxEntries: maxEntries } = config;
   const history = undo.use(

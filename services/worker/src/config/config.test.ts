@@ -14,7 +14,7 @@ import { allSettings, groups, type SettingName } from "./settings.ts";
 function resolved(toml: string, args: readonly string[] = [], environment: NodeJS.ProcessEnv = {}) {
   return resolveConfig(
     readConfigFile(parse(toml), "test.toml").layer,
-    readEnvironment(environment),
+    readEnvironment(environment).layer,
     parseCommandLine(args).layer,
   );
 }

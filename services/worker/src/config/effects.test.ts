@@ -14,6 +14,7 @@ const rootless = "e2e/worker-runs-rootless.test.ts";
 const networks = "e2e/worker-gives-steps-networks.test.ts";
 const devices = "e2e/worker-gives-steps-devices.test.ts";
 const emulators = "e2e/worker-finds-emulators.test.ts";
+const tells = "e2e/worker-tells-what-it-does.test.ts";
 const garbage = "e2e/worker-garbage-collects.test.ts";
 const remembers = "e2e/worker-remembers-builds.test.ts";
 
@@ -41,6 +42,11 @@ const effects: Readonly<Record<SettingName, readonly [file: string, title: strin
   platforms: [takeEffect, "says that it builds for the platforms that it is given"],
   runtimeBinary: [takeEffect, "runs steps with the runtime that it is given"],
   defaultCgroupParent: [takeEffect, "runs steps beneath the cgroup that it is given"],
+  stepLogMaxBytes: [tells, "passes on as much of a step's output as it is told to"],
+  stepLogMaxBytesPerSecond: [tells, "passes on as much of a step's output as it is told to"],
+  echoesSteps: [tells, "logs what steps print if the environment says so"],
+  logsDecisions: [tells, "logs what it decides of vertices, and why, if the environment says so"],
+  logsDecisionsOf: [tells, "logs what it decides of vertices, and why, if the environment says so"],
   cdiDisabled: [devices, "are none where CDI is disabled"],
   cdiSpecDirs: [
     devices,

@@ -1,12 +1,20 @@
-import { readText } from "./say.ts";
+import { judgeUnsupported, readText } from "./say.ts";
 import { allSettings, type Layer, type Saying, type SettingName } from "./settings.ts";
+import { unsupportedVariables } from "./unsupported.ts";
+
+/** What the environment says. */
+export interface Environment {
+  readonly layer: Layer;
+  /** What the operator should know. */
+  readonly warnings: readonly string[];
+}
 
 /**
  * Reads the variables that stand for settings; an empty one counts as none.
  *
  * @throws {InvalidArgumentError} naming a variable whose value is wrong.
  */
-export function readEnvironment(environment: NodeJS.ProcessEnv): Layer {
+export function readEnvironment(environment: NodeJS.ProcessEnv): Environment {
   const layer = new Map<SettingName, Saying>();
   for (const [name, setting] of allSettings) {
     const { variable } = setting;
@@ -15,5 +23,8 @@ export function readEnvironment(environment: NodeJS.ProcessEnv): Layer {
       layer.set(name, { value: readText(setting, text, variable), origin: variable });
     }
   }
-  return layer;
+  const warnings = [...unsupportedVariables].flatMap(([variable, unsupported]) =>
+    judgeUnsupported(unsupported, readText(unsupported, environment[variable] ?? "", variable), variable),
+  );
+  return { layer, warnings };
 }

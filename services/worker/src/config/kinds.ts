@@ -175,6 +175,19 @@ export function listOf<T>(each: Kind<T>): Kind<readonly T[]> {
 /** Texts; the flag may be given more than once. */
 export const texts = listOf(text);
 
+/** Texts in one, with commas between them; empty ones are left out. */
+export function separated(operand: string): Kind<readonly string[]> {
+  return textual(
+    operand,
+    (value) =>
+      value
+        .split(",")
+        .map((each) => each.trim())
+        .filter(Boolean),
+    (values) => values.join(","),
+  );
+}
+
 /** Names and values: a table, and `NAME=VALUE` more than once. Those of flags are laid over those of the file. */
 export const pairs: Kind<Readonly<Record<string, string>>> = {
   operand: "NAME=VALUE",

@@ -46,12 +46,8 @@ export async function readConfig(
   const { configFile = configFileOf(standing) } = commandLine;
   const table = await loadConfig(configFile, commandLine.configFile !== undefined);
   const { layer, registry, unused, warnings } = readConfigFile(table, configFile);
-  const resolved = resolveConfig(
-    rootlessDefaults(standing),
-    layer,
-    readEnvironment(environment),
-    commandLine.layer,
-  );
+  const variables = readEnvironment(environment);
+  const resolved = resolveConfig(rootlessDefaults(standing), layer, variables.layer, commandLine.layer);
   const unusedKeys = unused.map(
     ({ key, meant }) =>
       `${key} of ${configFile} is not used by this worker${meant === undefined ? "" : `, want ${meant}?`}`,
@@ -59,6 +55,7 @@ export async function readConfig(
   const allWarnings = [
     ...unusedKeys,
     ...warnings,
+    ...variables.warnings,
     ...commandLine.warnings,
     ...(resolved.config.noProcessSandbox ? [noProcessSandbox] : []),
   ];

@@ -58,6 +58,11 @@ const wrongValues: Readonly<Record<SettingName, Wrong>> = {
   apparmorProfile: { flag: ["no-such-profile"], key: ['"no-such-profile"', "5"] },
   selinux: { flag: ["maybe", "true"], key: ['"true"', "true"] },
   maxParallelism: { flag: ["-1", "x", "1.5"], key: ["-1", '"1"', "1.5"] },
+  stepLogMaxBytes: { flag: ["-2", "2MB", "1.5"], key: [] },
+  stepLogMaxBytesPerSecond: { flag: ["-2", "fast"], key: [] },
+  echoesSteps: { flag: ["yes", "2"], key: [] },
+  logsDecisions: { flag: ["yes", "all"], key: [] },
+  logsDecisionsOf: { flag: anyText, key: [] },
   cdiDisabled: { flag: ["maybe"], key: ['"true"', "1"] },
   cdiSpecDirs: { flag: ["cdi", ""], key: ['"/etc/cdi"', '["cdi"]', "[5]"] },
   cdiAutoAllowed: {
@@ -192,9 +197,12 @@ describe("the program starts nothing for", { concurrency: 2 }, () => {
         assert.match(message, /want|you meant|Do not include|cannot be/);
       });
     }
-    if (variable !== undefined) {
-      test(`$${variable}`, async () => {
-        assert.match(await refusal([], { [variable]: wrong.flag[0] }), new RegExp(variable));
+    // Empty counts as not set.
+    for (const value of variable === undefined ? [] : wrong.flag.filter(Boolean)) {
+      test(`$${variable}=${value}`, async () => {
+        const message = await refusal([], { [variable ?? ""]: value });
+        assert(message.includes(`Cannot use ${variable}: `) && message.includes(`${value}"`), message);
+        assert.match(message, /, want /);
       });
     }
   }
@@ -214,10 +222,16 @@ describe("the program starts nothing for", { concurrency: 2 }, () => {
 });
 
 test("every setting has a wrong value here, unless it takes any text", () => {
-  for (const [name, { flag, key, kind }] of allSettings) {
+  for (const [name, { flag, key, variable, kind }] of allSettings) {
     const wrong = wrongValues[name];
     assert(key === undefined || wrong.key.length > 0, `${name} has no wrong value of its key`);
-    const takesAny = kind === settings.defaultCgroupParent.kind;
+    const takesAny = [settings.defaultCgroupParent, settings.logsDecisionsOf].some(
+      (each) => each.kind === kind,
+    );
     assert(flag === undefined || takesAny || wrong.flag.length > 0, `${name} has no wrong value of its flag`);
+    assert(
+      variable === undefined || takesAny || wrong.flag.length > 0,
+      `${name} has no wrong value of its variable`,
+    );
   }
 });

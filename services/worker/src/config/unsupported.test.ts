@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { InvalidArgumentError } from "@oci-worker/errdefs";
 import { parse } from "smol-toml";
+import { readEnvironment } from "./environment.ts";
 import { readConfigFile } from "./file.ts";
 import { parseCommandLine } from "./flags.ts";
 import { unsupportedSettings } from "./unsupported.ts";
@@ -23,7 +24,7 @@ const warningsOf = (toml: string) => {
 };
 
 describe("what buildkitd can do and this worker cannot", () => {
-  for (const { key, flag, verdict, why } of unsupportedSettings) {
+  for (const { key, flag, variable, verdict, why } of unsupportedSettings) {
     if (verdict === "warned of" && key !== undefined) {
       const [asked, met] = warnedOf[key] ?? assert.fail(`${key} has no value here`);
       test(`is warned of by its name where ${key} asks for it, and only there`, () => {
@@ -39,6 +40,14 @@ describe("what buildkitd can do and this worker cannot", () => {
       test(`is warned of where --${flag} asks for it, and only there`, () => {
         assert.deepEqual(parseCommandLine([`--${flag}`]).warnings, [`--${flag} has no effect: ${why}`]);
         assert.deepEqual(parseCommandLine([`--${flag}=false`]).warnings, []);
+      });
+    }
+    if (variable !== undefined) {
+      test(`is warned of where ${variable} asks for it, and only there`, () => {
+        const { warnings } = readEnvironment({ [variable]: "1" });
+        assert.deepEqual(warnings, [`${variable} has no effect: ${why}`]);
+        assert.deepEqual(readEnvironment({ [variable]: "" }).warnings, []);
+        assert.deepEqual(readEnvironment({}).warnings, []);
       });
     }
     if (verdict === "refused" && flag !== undefined) {

@@ -7,6 +7,8 @@ export interface Unsupported<T = unknown> {
   /** Its key in the file, as TOML writes it. */
   readonly key?: string;
   readonly flag?: string;
+  /** Of the environment. */
+  readonly variable?: string;
   readonly kind: Kind<T>;
   /** Whether a value asks for no more than what is so anyway. */
   isMet(value: T): boolean;
@@ -109,10 +111,28 @@ export const unsupportedSettings: readonly Unsupported[] = [
     verdict: "warned of",
     why: "what cache keys are made of is not kept",
   }),
+  unsupported({
+    variable: "BUILDKIT_DEBUG_FORCE_OVERLAY_DIFF",
+    kind: text,
+    isMet: isEmpty,
+    verdict: "warned of",
+    why: "layers are made of the directory that overlayfs writes to wherever there is one, and that alone",
+  }),
+  unsupported({
+    variable: "BUILDKIT_DEBUG_PANIC_ON_ERROR",
+    kind: text,
+    isMet: (value) => value !== "1",
+    verdict: "warned of",
+    why: "it has buildkitd stop at faults of its own; this worker logs its own, at level error",
+  }),
 ];
 
 export const unsupportedKeys: ReadonlyMap<string, Unsupported> = new Map(
   unsupportedSettings.flatMap((each) => (each.key === undefined ? [] : [[each.key, each]])),
+);
+
+export const unsupportedVariables: ReadonlyMap<string, Unsupported> = new Map(
+  unsupportedSettings.flatMap((each) => (each.variable === undefined ? [] : [[each.variable, each]])),
 );
 
 export const unsupportedFlags: ReadonlyMap<string, Unsupported> = new Map(

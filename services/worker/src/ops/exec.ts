@@ -2,6 +2,7 @@ import { type ExecOp, NetMode, SecurityMode } from "@oci-worker/api/buildkit/llb
 import { InvalidArgumentError, NotFoundError } from "@oci-worker/errdefs";
 import type { Digest } from "@oci-worker/oci/digest";
 import type { Platform } from "@oci-worker/oci/platform";
+import type { Logger } from "pino";
 import { type ContainerEdits, noEdits } from "../cdi/container-edits.ts";
 import type { DeviceRegistry } from "../cdi/device-registry.ts";
 import type { Executor } from "../executor/executor.ts";
@@ -14,6 +15,7 @@ import type { Operation, OperationContext, Ref } from "../solver/operation.ts";
 import { exitFailure } from "./exec-failure.ts";
 import { execKey } from "./exec-key.ts";
 import { type MountParts, MountPreparation, type PreparedMount } from "./exec-mounts.ts";
+import { StepEcho } from "./step-echo.ts";
 import { stepEnvironment } from "./step-environment.ts";
 import { StepLog, type StepLogLimits } from "./step-log.ts";
 
@@ -22,6 +24,8 @@ export interface ExecParts extends MountParts {
   /** Undefined if steps have no devices. */
   readonly devices: DeviceRegistry | undefined;
   readonly logLimits: StepLogLimits;
+  /** Where what steps print goes besides; undefined for nowhere. */
+  readonly echoLog: Logger | undefined;
   /** Places for steps that run at a time; undefined for no limit. */
   readonly slots: Slots | undefined;
   /** Parent of the cgroup of a step that asks for none. */
@@ -62,8 +66,8 @@ export class ExecOperation implements Operation {
   }
 
   async #run(step: Step, { report, signal }: OperationContext): Promise<void> {
-    using log = new StepLog(report, this.#parts.logLimits);
-    const { executor, slots } = this.#parts;
+    const { echoLog, executor, logLimits, slots } = this.#parts;
+    using log = new StepLog(report, logLimits, echoLog && new StepEcho(echoLog, report.vertex));
     const running = () => executor.run(step, (stream, chunk) => log.write(stream, chunk), signal);
     const exit = await (slots === undefined ? running() : slots.run(running, signal));
     signal.throwIfAborted();

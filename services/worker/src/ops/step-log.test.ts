@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { digestOf } from "@oci-worker/oci/digest";
 import { VertexReport } from "../solver/vertex-report.ts";
-import { StepLog, stepLogLimits } from "./step-log.ts";
+import { StepLog } from "./step-log.ts";
 
 /** What comes out of a log with the given limits after `writes`. */
 function passed(limits: Parameters<typeof newLog>[1], writes: readonly (readonly [1 | 2, string])[]) {
@@ -59,11 +59,5 @@ describe("a step's log", () => {
   test("passes everything on without limits", () => {
     const text = "x".repeat(5 * 1024 * 1024);
     assert.equal(passed({ maxBytes: -1, maxBytesPerSecond: -1 }, [[1, text]])[1].length, text.length);
-  });
-
-  test("takes its limits from buildkitd's variables", () => {
-    assert.deepEqual(stepLogLimits({}), { maxBytes: 2 * 1024 * 1024, maxBytesPerSecond: 200 * 1024 });
-    const environment = { BUILDKIT_STEP_LOG_MAX_SIZE: "-1", BUILDKIT_STEP_LOG_MAX_SPEED: "5" };
-    assert.deepEqual(stepLogLimits(environment), { maxBytes: -1, maxBytesPerSecond: 5 });
   });
 });

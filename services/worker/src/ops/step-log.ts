@@ -1,4 +1,5 @@
 import type { VertexReport } from "../solver/vertex-report.ts";
+import type { StepEcho } from "./step-echo.ts";
 
 /** How much of a step's output is passed on; a step in an endless loop must not fill anybody's memory or disk. */
 export interface StepLogLimits {
@@ -6,22 +7,6 @@ export interface StepLogLimits {
   readonly maxBytes: number;
   /** Bytes a second of each stream; -1 for no limit. */
   readonly maxBytesPerSecond: number;
-}
-
-/** Upstream's defaults (BuildKit, util/progress/logs). */
-const defaultMaxBytes = 2 * 1024 * 1024;
-const defaultMaxBytesPerSecond = 200 * 1024;
-
-/** The limits that the variables of buildkitd set: `BUILDKIT_STEP_LOG_MAX_SIZE` and `BUILDKIT_STEP_LOG_MAX_SPEED`. */
-export function stepLogLimits(environment: NodeJS.ProcessEnv): StepLogLimits {
-  const read = (name: string, otherwise: number) => {
-    const value = environment[name];
-    return value !== undefined && /^-?\d+$/.test(value) ? Number(value) : otherwise;
-  };
-  return {
-    maxBytes: read("BUILDKIT_STEP_LOG_MAX_SIZE", defaultMaxBytes),
-    maxBytesPerSecond: read("BUILDKIT_STEP_LOG_MAX_SPEED", defaultMaxBytesPerSecond),
-  };
 }
 
 interface StreamState {
@@ -33,15 +18,18 @@ interface StreamState {
 export class StepLog implements Disposable {
   readonly #report: VertexReport;
   readonly #limits: StepLogLimits;
+  readonly #echo: StepEcho | undefined;
   readonly #startedAtMs = performance.now();
   readonly #streams: Record<1 | 2, StreamState> = {
     1: { passedBytes: 0, clippedBytes: 0 },
     2: { passedBytes: 0, clippedBytes: 0 },
   };
 
-  constructor(report: VertexReport, limits: StepLogLimits) {
+  /** @param echo has what is passed on, too. */
+  constructor(report: VertexReport, limits: StepLogLimits, echo?: StepEcho) {
     this.#report = report;
     this.#limits = limits;
+    this.#echo = echo;
   }
 
   write(stream: 1 | 2, chunk: Buffer): void {
@@ -50,16 +38,22 @@ export class StepLog implements Disposable {
     state.passedBytes += room;
     state.clippedBytes += chunk.length - room;
     if (room > 0) {
-      this.#report.log(stream, chunk.subarray(0, room));
+      this.#pass(stream, chunk.subarray(0, room));
     }
   }
 
   [Symbol.dispose](): void {
     for (const stream of [1, 2] as const) {
       if (this.#streams[stream].clippedBytes > 0) {
-        this.#report.log(stream, Buffer.from(`\n[output clipped, ${this.#reason(stream)}]\n`));
+        this.#pass(stream, Buffer.from(`\n[output clipped, ${this.#reason(stream)}]\n`));
       }
     }
+    this.#echo?.[Symbol.dispose]();
+  }
+
+  #pass(stream: 1 | 2, data: Uint8Array): void {
+    this.#report.log(stream, data);
+    this.#echo?.write(stream, data);
   }
 
   /** What a stream may have written by now. The speed limit counts from the start, with a second's worth ahead. */

@@ -1,4 +1,5 @@
 import type { Graph, Vertex } from "@oci-worker/llb/definition";
+import type { TellDecision } from "./decision-log.ts";
 import type { Job } from "./job.ts";
 import type { Operation, Ref } from "./operation.ts";
 import type { ResultCache } from "./result-cache.ts";
@@ -13,14 +14,21 @@ export type OperationFactory = (vertex: Vertex) => Operation;
 export class Scheduler {
   readonly #operationOf: OperationFactory;
   readonly #cache: ResultCache;
+  readonly #tellOf: (vertex: Vertex) => TellDecision;
   /** Every run that some job wants, those included that have failed. */
   readonly #runs = new Set<VertexRun>();
   /** The run of each vertex that a further job joins. */
   readonly #joinable = new Map<string, VertexRun>();
 
-  constructor(operationOf: OperationFactory, cache: ResultCache) {
+  /** @param tellOf told of what is decided about a vertex; see decision-log.ts. */
+  constructor(
+    operationOf: OperationFactory,
+    cache: ResultCache,
+    tellOf: (vertex: Vertex) => TellDecision = () => () => undefined,
+  ) {
     this.#operationOf = operationOf;
     this.#cache = cache;
+    this.#tellOf = tellOf;
   }
 
   /**
@@ -80,10 +88,11 @@ export class Scheduler {
       return this.#start(plainKey, vertex, inputs);
     }
     if (shared.ignoresCache || !metadata.ignoreCache) {
-      return shared;
+      return this.#joined(shared);
     }
     const key = `${plainKey}-ignorecache`;
-    return this.#usable(key) ?? this.#start(key, vertex, inputs);
+    const sharedFresh = this.#usable(key);
+    return sharedFresh === undefined ? this.#start(key, vertex, inputs) : this.#joined(sharedFresh);
   }
 
   #usable(key: string): VertexRun | undefined {
@@ -91,9 +100,14 @@ export class Scheduler {
     return run?.isUsable === true ? run : undefined;
   }
 
+  #joined(run: VertexRun): VertexRun {
+    this.#tellOf(run.vertex)("vertex is worked on already, for another build");
+    return run;
+  }
+
   #start(key: string, vertex: Vertex, inputs: readonly RunEdge[]): VertexRun {
     const operation = this.#operationOf(vertex);
-    const run = new VertexRun({ vertex, inputs, operation, cache: this.#cache });
+    const run = new VertexRun({ vertex, inputs, operation, cache: this.#cache, tell: this.#tellOf(vertex) });
     this.#joinable.set(key, run);
     this.#runs.add(run);
     return run;

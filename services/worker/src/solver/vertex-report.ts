@@ -47,6 +47,11 @@ export class VertexReport {
     this.#listeners.delete(listener);
   }
 
+  /** Whose report it is. */
+  get vertex(): Pick<VertexState, "digest" | "name"> {
+    return this.#state;
+  }
+
   get hasBegun(): boolean {
     return this.#state.startedAt !== undefined;
   }

@@ -2,6 +2,7 @@ import { CanceledError, InvalidArgumentError } from "@oci-worker/errdefs";
 import type { Vertex } from "@oci-worker/llb/definition";
 import type { Digest } from "@oci-worker/oci/digest";
 import type { Lease } from "../cache/lease.ts";
+import type { TellDecision } from "./decision-log.ts";
 import { messageOf, VertexError } from "./failure.ts";
 import type { Job } from "./job.ts";
 import type { Operation, OperationContext, Ref } from "./operation.ts";
@@ -20,6 +21,8 @@ export interface VertexRunParts {
   readonly inputs: readonly RunEdge[];
   readonly operation: Operation;
   readonly cache: ResultCache;
+  /** Told of what is decided. */
+  readonly tell: TellDecision;
 }
 
 /**
@@ -31,6 +34,7 @@ export class VertexRun {
   readonly #inputs: readonly RunEdge[];
   readonly #operation: Operation;
   readonly #cache: ResultCache;
+  readonly #tell: TellDecision;
   readonly #report: VertexReport;
   readonly #jobs = new Map<Job, (event: ProgressEvent) => void>();
   readonly #controller = new AbortController();
@@ -39,11 +43,12 @@ export class VertexRun {
   #key: Promise<Digest> | undefined;
   #outputs: Promise<readonly (Ref | undefined)[]> | undefined;
 
-  constructor({ vertex, inputs, operation, cache }: VertexRunParts) {
+  constructor({ vertex, inputs, operation, cache, tell }: VertexRunParts) {
     this.vertex = vertex;
     this.#inputs = inputs;
     this.#operation = operation;
     this.#cache = cache;
+    this.#tell = tell;
     this.#report = new VertexReport({
       digest: vertex.digest,
       inputs: vertex.inputs.map((input) => input.vertex.digest),
@@ -87,6 +92,7 @@ export class VertexRun {
   /** `job` wants it no more. Resolves when that means nothing, or when the work that it meant has been given up. */
   async leave(job: Job): Promise<void> {
     if (this.#jobs.size === 1 && this.#jobs.has(job)) {
+      this.#tell("vertex is not wanted any more");
       this.#controller.abort(new CanceledError(`${this.vertex.name} is not wanted any more`));
       // How the work ends has been reported by then, to the job that leaves too.
       await Promise.allSettled([this.#key, this.#outputs]);
@@ -126,24 +132,31 @@ export class VertexRun {
       this.#inputs.map(async ({ run, index }) => `${await run.key()}@${index}`),
     );
     const key = await this.#operation.cacheKey(inputKeys, this.#context);
+    this.#tell("vertex has a cache key", { key, inputKeys });
     this.#report.complete();
     return key;
   }
 
   async #make(): Promise<readonly (Ref | undefined)[]> {
     const key = await this.key();
-    if (!this.ignoresCache) {
+    if (this.ignoresCache) {
+      this.#tell("cache is not asked", { key });
+    } else {
       const hit = await this.#cache.load(key, this.#lease, this.#controller.signal);
       if (hit !== undefined) {
+        this.#tell("result is in the cache", { key, outputs: snapshotsOf(hit) });
         this.#markCached();
         return hit;
       }
+      this.#tell("result is not in the cache", { key });
     }
     const inputs = await Promise.all(this.#inputs.map(({ run, index }) => run.output(index)));
     this.#controller.signal.throwIfAborted();
     this.#report.begin();
+    this.#tell("work begins", { inputs: snapshotsOf(inputs) });
     const outputs = await this.#operation.execute(inputs, this.#context);
     this.#cache.save(key, outputs, this.vertex.name);
+    this.#tell("work has ended", { key, outputs: snapshotsOf(outputs) });
     this.#report.complete();
     return outputs;
   }
@@ -168,10 +181,16 @@ export class VertexRun {
     } catch (error) {
       this.#controller.abort(error);
       if (error instanceof VertexError) {
+        this.#tell("an input has failed", { input: error.vertex });
         throw error;
       }
+      this.#tell("vertex has failed", { reason: messageOf(error) });
       this.#report.fail(messageOf(error));
       throw new VertexError(this.vertex.digest, error);
     }
   }
+}
+
+function snapshotsOf(refs: readonly (Ref | undefined)[]): (string | undefined)[] {
+  return refs.map((ref) => ref?.snapshot);
 }

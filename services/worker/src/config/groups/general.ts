@@ -1,5 +1,5 @@
 import { logFormats } from "@oci-worker/daemon/log";
-import { directory, oneOf, textual, truth } from "../kinds.ts";
+import { directory, oneOf, separated, textual, truth } from "../kinds.ts";
 import { duration } from "../quantities.ts";
 import { setting } from "../setting.ts";
 import { tcpAddress } from "../tcp-address.ts";
@@ -46,6 +46,16 @@ export const generalSettings = {
     key: "log.format",
     fallback: "json",
     help: "how lines are logged: an object each, or text for people",
+  }),
+  logsDecisions: setting(truth, {
+    variable: "BUILDKIT_SCHEDULER_DEBUG",
+    fallback: false,
+    help: "log what the solver decides of each vertex, and by which cache keys, at whatever level",
+  }),
+  logsDecisionsOf: setting(separated("NAMES"), {
+    variable: "BUILDKIT_SCHEDULER_DEBUG_STEPS",
+    fallback: [],
+    help: "the same for vertices whose names have one of these parts, with commas between them; with ^ behind it, for those that need one, too",
   }),
   debugAddress: setting(debugAddress, {
     flag: "debugaddr",

@@ -22,4 +22,20 @@ export const stepSettings = {
     fallback: false,
     help: "label steps and their files for SELinux, each step with categories of its own",
   }),
+  // Defaults of BuildKit (util/progress/logs).
+  stepLogMaxBytes: setting(wholeNumber(-1), {
+    variable: "BUILDKIT_STEP_LOG_MAX_SIZE",
+    fallback: 2 * 1024 * 1024,
+    help: "bytes of each stream of a step's output that are passed on; -1 for no limit",
+  }),
+  stepLogMaxBytesPerSecond: setting(wholeNumber(-1), {
+    variable: "BUILDKIT_STEP_LOG_MAX_SPEED",
+    fallback: 200 * 1024,
+    help: "bytes a second of each stream that are passed on; -1 for no limit",
+  }),
+  echoesSteps: setting(truth, {
+    variable: "BUILDKIT_DEBUG_EXEC_OUTPUT",
+    fallback: false,
+    help: "log what steps print, too, at whatever level",
+  }),
 };

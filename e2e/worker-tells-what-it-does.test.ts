@@ -1,0 +1,95 @@
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import { definitionOf, image, run } from "@oci-worker/llb/build";
+import { createImage } from "./peers/image.ts";
+import { pushTo } from "./peers/pushed-image.ts";
+import { startRegistry } from "./peers/registry.ts";
+import { startWorker, type WorkerPeer } from "./peers/worker.ts";
+
+/** A worker with `environment` that logs no more than usual, and a step in an image that it can have. */
+async function startWith(environment: NodeJS.ProcessEnv) {
+  await using undo = new AsyncDisposableStack();
+  const registry = undo.use(await startRegistry());
+  const reference = await pushTo(registry, await createImage());
+  const worker = undo.use(await startWorker({ environment, args: ["--debug=false"] }));
+  /** Runs steps one after the other, each named for its script, and gives what they print. */
+  const output = async (...scripts: readonly string[]) => {
+    let tree = image(reference, { name: "the image" });
+    for (const script of scripts) {
+      tree = run({ root: tree, args: ["sh", "-c", script], env: ["PATH=/bin"], name: script }).root;
+    }
+    const build = worker.client.solve(definitionOf(tree));
+    let text = "";
+    for await (const { logs } of build.status) {
+      text += logs.map(({ data }) => Buffer.from(data).toString()).join("");
+    }
+    await build.result;
+    return text;
+  };
+  const owned = undo.move();
+  return { worker, output, [Symbol.asyncDispose]: () => owned.disposeAsync() };
+}
+
+/** The lines of the worker's log with the fields that are asked for. */
+function linesWith({ process }: WorkerPeer, ...fields: readonly string[]): Record<string, unknown>[] {
+  return process.log
+    .map((line) => JSON.parse(line) as Record<string, unknown>)
+    .filter((line) => fields.every((field) => Object.hasOwn(line, field)));
+}
+
+describe("a worker", () => {
+  test("passes on as much of a step's output as it is told to", async () => {
+    const script = "echo 0123456789";
+    {
+      await using on = await startWith({ BUILDKIT_STEP_LOG_MAX_SIZE: "8" });
+      assert.match(await on.output(script), /^01234567\n\[output clipped, log limit .* reached\]\n$/);
+    }
+    await using on = await startWith({
+      BUILDKIT_STEP_LOG_MAX_SIZE: "-1",
+      BUILDKIT_STEP_LOG_MAX_SPEED: "1024",
+    });
+    const clipped = await on.output("yes | busybox head -c 1000000");
+    assert.match(clipped, /^[y\n]+\n\[output clipped, log speed limit 1KiB\/s reached\]\n$/);
+  });
+
+  test("logs what steps print if the environment says so", async () => {
+    const script = "echo out; echo err >&2";
+    {
+      await using on = await startWith({});
+      await on.output(script);
+      assert.deepEqual(linesWith(on.worker, "line"), []);
+    }
+    await using on = await startWith({ BUILDKIT_DEBUG_EXEC_OUTPUT: "1" });
+    await on.output(script);
+    assert.deepEqual(
+      linesWith(on.worker, "line")
+        .map(({ step, stream, line }) => `${step} ${stream} ${line}`)
+        .toSorted(),
+      [`${script} stderr err`, `${script} stdout out`],
+    );
+  });
+
+  test("logs what it decides of vertices, and why, if the environment says so", async () => {
+    const decided = (worker: WorkerPeer, name: string) =>
+      linesWith(worker, "step")
+        .filter(({ step }) => step === name)
+        .map(({ msg }) => msg);
+    {
+      await using on = await startWith({ BUILDKIT_SCHEDULER_DEBUG: "1" });
+      await on.output("true");
+      const made = ["vertex has a cache key", "result is not in the cache", "work begins", "work has ended"];
+      const ends = ["vertex is not wanted any more"];
+      assert.deepEqual(decided(on.worker, "true"), [...made, ...ends]);
+      assert.deepEqual(decided(on.worker, "the image"), [...made, ...ends]);
+      await on.output("true");
+      const found = ["vertex has a cache key", "result is in the cache", ...ends];
+      assert.deepEqual(decided(on.worker, "true").slice(made.length + ends.length), found);
+      const keys = linesWith(on.worker, "step", "key").filter(({ step }) => step === "true");
+      assert.equal(new Set(keys.map(({ key }) => key)).size, 1, "what was found is what was made");
+    }
+    await using on = await startWith({ BUILDKIT_SCHEDULER_DEBUG_STEPS: "first^" });
+    await on.output("true first", "true second", "true third");
+    const told = new Set(linesWith(on.worker, "step").map(({ step }) => step));
+    assert.deepEqual([...told].toSorted(), ["true first", "true second"]);
+  });
+});
