@@ -1,5 +1,5 @@
 import { NotFoundError, ServiceError } from "@oci-worker/errdefs";
-import { TransientError } from "./http/errors.ts";
+import { NoTlsError, TransientError } from "./http/errors.ts";
 import type { Retries } from "./retry.ts";
 
 /** One place to try. */
@@ -16,8 +16,8 @@ interface Failure<T> {
  * Places are tried in order; one that fails costs no wait while there is another. When all have failed, those whose
  * failure may pass are tried again after a pause.
  *
- * @throws the first failure that is not "not found", because a mirror that lacks something says less than a host that
- * refuses it; else "not found".
+ * @throws the failure that tells most: a mirror that lacks something says less than a host that refuses it, and one that does
+ * not speak TLS less than what it says without. Among equals the first.
  */
 export async function firstToServe<T>(
   attempts: readonly Attempt<T>[],
@@ -49,5 +49,7 @@ export async function firstToServe<T>(
 }
 
 function mostTelling(errors: readonly ServiceError[]): ServiceError | undefined {
-  return errors.find((error) => !(error instanceof NotFoundError)) ?? errors[0];
+  const rank = (error: ServiceError) =>
+    error instanceof NotFoundError ? 2 : error instanceof NoTlsError ? 1 : 0;
+  return errors.toSorted((one, other) => rank(one) - rank(other))[0];
 }

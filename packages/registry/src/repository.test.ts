@@ -657,7 +657,7 @@ describe("pushBlob", () => {
     assert.equal(host.requests[1]?.headers.authorization, "Bearer s3cret");
   });
 
-  test("begins anew when the connection breaks or the authorization expires on the way", async () => {
+  test("begins anew when the connection breaks, the upload is forgotten or the authorization expires on the way", async () => {
     let puts = 0;
     await using host = await fakeHost((response, { line }) => {
       if (line.startsWith("HEAD")) {
@@ -671,6 +671,10 @@ describe("pushBlob", () => {
         } else if (puts === 2) {
           sendError(response, 503);
         } else if (puts === 3) {
+          sendError(response, 404, "BLOB_UPLOAD_UNKNOWN");
+        } else if (puts === 5) {
+          sendError(response, 416, "RANGE_INVALID");
+        } else if (puts === 4) {
           sendError(response, 401);
         } else {
           response.writeHead(201).end();
@@ -711,11 +715,31 @@ describe("pushManifest", () => {
     assert.deepEqual(await opened.repository.pushManifest({ ...pushed, tag: "3" }), descriptor);
     assert.deepEqual(await opened.repository.pushManifest(pushed), descriptor);
     assert.deepEqual(host.lines, [
+      "HEAD /v2/library/app/manifests/3",
       "PUT /v2/library/app/manifests/3",
+      `HEAD /v2/library/app/manifests/${digest}`,
       `PUT /v2/library/app/manifests/${digest}`,
     ]);
-    assert.equal(host.requests[0]?.headers["content-type"], ociManifest);
-    assert.deepEqual(host.requests[0]?.body, manifest);
+    assert.equal(host.requests[1]?.headers["content-type"], ociManifest);
+    assert.deepEqual(host.requests[1]?.body, manifest);
+  });
+
+  test("does not put it where it is already, and puts it where another one is", async () => {
+    let named = digest;
+    await using host = await fakeHost((response, { line }) =>
+      response.writeHead(line.startsWith("HEAD") ? 200 : 201, { "docker-content-digest": named }).end(() => {
+        named = digest;
+      }),
+    );
+    using opened = open([host]);
+    const pushed = { mediaType: ociManifest, bytes: manifest, tag: "3" };
+    assert.deepEqual(await opened.repository.pushManifest(pushed), descriptor);
+    named = digestOf("other");
+    assert.deepEqual(await opened.repository.pushManifest(pushed), descriptor);
+    assert.deepEqual(
+      host.lines.map((line) => line.split(" ")[0]),
+      ["HEAD", "HEAD", "PUT"],
+    );
   });
 
   test("tells what the registry finds wrong with it", async () => {

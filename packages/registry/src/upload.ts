@@ -6,6 +6,7 @@ import {
 } from "@oci-worker/errdefs";
 import type { Digest } from "@oci-worker/oci/digest";
 import type { Endpoint } from "./endpoint.ts";
+import { TransientError } from "./http/errors.ts";
 import { resolveLocation } from "./http/redirect.ts";
 import type { RequestBody } from "./http/request.ts";
 import type { HttpResponse } from "./http/response.ts";
@@ -75,12 +76,14 @@ export async function uploadBlob(operation: Operation, upload: BlobUpload): Prom
   return "uploaded";
 }
 
-/** Puts a manifest under a tag or its digest. */
-export async function uploadManifest(
-  { endpoint, purpose, signal }: Operation,
-  { name, mediaType, digest, body }: ManifestUpload,
-): Promise<void> {
+/** Puts a manifest under a tag or its digest, unless that is its name already: some registries let no tag be written twice. */
+export async function uploadManifest(operation: Operation, upload: ManifestUpload): Promise<void> {
+  const { endpoint, purpose, signal } = operation;
+  const { name, mediaType, digest, body } = upload;
   const url = endpoint.url(`manifests/${name}`);
+  if (await isNamed(operation, url, upload)) {
+    return;
+  }
   const headers = { "content-type": mediaType };
   using response = await endpoint.send(
     { method: "PUT", url, purpose, load: "document", headers, body },
@@ -95,6 +98,17 @@ export async function uploadManifest(
       `${response.attempt}: it stored it as ${JSON.stringify(stored.slice(0, 100))}, want ${digest}`,
     );
   }
+}
+
+/** Whether `url` is the manifest's already. What else a host says of it, it will say again when it is to take the manifest. */
+async function isNamed(
+  { endpoint, purpose, signal }: Operation,
+  url: URL,
+  { mediaType, digest }: ManifestUpload,
+): Promise<boolean> {
+  const headers = { accept: mediaType };
+  using response = await endpoint.send({ method: "HEAD", url, purpose, load: "document", headers }, signal);
+  return response.status === 200 && response.header("docker-content-digest") === digest;
 }
 
 /**
@@ -152,7 +166,11 @@ async function put(
   const headers = { "content-type": "application/octet-stream" };
   using response = await endpoint.send({ method: "PUT", url, purpose, load: "blob", headers, body }, signal);
   if (response.status !== 201 && response.status !== 204) {
-    throw await statusError(response);
+    const error = await statusError(response);
+    // It has begun the upload a moment ago. One that has restarted since knows nothing of it, and one that has half of it does
+    // not begin it anew; both take another one.
+    const isLost = response.status === 404 || response.status === 416;
+    throw isLost ? new TransientError(error.message, { cause: error }) : error;
   }
 }
 

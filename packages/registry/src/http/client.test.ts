@@ -14,7 +14,7 @@ import { type FakeHost, fakeHost, urlOn } from "../fake-host.ts";
 import type { TlsSettings } from "../host.ts";
 import { createAuthority, serverOptions } from "../test-certificates.ts";
 import { HttpClient } from "./client.ts";
-import { TransientError } from "./errors.ts";
+import { NoTlsError, TransientError } from "./errors.ts";
 import { bytesBody, type HttpRequest } from "./request.ts";
 
 const purpose = "fetch it";
@@ -449,7 +449,7 @@ describe("TLS", () => {
     await using host = await fakeHost((response) => response.end());
     using client = new HttpClient();
     const url = new URL(`https://${host.host.host}/`);
-    await fails(client.send(get(url)), FailedPreconditionError, /it does not speak TLS/);
+    await fails(client.send(get(url)), NoTlsError, /it does not speak TLS/);
   });
 });
 

@@ -11,6 +11,9 @@ export class TransientError extends UnavailableError {
   }
 }
 
+/** A host does not speak TLS. Where it may be spoken to without, what it says then tells more. */
+export class NoTlsError extends FailedPreconditionError {}
+
 /** A limit of our own has passed. */
 export class TimeLimitError extends Error {
   readonly code = "ETIMEDOUT";
@@ -64,6 +67,9 @@ export function exchangeError(attempt: string, cause: unknown): ServiceError {
   const message = code in explanations ? `${attempt}: ${reason} (${code})` : `${attempt}: ${reason}`;
   if (transient.has(code)) {
     return new TransientError(message, { cause });
+  }
+  if (code === "EPROTO") {
+    return new NoTlsError(message, { cause });
   }
   return tlsCode.test(code)
     ? new FailedPreconditionError(message, { cause })
