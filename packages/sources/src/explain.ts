@@ -59,7 +59,7 @@ export async function explainSources(transport: Transport, reference?: string): 
     const { explanations } = await client.explainSources({ reference: reference ?? "" });
     return explanations.map(({ reference: name, access, resolvedAt, hosts }) => ({
       reference: name,
-      access: access === Access.PUSH ? "push" : "pull",
+      access: access === Access.PUSH || access === Access.PUSH_INSECURE ? "push" : "pull",
       ...(resolvedAt && { resolvedAt: timestampDate(resolvedAt) }),
       hosts: hosts.map(hostFromProto),
     }));

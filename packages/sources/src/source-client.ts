@@ -21,6 +21,18 @@ import { hostFromProto } from "./host.ts";
 const maxFailureLength = 300;
 const reportTimeoutMs = 5000;
 
+/**
+ * What for a repository is asked for. `insecure-push`: with any certificate or without TLS, as a client wishes it, and with its
+ * own credentials alone.
+ */
+export type SourceAccess = "pull" | "push" | "insecure-push";
+
+const accesses = {
+  pull: Access.PULL,
+  push: Access.PUSH,
+  "insecure-push": Access.PUSH_INSECURE,
+} as const satisfies Record<SourceAccess, Access>;
+
 /** Where the images of one repository are, and who authorizes requests for them. */
 export interface Source {
   /** In the order in which to try them. */
@@ -80,7 +92,7 @@ export class SourceClient {
   async sourceOf(
     reference: Reference,
     sessionIDs: () => readonly string[],
-    access: "pull" | "push",
+    access: SourceAccess,
     signal?: AbortSignal,
   ): Promise<Source> {
     const handles = new Handles(sessionIDs(), (ids, limit) => this.#resolve(reference, ids, access, limit));
@@ -127,13 +139,13 @@ export class SourceClient {
   async #resolve(
     reference: Reference,
     sessionIDs: readonly string[],
-    access: "pull" | "push",
+    access: SourceAccess,
     signal: AbortSignal | undefined,
   ): Promise<SourceProto> {
     const query = { reference: formatReference(reference), sessionIds: [...sessionIDs] };
     const request = {
       query: { case: "reference", value: query },
-      access: access === "pull" ? Access.PULL : Access.PUSH,
+      access: accesses[access],
     } as const;
     const { sources } = await answer(this.#client.resolveSources(request, { ...(signal && { signal }) }));
     const [source] = sources;

@@ -123,7 +123,7 @@ export class Authorizer {
   async #tokenRequest({ grantee, host, extraScopes }: Inquiry, demand: BearerDemand): Promise<TokenRequest> {
     const { realm, service, scopes } = demand;
     const tls = await this.#parts.hosts.tokenServerTls(realm, host);
-    const own = repositoryScope(grantee.reference.repository, grantee.access);
+    const own = repositoryScope(grantee.reference.repository, grantee.access === "pull" ? "pull" : "push");
     return {
       host: host.host,
       realm,
@@ -135,7 +135,7 @@ export class Authorizer {
 
   /** The first identity that has something to show; what became of the others goes to `failures`. */
   async #find(search: Search, failures: Failure[], signal: AbortSignal): Promise<Grant | undefined> {
-    for (const keychain of this.#parts.keychains) {
+    for (const keychain of this.#keychainsFor(search)) {
       for await (const found of candidates(keychain, queryOf(search), signal)) {
         const outcome = await this.#outcome(found, search, signal);
         if (outcome instanceof ServiceError) {
@@ -148,6 +148,12 @@ export class Authorizer {
       }
     }
     return undefined;
+  }
+
+  /** What the operator has is shown to nobody of whom only a client says that he may be trusted. */
+  #keychainsFor({ grantee }: Search): readonly Keychain[] {
+    const { keychains } = this.#parts;
+    return grantee.access === "insecure-push" ? keychains.filter(({ isClients }) => isClients) : keychains;
   }
 
   /** What an identity has to show, or why that is no good; undefined if it has nothing of the kind. */

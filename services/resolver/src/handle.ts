@@ -2,8 +2,15 @@ import { InvalidArgumentError } from "@oci-worker/errdefs";
 import { Fields, parseDocument } from "@oci-worker/oci/document";
 import { formatReference, parseReference, type Reference } from "@oci-worker/oci/reference";
 
-/** What somebody wants to do with a repository. */
-export type Access = "pull" | "push";
+/**
+ * What somebody wants to do with a repository.
+ *
+ * `insecure-push`: whoever answers, as a client may wish it for itself; what the settings say of the registry does not count
+ * then, and no credentials but the client's do.
+ */
+export const accesses = ["pull", "push", "insecure-push"] as const;
+
+export type Access = (typeof accesses)[number];
 
 /** What an authorization is for. */
 export interface Grantee {
@@ -46,11 +53,12 @@ export function parseHandle(handle: string): Grantee {
     if (fields.size("version") !== version) {
       throw fields.error("version", `want ${version}`);
     }
-    const access = fields.requiredText("access");
+    const accessText = fields.requiredText("access");
+    const access = accesses.find((each) => each === accessText);
     const subject = fields.requiredText("subject");
-    if ((access !== "pull" && access !== "push") || (subject !== "layer" && subject !== "image")) {
+    if (access === undefined || (subject !== "layer" && subject !== "image")) {
       throw new InvalidArgumentError(
-        "Cannot read handle: want access pull or push, and subject layer or image",
+        `Cannot read handle: want access ${accesses.join(", ")}, and subject layer or image`,
       );
     }
     const sessionIDs = fields.texts("sessions") ?? [];

@@ -5,6 +5,7 @@ import type { Keychain } from "./identity.ts";
 export function anonymousKeychain(fetcher: TokenFetcher): Keychain {
   return {
     name: "anonymous",
+    isClients: true,
     async *identities({ scheme }) {
       if (scheme === "bearer") {
         yield {

@@ -67,6 +67,8 @@ export interface KeychainQuery {
 export interface Keychain {
   /** Name by which it is configured, and told of. */
   readonly name: string;
+  /** Its credentials are clients' own, or none at all; absent: the operator's. */
+  readonly isClients?: true;
   /** Identities for `query`, the best first. What is behind a later one is not asked unless it is reached. */
   identities(query: KeychainQuery, signal: AbortSignal): AsyncIterable<Identity | Obstacle>;
 }

@@ -21,6 +21,7 @@ import { MuteClientError, SessionClients, type SessionTimes } from "./session-cl
  */
 export class SessionKeychain implements Keychain {
   readonly name = "session";
+  readonly isClients = true;
   readonly #clients: SessionClients;
   readonly #fetcher: TokenFetcher;
 

@@ -47,6 +47,16 @@ describe("the table of registries", () => {
     assert.deepEqual(registry?.capabilities, ["pull", "resolve", "push"]);
   });
 
+  test("nothing of it counts where a client trusts whoever answers", async () => {
+    const toml = `[registry."r.example"]\nmirrors = ["mirror.example"]\nca = ["/ca.pem"]\nhttp = false`;
+    assert.deepEqual(await urls(toml, "r.example", "insecure-push"), [
+      "https://r.example/v2",
+      "http://r.example/v2",
+    ]);
+    const [secure] = await hostsOf(toml).of("r.example", "insecure-push");
+    assert.deepEqual(secure?.tls, { insecureSkipVerify: true });
+  });
+
   test("the settings of a mirror are those of its own entry, and never the registry's", async () => {
     const toml = `
       [registry."registry.example"]

@@ -3,7 +3,7 @@ import type { FreshFile } from "../fresh-file.ts";
 import type { Access } from "../handle.ts";
 import type { HostsDirectory } from "./hosts-directory.ts";
 import type { RegistryTable } from "./registry-table.ts";
-import { tableHosts, tlsSettings } from "./table-hosts.ts";
+import { insecureEntry, tableHosts, tlsSettings } from "./table-hosts.ts";
 
 /** Where settings of registries stand. */
 export interface HostSettings {
@@ -34,6 +34,9 @@ export class RegistryHosts {
    * @throws {UnavailableError} naming the file of settings that cannot be used.
    */
   async of(domain: string, access: Access): Promise<RegistryHost[]> {
+    if (access === "insecure-push") {
+      return await tableHosts(new Map([[domain, insecureEntry]]), domain, access);
+    }
     const table = await this.#table();
     const found = table.has(domain) ? undefined : await this.#settings.directory?.hostsFor(domain, access);
     return found ?? (await tableHosts(table, domain, access));

@@ -11,6 +11,9 @@ const noSettings: RegistryEntry = {
   tlsConfigDirs: [],
 };
 
+/** Of a registry that a client trusts whatever it shows (BuildKit, util/push). */
+export const insecureEntry: RegistryEntry = { ...noSettings, insecure: true, http: true };
+
 /**
  * The hosts that serve the registry `domain` as the table has it, in the order in which to try them: its mirrors, then
  * itself.

@@ -9,11 +9,17 @@ const outcomes = {
   failed: HostOutcome.FAILED,
 } as const satisfies Record<HostAccount["outcome"], HostOutcome>;
 
+const accesses = {
+  pull: Access.PULL,
+  push: Access.PUSH,
+  "insecure-push": Access.PUSH_INSECURE,
+} as const satisfies Record<Account["access"], Access>;
+
 /** What became of an image, as it is told over gRPC. */
 export function explanationToProto({ reference, access, resolvedAtMs, hosts }: Account) {
   return {
     reference,
-    access: access === "pull" ? Access.PULL : Access.PUSH,
+    access: accesses[access],
     ...(resolvedAtMs !== undefined && { resolvedAt: timestampFromMs(resolvedAtMs) }),
     hosts: hosts.map(hostToProto),
   };

@@ -99,8 +99,12 @@ function accessOf(access: AccessProto): Access {
       return "pull";
     case AccessProto.PUSH:
       return "push";
+    case AccessProto.PUSH_INSECURE:
+      return "insecure-push";
     default:
-      throw new InvalidArgumentError(`Cannot resolve sources: access is ${access}, want pull or push`);
+      throw new InvalidArgumentError(
+        `Cannot resolve sources: access is ${access}, want pull, push or insecure push`,
+      );
   }
 }
 
