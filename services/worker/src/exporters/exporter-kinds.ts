@@ -7,6 +7,7 @@ import type { LayerBlobTable } from "../layers/layer-blob-table.ts";
 import { LayerStore } from "../layers/layer-store.ts";
 import type { RefStore } from "../refs/ref-store.ts";
 import { ArchiveExporter } from "./archive-exporter.ts";
+import { ImageExporter } from "./image-exporter.ts";
 import { ImageWriter } from "./image-writer.ts";
 import { LocalExporter } from "./local.ts";
 
@@ -24,11 +25,12 @@ export interface ExporterParts {
 
 /** What results can be exported to, by the names that clients ask for. */
 export function exporterKinds(parts: ExporterParts): Readonly<Record<string, ExporterKind>> {
-  const { content, layerBlobs: table, platform, refs } = parts;
+  const { content, images, layerBlobs: table, platform, refs } = parts;
   const layers = new LayerStore({ ...parts, table });
   const writer = new ImageWriter({ layers, content, platform });
   return {
     local: () => new LocalExporter(refs),
+    image: (attributes) => new ImageExporter({ writer, content, images }, attributes),
     oci: (attributes) => new ArchiveExporter({ writer, content }, "oci", attributes),
     docker: (attributes) => new ArchiveExporter({ writer, content }, "docker", attributes),
   };

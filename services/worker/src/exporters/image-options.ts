@@ -60,13 +60,18 @@ export function takeImageOptions(attributes: Attributes, hasOciTypes: boolean): 
   };
 }
 
+/** The names of an image as they were given, with commas between them; empty for none. */
+export function givenName({ name }: Pick<ImageOptions, "name">, metadata: ResultMetadata): string {
+  return name === "*" ? Buffer.from(metadata["image.name"] ?? "*").toString() : (name ?? "");
+}
+
 /**
  * The full names of an image.
  *
  * @throws {InvalidArgumentError} if one is no name.
  */
-export function imageNames({ name }: ImageOptions, metadata: ResultMetadata): string[] {
-  const given = name === "*" ? Buffer.from(metadata["image.name"] ?? "*").toString() : (name ?? "");
+export function imageNames(options: Pick<ImageOptions, "name">, metadata: ResultMetadata): string[] {
+  const given = givenName(options, metadata);
   return given === "" ? [] : given.split(",").map((each) => formatReference(parseReference(each)));
 }
 

@@ -2,6 +2,7 @@ import type { Descriptor } from "@oci-worker/oci/descriptor";
 import { type Digest, digestOf } from "@oci-worker/oci/digest";
 import { dockerConfig, dockerManifest, ociConfig, ociManifest } from "@oci-worker/oci/media-type";
 import type { Platform } from "@oci-worker/oci/platform";
+import { parseReference, type Reference } from "@oci-worker/oci/reference";
 import type { ExportContext } from "../builds/exporter.ts";
 import type { ContentStore } from "../content/store.ts";
 import { dockerTypes, ociTypes } from "../layers/layer-blob.ts";
@@ -19,6 +20,8 @@ export interface WrittenImage {
   readonly config: Descriptor;
   /** From the base upwards, as the manifest has them. */
   readonly layers: readonly Descriptor[];
+  /** An image of a registry for each layer that came with one. */
+  readonly origins: ReadonlyMap<Digest, Reference>;
   /** Full ones. */
   readonly names: readonly string[];
 }
@@ -82,6 +85,7 @@ export class ImageWriter {
       manifest,
       config,
       layers: descriptors,
+      origins: originsOf(layers),
       names,
     };
   }
@@ -102,6 +106,14 @@ export function imageResponse({ descriptor, config, names }: WrittenImage): Reco
     "containerimage.descriptor": Buffer.from(JSON.stringify(descriptor)).toString("base64"),
     ...(names.length > 0 && { "image.name": names.join(",") }),
   };
+}
+
+function originsOf(layers: readonly ResultLayer[]): Map<Digest, Reference> {
+  return new Map(
+    layers.flatMap(({ descriptor, reference }): [Digest, Reference][] =>
+      reference === undefined ? [] : [[descriptor.digest, parseReference(reference)]],
+    ),
+  );
 }
 
 function layerDescriptor({ format, descriptor }: ResultLayer, hasOciTypes: boolean): Descriptor {

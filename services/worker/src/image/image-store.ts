@@ -4,7 +4,7 @@ import type { Platform } from "@oci-worker/oci/platform";
 import { formatReference, parseReference, type Reference } from "@oci-worker/oci/reference";
 import type { RegistryClient } from "@oci-worker/registry/client";
 import type { Repository, Retry } from "@oci-worker/registry/repository";
-import type { SourceClient } from "@oci-worker/sources/source-client";
+import type { SourceAccess, SourceClient } from "@oci-worker/sources/source-client";
 import type { Logger } from "pino";
 import type { Lease } from "../cache/lease.ts";
 import type { CacheRecords } from "../cache/records.ts";
@@ -44,6 +44,9 @@ export interface PullContext {
   sessionIDs(): readonly string[];
 }
 
+/** For whom a registry is asked. */
+export type RegistryContext = Pick<PullContext, "sessionIDs" | "report" | "signal">;
+
 /** The stream of a vertex's log on which it says what goes wrong. */
 const stderr = 2;
 
@@ -66,7 +69,7 @@ export class ImageStore {
     { sessionIDs, report, lease, signal }: PullContext,
   ): Promise<PulledImage> {
     const { content } = this.#parts;
-    const repository = await this.#repository(reference, { sessionIDs, report, signal });
+    const repository = await this.#repository(reference, "pull", { sessionIDs, report, signal });
     const image = await resolveImage(reference, platform, repository, content, lease, signal);
     return { name: formatReference(reference), image, repository };
   }
@@ -79,14 +82,24 @@ export class ImageStore {
   async fetchLayer(reference: string, blob: Descriptor, context: PullContext & UnpackContext): Promise<void> {
     context.lease.holdBlob(blob.digest);
     if ((await this.#parts.content.info(blob.digest)) === undefined) {
-      const repository = await this.#repository(parseReference(reference), context);
+      const repository = await this.#repository(parseReference(reference), "pull", context);
       await fetchLayer(blob, repository, this.#parts.content, context.report, context.signal);
     }
   }
 
+  /**
+   * Where the image `reference` is to be pushed to: the registry itself, never a mirror.
+   *
+   * @param isInsecure whoever answers there.
+   */
+  target(reference: Reference, isInsecure: boolean, context: RegistryContext): Promise<Repository> {
+    return this.#repository(reference, isInsecure ? "insecure-push" : "push", context);
+  }
+
   async #repository(
     reference: Reference,
-    { sessionIDs, report, signal }: Pick<PullContext, "sessionIDs" | "report" | "signal">,
+    access: SourceAccess,
+    { sessionIDs, report, signal }: RegistryContext,
   ): Promise<Repository> {
     const { log, registry, sessions, sources } = this.#parts;
     const name = formatReference(reference);
@@ -100,7 +113,7 @@ export class ImageStore {
       // Whoever looks at the build need not wait for the last try to learn what is wrong.
       report.log(stderr, Buffer.from(`${reason}; trying again in ${(delayMs / 1000).toFixed(1)} s\n`));
     };
-    const source = await sources.sourceOf(reference, noted, "pull", signal);
+    const source = await sources.sourceOf(reference, noted, access, signal);
     return registry.repository({ ...source, onRetry });
   }
 
