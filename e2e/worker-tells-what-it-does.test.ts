@@ -49,7 +49,7 @@ describe("a worker", () => {
       BUILDKIT_STEP_LOG_MAX_SPEED: "1024",
     });
     const clipped = await on.output("yes | busybox head -c 1000000");
-    assert.match(clipped, /^[y\n]+\n\[output clipped, log speed limit 1KiB\/s reached\]\n$/);
+    assert.match(clipped, /^[y\n]+\n\[output clipped, log limit 1KiB\/s reached\]\n$/);
   });
 
   test("logs what steps print if the environment says so", async () => {

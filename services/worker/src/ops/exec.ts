@@ -69,11 +69,16 @@ export class ExecOperation implements Operation {
     const { echoLog, executor, logLimits, slots } = this.#parts;
     using log = new StepLog(report, logLimits, echoLog && new StepEcho(echoLog, report.vertex));
     const running = () => executor.run(step, (stream, chunk) => log.write(stream, chunk), signal);
-    const exit = await (slots === undefined ? running() : slots.run(running, signal));
-    signal.throwIfAborted();
-    const failure = exitFailure(step.args, exit, this.#op.meta?.validExitCodes ?? []);
-    if (failure !== undefined) {
-      throw failure;
+    try {
+      const exit = await (slots === undefined ? running() : slots.run(running, signal));
+      signal.throwIfAborted();
+      const failure = exitFailure(step.args, exit, this.#op.meta?.validExitCodes ?? []);
+      if (failure !== undefined) {
+        throw failure;
+      }
+    } catch (error) {
+      log.showTails();
+      throw error;
     }
   }
 

@@ -9,20 +9,31 @@ export interface StepLogLimits {
   readonly maxBytesPerSecond: number;
 }
 
+/** So much of the end of a stream that was clipped is shown when its step fails: the error is there (BuildKit, util/progress/logs). */
+const tailBytes = 256 * 1024;
+
 interface StreamState {
-  passedBytes: number;
-  clippedBytes: number;
+  /** What the step has written, whether it was passed on or not. */
+  writtenBytes: number;
+  isClipping: boolean;
+  /** What was written since something was clipped for the first time; undefined until then. */
+  tail: Tail | undefined;
 }
 
-/** Passes a step's output on to its vertex, up to the limits, and says at the end if something was left out. */
+/**
+ * Passes a step's output on to its vertex, up to the limits.
+ *
+ * Where something is left out stands what was too much, in upstream's words. Output that comes more slowly again is passed
+ * on again.
+ */
 export class StepLog implements Disposable {
   readonly #report: VertexReport;
   readonly #limits: StepLogLimits;
   readonly #echo: StepEcho | undefined;
   readonly #startedAtMs = performance.now();
   readonly #streams: Record<1 | 2, StreamState> = {
-    1: { passedBytes: 0, clippedBytes: 0 },
-    2: { passedBytes: 0, clippedBytes: 0 },
+    1: { writtenBytes: 0, isClipping: false, tail: undefined },
+    2: { writtenBytes: 0, isClipping: false, tail: undefined },
   };
 
   /** @param echo has what is passed on, too. */
@@ -34,20 +45,35 @@ export class StepLog implements Disposable {
 
   write(stream: 1 | 2, chunk: Buffer): void {
     const state = this.#streams[stream];
-    const room = Math.max(0, Math.min(chunk.length, this.#allowedBytes() - state.passedBytes));
-    state.passedBytes += room;
-    state.clippedBytes += chunk.length - room;
-    if (room > 0) {
-      this.#pass(stream, chunk.subarray(0, room));
+    const { allowedBytes, limit } = this.#allowance();
+    const room = Math.max(0, Math.min(chunk.length, allowedBytes - state.writtenBytes));
+    state.writtenBytes += chunk.length;
+    if (room < chunk.length) {
+      state.tail ??= new Tail();
+    }
+    state.tail?.add(chunk);
+    const passed = chunk.subarray(0, room);
+    if (room === chunk.length) {
+      state.isClipping = false;
+      this.#pass(stream, passed);
+    } else if (!state.isClipping) {
+      state.isClipping = true;
+      const notice = Buffer.from(`\n[output clipped, log limit ${limit} reached]\n`);
+      this.#pass(stream, Buffer.concat([passed, notice]));
+    }
+  }
+
+  /** Shows the end of what was clipped, which says why a step has failed. */
+  showTails(): void {
+    for (const stream of [1, 2] as const) {
+      const { tail } = this.#streams[stream];
+      if (tail !== undefined) {
+        this.#pass(stream, tail.content());
+      }
     }
   }
 
   [Symbol.dispose](): void {
-    for (const stream of [1, 2] as const) {
-      if (this.#streams[stream].clippedBytes > 0) {
-        this.#pass(stream, Buffer.from(`\n[output clipped, ${this.#reason(stream)}]\n`));
-      }
-    }
     this.#echo?.[Symbol.dispose]();
   }
 
@@ -56,23 +82,43 @@ export class StepLog implements Disposable {
     this.#echo?.write(stream, data);
   }
 
-  /** What a stream may have written by now. The speed limit counts from the start, with a second's worth ahead. */
-  #allowedBytes(): number {
+  /** How much of a stream may have been written by now, and the limit that this comes from. Of speed each second begun counts. */
+  #allowance(): { readonly allowedBytes: number; readonly limit: string } {
     const { maxBytes, maxBytesPerSecond } = this.#limits;
     const bySize = maxBytes < 0 ? Number.POSITIVE_INFINITY : maxBytes;
-    const seconds = 1 + (performance.now() - this.#startedAtMs) / 1000;
+    const seconds = Math.floor((performance.now() - this.#startedAtMs) / 1000) + 1;
     const bySpeed = maxBytesPerSecond < 0 ? Number.POSITIVE_INFINITY : maxBytesPerSecond * seconds;
-    return Math.min(bySize, bySpeed);
-  }
-
-  #reason(stream: 1 | 2): string {
-    const { maxBytes, maxBytesPerSecond } = this.#limits;
-    return maxBytes >= 0 && this.#streams[stream].passedBytes >= maxBytes
-      ? `log limit ${inUnits(maxBytes)} reached`
-      : `log speed limit ${inUnits(maxBytesPerSecond)}/s reached`;
+    return bySpeed <= bySize
+      ? { allowedBytes: bySpeed, limit: `${inUnits(maxBytesPerSecond)}/s` }
+      : { allowedBytes: bySize, limit: inUnits(maxBytes) };
   }
 }
 
+/** The last {@link tailBytes} of what is added. */
+class Tail {
+  readonly #ring = Buffer.alloc(tailBytes);
+  #bytes = 0;
+
+  add(chunk: Buffer): void {
+    const last = chunk.subarray(-tailBytes);
+    const start = (this.#bytes + chunk.length - last.length) % tailBytes;
+    const copied = last.copy(this.#ring, start);
+    last.copy(this.#ring, 0, copied);
+    this.#bytes += chunk.length;
+  }
+
+  content(): Buffer {
+    if (this.#bytes <= tailBytes) {
+      return this.#ring.subarray(0, this.#bytes);
+    }
+    const start = this.#bytes % tailBytes;
+    return Buffer.concat([this.#ring.subarray(start), this.#ring.subarray(0, start)]);
+  }
+}
+
+/** As upstream prints sizes: in the largest binary unit of which there is at least one. */
 function inUnits(bytes: number): string {
-  return bytes >= 1024 * 1024 ? `${bytes / 1024 / 1024}MiB` : `${bytes / 1024}KiB`;
+  const units = ["B", "KiB", "MiB", "GiB", "TiB"];
+  const power = bytes < 1 ? 0 : Math.min(Math.floor(Math.log2(bytes) / 10), units.length - 1);
+  return `${bytes / 1024 ** power}${units[power]}`;
 }
