@@ -70,6 +70,9 @@ test("every kind of mount says what it needs of the worker", () => {
     network: "host",
     security: "insecure",
     readonlyRoot: true,
+    extraHosts: [{ host: "db", ip: "10.0.0.7" }],
+    limits: [{ name: "nofile", soft: 1n, hard: -1n }],
+    cgroupParent: "builds",
     validExitCodes: [0, 3],
     secretEnv: [{ name: "TOKEN", id: "token" }],
     mounts: [
@@ -89,9 +92,11 @@ test("every kind of mount says what it needs of the worker", () => {
   assert(exec !== undefined);
   assert.deepEqual(Object.keys(exec.metadata.caps), [
     "exec.meta.base",
+    "exec.meta.cgroup.parent",
     "exec.meta.network",
     "exec.meta.security",
     "exec.meta.setsdefaultpath",
+    "exec.meta.ulimit",
     "exec.mount.bind",
     "exec.mount.cache",
     "exec.mount.cache.sharing",
@@ -105,6 +110,15 @@ test("every kind of mount says what it needs of the worker", () => {
   ]);
   const { meta, mounts, network, security } = execOf(exec);
   assert.deepEqual(meta?.validExitCodes, [0, 3]);
+  assert.deepEqual(
+    meta?.extraHosts.map(({ Host, IP }) => [Host, IP]),
+    [["db", "10.0.0.7"]],
+  );
+  assert.deepEqual(
+    meta?.ulimit.map(({ Name, Soft, Hard }) => [Name, Soft, Hard]),
+    [["nofile", 1n, -1n]],
+  );
+  assert.equal(meta?.cgroupParent, "builds");
   assert.equal(network, NetMode.HOST);
   assert.equal(security, SecurityMode.INSECURE);
   assert.deepEqual(

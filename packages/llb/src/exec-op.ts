@@ -22,6 +22,11 @@ export interface ExecOptions<T> {
   /** `user`, `user:group`, by name or number; root unless given. */
   readonly user?: string;
   readonly hostname?: string;
+  /** Lines of its hosts file, beside those that every process has. */
+  readonly extraHosts?: readonly ExtraHost[];
+  readonly limits?: readonly ResourceLimit[];
+  /** The cgroup that its own is beneath; as the worker is set up unless given. */
+  readonly cgroupParent?: string;
   /** The exit codes with which the process has done what it should; 0 alone unless given, or if there are none. */
   readonly validExitCodes?: readonly number[];
   /** `sandbox` is what the worker is set up for. `host` needs the entitlement `network.host`. */
@@ -32,6 +37,20 @@ export interface ExecOptions<T> {
   readonly mounts?: readonly MountOptions<T>[];
   readonly secretEnv?: readonly SecretVariable[];
   readonly devices?: readonly DeviceOptions[];
+}
+
+export interface ExtraHost {
+  readonly host: string;
+  readonly ip: string;
+}
+
+/** One of the limits of setrlimit(2). */
+export interface ResourceLimit {
+  /** As in ulimit(1) and docker run: nofile, nproc, core, ... */
+  readonly name: string;
+  /** -1 for no limit. */
+  readonly soft: bigint;
+  readonly hard: bigint;
 }
 
 /** A device of the Container Device Interface. It needs the entitlement `device`, unless the worker gives it to everybody. */
@@ -114,6 +133,7 @@ export interface WrittenExec {
  */
 export function execOp<T>(options: ExecOptions<T>, inputOf: (tree: T) => number): WrittenExec {
   const { args, env = [], cwd = "/", user = "", hostname = "", validExitCodes = [] } = options;
+  const { extraHosts = [], limits = [], cgroupParent = "" } = options;
   if (args.length === 0) {
     throw new InvalidArgumentError("Cannot run a process without arguments: want at least the program");
   }
@@ -140,6 +160,9 @@ export function execOp<T>(options: ExecOptions<T>, inputOf: (tree: T) => number)
       cwd,
       user,
       hostname,
+      extraHosts: extraHosts.map(({ host, ip }) => ({ Host: host, IP: ip })),
+      ulimit: limits.map(({ name, soft, hard }) => ({ Name: name, Soft: soft, Hard: hard })),
+      cgroupParent,
       removeMountStubsRecursive: true,
       validExitCodes: [...validExitCodes],
     },
@@ -155,6 +178,12 @@ export function execOp<T>(options: ExecOptions<T>, inputOf: (tree: T) => number)
   }
   if (validExitCodes.length > 0) {
     caps.add("exec.validexitcode");
+  }
+  if (limits.length > 0) {
+    caps.add("exec.meta.ulimit");
+  }
+  if (cgroupParent !== "") {
+    caps.add("exec.meta.cgroup.parent");
   }
   if (exec.network !== NetMode.UNSET) {
     caps.add("exec.meta.network");
