@@ -151,6 +151,29 @@ describe("loadDefinition refuses", () => {
       definitionOf(() => image(), exec({ meta: { args: ["a"] }, mounts: [{ dest: "/x" }] }), terminal),
       /invalid exec op with no rootfs/,
     ],
+    ...[
+      { meta: { args: ["a", "b\0c"] } },
+      { meta: { args: ["a"], env: ["A=b\0c"] } },
+      { meta: { args: ["a"], cwd: "b\0c" } },
+      { meta: { args: ["a"], user: "b\0c" } },
+      { meta: { args: ["a"], cgroupParent: "b\0c" } },
+      { meta: { args: ["a"], extraHosts: [{ Host: "b\0c" }] } },
+      { meta: { args: ["a"] }, mounts: [{ dest: "/" }, { dest: "b\0c" }] },
+      { meta: { args: ["a"] }, mounts: [{ dest: "/", selector: "b\0c" }] },
+    ].map((value, index): [string, Definition, RegExp] => [
+      `an exec with a zero byte, ${index}`,
+      definitionOf(() => image(), exec({ mounts: [{ dest: "/" }], ...value }), terminal),
+      /invalid exec op: "[A=]*b\\u0000c" has a zero byte/,
+    ]),
+    ...["", "A=B", "A\0"].map((name): [string, Definition, RegExp] => [
+      `an exec with a secret in variable ${JSON.stringify(name)}`,
+      definitionOf(
+        () => image(),
+        exec({ meta: { args: ["a"] }, mounts: [{ dest: "/" }], secretenv: [{ name, ID: "token" }] }),
+        terminal,
+      ),
+      /secret "token" is to be variable ".*", want a name without "="/,
+    ]),
     [
       "a mount of an input that is not there",
       definitionOf(

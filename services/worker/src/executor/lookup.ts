@@ -5,6 +5,13 @@ import { InvalidArgumentError } from "@oci-worker/errdefs";
 /** As many symbolic links are followed in one path (path_resolution(7)). */
 const maxLinks = 40;
 
+/** Longest name and longest path, its end included, that the kernel takes (linux/limits.h, NAME_MAX and PATH_MAX). */
+const maxNameBytes = 255;
+const maxPathBytes = 4096;
+
+/** So much of a path that is too long is quoted. */
+const maxQuoted = 100;
+
 /** Where a path leads. */
 export interface Place {
   /** Its components without links, inside the root. */
@@ -19,7 +26,7 @@ export interface Place {
  *
  * For a tree that nobody changes meanwhile. What has to hold against those who do takes a descriptor (`Rootfs`).
  *
- * @throws {InvalidArgumentError} if links lead in a circle.
+ * @throws {InvalidArgumentError} if links lead in a circle, or the path is longer than any can be.
  */
 export function lookUp(root: string, path: string): Place {
   const pending = path.split("/").reverse();
@@ -35,8 +42,14 @@ export function lookUp(root: string, path: string): Place {
       existing = Math.min(existing, components.length);
       continue;
     }
+    const place = join(root, ...components, name);
+    if (Buffer.byteLength(name) > maxNameBytes || Buffer.byteLength(place) >= maxPathBytes) {
+      throw new InvalidArgumentError(
+        `Cannot follow ${path.slice(0, maxQuoted)} in the image: it is too long, want names of at most ${maxNameBytes} bytes`,
+      );
+    }
     const isThere = existing === components.length;
-    const stats = isThere ? entryAt(join(root, ...components, name)) : undefined;
+    const stats = isThere ? entryAt(place) : undefined;
     if (stats?.isSymbolicLink() !== true) {
       components = [...components, name];
       existing += stats === undefined ? 0 : 1;
@@ -48,7 +61,7 @@ export function lookUp(root: string, path: string): Place {
         `Cannot follow ${path} in the image: more than ${maxLinks} links lead on`,
       );
     }
-    const target = readlinkSync(join(root, ...components, name));
+    const target = readlinkSync(place);
     if (target.startsWith("/")) {
       components = [];
       existing = 0;

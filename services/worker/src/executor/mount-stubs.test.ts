@@ -73,6 +73,13 @@ describe("a path in an image", () => {
     });
   }
 
+  test("that is too long is refused, also where nothing is there", async () => {
+    await using on = await root();
+    for (const path of [`/${"x".repeat(256)}`, `/absent/${"x".repeat(256)}`, "/absent".repeat(600)]) {
+      assert.throws(() => lookUp(on.path, path), /Cannot follow .{1,100} in the image: it is too long/, path);
+    }
+  });
+
   test("that leads in a circle is refused", async () => {
     await using on = await root();
     await symlink("b", join(on.path, "a"));

@@ -25,28 +25,30 @@ interface GroupEntry {
 /**
  * Who a step runs as: `user`, `user:group`, `uid` or `uid:gid`, names looked up in the image's own databases.
  *
- * Nothing given is root, whatever the image's databases hold. Two numbers need no database. The primary group is
+ * Nothing given is root, whatever the image's databases hold; a group alone is one of root's, and an empty group none. Two
+ * numbers need no database, nor does the name root in the place of one of them, as for upstream. The primary group is
  * always among the additional ones, first (CVE-2023-25173).
  *
  * @throws {NotFoundError} if a name is in neither database.
  * @throws {InvalidArgumentError} if a number is none that a user may have.
  */
 export function processUser(wanted: string, rootfs: Rootfs): ProcessUser {
-  const [userPart = "", groupPart, ...rest] = wanted.split(":");
+  const [userPart = "", groupPart = "", ...rest] = wanted.split(":");
   if (rest.length > 0) {
     throw new InvalidArgumentError(`Cannot run as user ${JSON.stringify(wanted)}: want USER or USER:GROUP`);
   }
-  const uid = numericId(userPart);
-  const gid = groupPart === undefined ? undefined : numericId(groupPart);
-  if (wanted === "") {
+  if (userPart === "" && groupPart === "") {
     return { uid: 0, gid: 0, additionalGids: [0] };
   }
-  if (uid !== undefined && gid !== undefined) {
-    return { uid, gid, additionalGids: [gid] };
+  const gid = numericId(groupPart);
+  const known = gid ?? (groupPart === "root" ? 0 : undefined);
+  const uid = userPart === "" ? 0 : numericId(userPart);
+  if (known !== undefined && (uid !== undefined || userPart === "root")) {
+    return { uid: uid ?? 0, gid: known, additionalGids: [known] };
   }
   const user = findUser(userPart, uid, passwdOf(rootfs));
   const groups = groupsOf(rootfs);
-  if (groupPart !== undefined) {
+  if (groupPart !== "") {
     const group = gid ?? findGroup(groupPart, groups);
     return { uid: user.uid, gid: group, additionalGids: [group] };
   }
@@ -56,7 +58,8 @@ export function processUser(wanted: string, rootfs: Rootfs): ProcessUser {
 }
 
 function findUser(part: string, uid: number | undefined, entries: readonly PasswdEntry[]): PasswdEntry {
-  const found = entries.find((entry) => entry.name === part) ?? entries.find((entry) => entry.uid === uid);
+  const named = entries.find(({ name }) => part !== "" && name === part);
+  const found = named ?? entries.find((entry) => entry.uid === uid);
   if (found !== undefined) {
     // The image's word is no better than the client's: 4294967295 is "no change" to the kernel, and that is root.
     requireId(found.uid);

@@ -32,7 +32,7 @@ export class Rootfs implements Disposable {
    */
   readFile(path: string, maxBytes: number): Buffer | undefined {
     // O_NONBLOCK: opening a fifo must not wait for its writer.
-    const fd = this.#open(path, constants.O_RDONLY | constants.O_NONBLOCK);
+    const fd = this.#find(path, constants.O_RDONLY | constants.O_NONBLOCK);
     if (fd === undefined) {
       return undefined;
     }
@@ -60,7 +60,7 @@ export class Rootfs implements Disposable {
       closeSync(this.#openDirectory(path, uid, gid));
     } catch (cause) {
       const code = codeOf(cause);
-      if (code === "ENOTDIR" || code === "ELOOP" || code === "EEXIST" || code === "ENOENT") {
+      if (/^(EEXIST|ELOOP|ENAMETOOLONG|ENOENT|ENOTDIR)$/.test(code ?? "")) {
         throw new InvalidArgumentError(`working dir ${path} points to invalid target: ${code}`, { cause });
       }
       throw cause;
@@ -75,7 +75,7 @@ export class Rootfs implements Disposable {
    * @returns false if there is no such path.
    */
   async showAt(path: string, target: string): Promise<boolean> {
-    const fd = this.#open(path, O_PATH);
+    const fd = this.#find(path, O_PATH);
     if (fd === undefined) {
       return false;
     }
@@ -109,6 +109,31 @@ export class Rootfs implements Disposable {
     return made;
   }
 
+  /**
+   * As {@link #open}, also for a path that leads through something else than directories.
+   *
+   * @throws {InvalidArgumentError} if links lead in a circle, or to a socket that was to be read.
+   */
+  #find(path: string, flags: number): number | undefined {
+    try {
+      return this.#open(path, flags);
+    } catch (cause) {
+      switch (codeOf(cause)) {
+        case "ENOTDIR":
+        case "ENAMETOOLONG":
+          return undefined;
+        case "ELOOP":
+          throw new InvalidArgumentError(`Cannot follow ${path} in the image: too many links lead on`, {
+            cause,
+          });
+        case "ENXIO":
+          throw notRegular(path, cause);
+        default:
+          throw cause;
+      }
+    }
+  }
+
   #open(path: string, flags: number): number | undefined {
     try {
       return openInRoot(this.#fd, path, flags, 0);
@@ -124,7 +149,11 @@ export class Rootfs implements Disposable {
 function requireFile(fd: number, path: string): { readonly size: number } {
   const stats = fstatSync(fd);
   if (!stats.isFile()) {
-    throw new InvalidArgumentError(`Cannot read ${path} of the image: it is no regular file`);
+    throw notRegular(path);
   }
   return stats;
+}
+
+function notRegular(path: string, cause?: unknown): InvalidArgumentError {
+  return new InvalidArgumentError(`Cannot read ${path} of the image: it is no regular file`, { cause });
 }
