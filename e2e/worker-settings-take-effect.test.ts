@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { access, chmod, glob, mkdtempDisposable, readFile, rmdir, stat, writeFile } from "node:fs/promises";
+import { access, chmod, mkdtempDisposable, readFile, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, test } from "node:test";
@@ -8,6 +8,7 @@ import { BuildError } from "@oci-worker/client/build-error";
 import { credentialsFor } from "@oci-worker/client/credentials";
 import { Secret } from "@oci-worker/credentials/secret";
 import { definitionOf, image, type RunOptions, run } from "@oci-worker/llb/build";
+import { removeCgroups } from "./peers/cgroups.ts";
 import { createImage } from "./peers/image.ts";
 import { startProcess } from "./peers/process.ts";
 import { pushTo, user } from "./peers/pushed-image.ts";
@@ -52,15 +53,6 @@ async function outputOf(
 async function labelOf({ client }: WorkerPeer, name: string): Promise<string | undefined> {
   const [worker] = await client.workers();
   return worker?.labels[labelPrefix + name];
-}
-
-/** The runtime leaves what is above the cgroups that it has removed: in each hierarchy of version 1, or the one of 2. */
-async function removeCgroups(name: string): Promise<void> {
-  for (const path of [`${name}/buildkit`, name]) {
-    for await (const directory of glob(`/sys/fs/cgroup/{*/,}${path}`)) {
-      await rmdir(directory);
-    }
-  }
 }
 
 describe("a worker", () => {
