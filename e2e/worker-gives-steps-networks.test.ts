@@ -9,6 +9,7 @@ import { promisify } from "node:util";
 import type { BuildKitClient } from "@oci-worker/client";
 import { tryLockExclusively } from "@oci-worker/libc/file";
 import { definitionOf, image, type RunOptions, run } from "@oci-worker/llb/build";
+import { unmount } from "@oci-worker/mounts/mount";
 import type { Reference } from "@oci-worker/oci/reference";
 import { createImage } from "./peers/image.ts";
 import { startOutsideServer } from "./peers/outside-server.ts";
@@ -70,8 +71,9 @@ async function networkLabel(client: BuildKitClient): Promise<string | undefined>
   return worker?.labels["org.mobyproject.buildkit.worker.network"];
 }
 
-async function devices(): Promise<string[]> {
-  const { stdout } = await promisify(execFile)("ip", ["-oneline", "link", "show"]);
+async function devices(enter: readonly string[] = []): Promise<string[]> {
+  const [program = "", ...args] = [...enter, "ip", "-oneline", "link", "show"];
+  const { stdout } = await promisify(execFile)(program, args);
   return [...stdout.matchAll(/^\d+: ([^:@]+)/gm)].map(([, name = ""]) => name);
 }
 
@@ -79,6 +81,22 @@ async function devices(): Promise<string[]> {
 async function leases(name: string): Promise<string[]> {
   const files = await readdir(`/var/lib/cni/networks/${name}`);
   return files.filter((file) => /^\d/.test(file));
+}
+
+/** What `rootlesskit --detach-netns` makes: a network beside the worker's own. */
+async function detachedNetwork() {
+  await using undo = new AsyncDisposableStack();
+  const { path } = undo.use(await mkdtempDisposable(join(tmpdir(), "rootlesskit-")));
+  const netns = join(path, "netns");
+  await writeFile(netns, "");
+  await promisify(execFile)("unshare", [`--net=${netns}`, "true"]);
+  undo.defer(() => unmount(netns));
+  const owned = undo.move();
+  return {
+    path,
+    devices: () => devices(["nsenter", `--net=${netns}`]),
+    [Symbol.asyncDispose]: () => owned.disposeAsync(),
+  };
 }
 
 const bridge = ["--oci-worker-net", "bridge"];
@@ -166,6 +184,37 @@ describe("the network bridge", () => {
   test("is what auto means if the environment says so", async () => {
     await using _worker = await startWorker({ environment: { BUILDKIT_NETWORK_BRIDGE_AUTO: "1" } });
     assert((await devices()).includes("buildkit0"));
+  });
+
+  test("is made in the network that RootlessKit has detached, if it has", async () => {
+    await using on = await fixture();
+    await using state = await detachedNetwork();
+    const environment = { ROOTLESSKIT_STATE_DIR: state.path };
+    {
+      await using worker = await startWorker({ args: bridge, environment });
+      const script = `${address}; busybox ping -c 1 -q 10.10.0.1`;
+      assert.match(
+        await output(worker.client, on.reference, script),
+        /^10\.10\.\d+\.\d+\/16\n.* 1 packets received/s,
+      );
+      assert((await state.devices()).includes("buildkit0"));
+      assert(!(await devices()).includes("buildkit0"), "it is in the worker's own network");
+    }
+    assert(!(await state.devices()).includes("buildkit0"), "it is left in the detached network");
+  });
+
+  test("is the worker's own where RootlessKit has detached none, and must be one where it has", async () => {
+    await using on = await fixture();
+    const environment = { ROOTLESSKIT_STATE_DIR: on.path };
+    {
+      await using _worker = await startWorker({ args: bridge, environment });
+      assert((await devices()).includes("buildkit0"));
+    }
+    await writeFile(join(on.path, "netns"), "");
+    assert.match(await failure({ args: bridge, environment }), /its netns is no name space, want it as/);
+    const nowhere = { ROOTLESSKIT_STATE_DIR: join(on.path, "absent") };
+    assert.match(await failure({ args: bridge, environment: nowhere }), /absent: there is no such directory/);
+    await using _worker = await startWorker({ environment: nowhere });
   });
 
   test("cannot be without its plugin", async () => {

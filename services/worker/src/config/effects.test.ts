@@ -63,6 +63,7 @@ const effects: Readonly<Record<SettingName, readonly [file: string, title: strin
   bridgeName: [networks, "is removed with the worker that made it, and stays if it was there before"],
   bridgeSubnet: [networks, "is removed with the worker that made it, and stays if it was there before"],
   bridgeAuto: [networks, "is what auto means if the environment says so"],
+  rootlesskitStateDirectory: [networks, "is made in the network that RootlessKit has detached, if it has"],
   cniInitLockPath: [networks, "is tried out by one worker of the host at a time"],
   apparmorProfile: ["services/worker/src/executor/oci-spec.test.ts", "is confined by the AppArmor profile"],
   selinux: [

@@ -79,6 +79,7 @@ const wrongValues: Readonly<Record<SettingName, Wrong>> = {
   bridgeName: { flag: [], key: ["5", '""', '"a/b"', '".."', '"longer-than-a-name-may-be"'] },
   bridgeSubnet: { flag: [], key: ["5", '""', '"10.10.0.0"', '"10.10.0.0/31"', '"10.10/16"', '"fd00::/127"'] },
   bridgeAuto: { flag: ["perhaps"], key: [] },
+  rootlesskitStateDirectory: { flag: ["state"], key: [] },
   cniInitLockPath: { flag: ["lock"], key: [] },
   snapshotter: { flag: ["x", "overlay"], key: ['"x"', "5"] },
   proxySnapshotterPath: {

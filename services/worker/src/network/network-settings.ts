@@ -19,4 +19,6 @@ export interface NetworkSettings {
   readonly isRootless: boolean;
   /** A file that the workers of one host lock while they try their networks out, one after the other. */
   readonly cniInitLockPath: string | undefined;
+  /** Of RootlessKit, if that has started the worker. */
+  readonly rootlesskitStateDirectory: string | undefined;
 }

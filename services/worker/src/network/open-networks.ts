@@ -42,18 +42,20 @@ const idleMs = 5 * 60_000;
  */
 export async function openNetworks(options: NetworksOptions): Promise<OpenNetworks> {
   const { directory, dns, log, plan, settings } = options;
+  const { netns } = plan;
   await using undo = new AsyncDisposableStack();
   const namespaces = undo.use(
     await CniNamespaces.open({
       directory,
       pluginTimeoutMs,
+      netns,
       capabilities: {
         dns: { servers: dns.nameservers, searches: dns.searchDomains, options: dns.options },
       },
       log,
     }),
   );
-  const ownBridge = new OwnBridge(directory, log);
+  const ownBridge = new OwnBridge(directory, netns, log);
   if (plan.kind === "host") {
     await ownBridge.claim(undefined);
     if (plan.isFallback) {
@@ -64,6 +66,9 @@ export async function openNetworks(options: NetworksOptions): Promise<OpenNetwor
   }
   undo.defer(() => ownBridge.remove());
   const { config, directories, loopbackType } = plan;
+  if (netns !== undefined) {
+    log.info({ netns }, "networks of steps are made in the one that RootlessKit has detached");
+  }
   const plugins = namespaces.pluginsIn(directories);
   const poolSize = settings.cniPoolSize;
   const provider = undo.use(

@@ -2,10 +2,17 @@ import { access } from "node:fs/promises";
 import { FailedPreconditionError } from "@oci-worker/errdefs";
 import { bridgeConfig, findBridgePlugins } from "./cni/bridge.ts";
 import { type NetworkConfig, readNetworkConfig } from "./cni/config.ts";
+import { findDetachedNetns } from "./detached-netns.ts";
 import type { NetworkSettings } from "./network-settings.ts";
 
 /** What is to be set up for steps, found out and checked before anything is. */
-export type NetworkPlan =
+export type NetworkPlan = {
+  /**
+   * Where the network that the plugins of CNI work on is mounted, of which an earlier worker may have left something;
+   * undefined: it is the worker's own.
+   */
+  readonly netns: string | undefined;
+} & (
   | {
       readonly kind: "host";
       /** Whether nobody has asked for it. */
@@ -18,7 +25,8 @@ export type NetworkPlan =
       readonly loopbackType: string;
       /** Where the plugins are. */
       readonly directories: readonly string[];
-    };
+    }
+);
 
 /** Upstream's, and Debian's. */
 const usualBinaryDirectories = ["/opt/cni/bin", "/usr/lib/cni"];
@@ -35,22 +43,27 @@ export async function planNetworks(
   environment: NodeJS.ProcessEnv,
 ): Promise<NetworkPlan> {
   const kind = await kindOf(settings);
+  const finding = findDetachedNetns(settings.rootlesskitStateDirectory);
   if (kind === "host") {
-    return { kind, isFallback: settings.networkMode !== "host" };
+    // Who wants no network of CNI need not be told what is wrong with it.
+    const netns = await finding.catch(() => undefined);
+    return { kind, isFallback: settings.networkMode !== "host", netns };
   }
+  const netns = await finding;
   const { cniBinaryDirectory } = settings;
   const directories = cniBinaryDirectory === undefined ? usualBinaryDirectories : [cniBinaryDirectory];
   if (kind === "cni") {
     const config = await readNetworkConfig(settings.cniConfigPath);
     await requireOneOf(directories);
-    return { kind, config, loopbackType: "loopback", directories };
+    return { kind, config, loopbackType: "loopback", directories, netns };
   }
   const plugins = await findBridgePlugins(directories, environment["PATH"] ?? "");
   return {
     kind,
-    config: bridgeConfig(settings, plugins),
+    config: bridgeConfig({ ...settings, isDetached: netns !== undefined }, plugins),
     loopbackType: plugins.loopback,
     directories: plugins.directories,
+    netns,
   };
 }
 

@@ -73,4 +73,10 @@ export const networkSettings = {
     unset: "none",
     help: "file to be locked while the network is tried out, by all workers of a host",
   }),
+  rootlesskitStateDirectory: setting(directory, {
+    variable: "ROOTLESSKIT_STATE_DIR",
+    fallback: undefined,
+    unset: "none",
+    help: "state of RootlessKit, in whose detached network, if it has one, networks of steps are made",
+  }),
 };

@@ -14,6 +14,12 @@ export interface BridgePlugins {
   readonly directories: readonly string[];
 }
 
+export interface BridgeSettings
+  extends Pick<NetworkSettings, "bridgeName" | "bridgeSubnet" | "isRootless" | "root"> {
+  /** Whether the bridge is in another network than the worker. */
+  readonly isDetached: boolean;
+}
+
 /** The names under which BuildKit's images carry the plugins. */
 const packaged = { bridge: "bridge", loopback: "loopback", hostLocal: "host-local", firewall: "firewall" };
 
@@ -49,13 +55,13 @@ export async function findBridgePlugins(
  * host's address. Steps reach each other on the bridge, other bridges do not reach them.
  */
 export function bridgeConfig(
-  { bridgeName, bridgeSubnet, isRootless, root }: NetworkSettings,
+  { bridgeName, bridgeSubnet, isDetached, isRootless, root }: BridgeSettings,
   { bridge, hostLocal, firewall }: BridgePlugins,
 ): NetworkConfig {
   // By default leases are where all workers of a host see them, which only its root may write to.
   const dataDir = isRootless ? { dataDir: join(root, "net/leases") } : {};
   // firewalld is the host's, and no other network's (nerdctl issue 2818).
-  const backend = isRootless ? { backend: "iptables" } : {};
+  const backend = isRootless || isDetached ? { backend: "iptables" } : {};
   return {
     name: "buildkit",
     cniVersions: ["1.0.0", "0.4.0"],

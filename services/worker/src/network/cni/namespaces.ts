@@ -29,6 +29,8 @@ export interface NamespacesOptions {
   /** Absolute; holds the name spaces and what is known of them. */
   readonly directory: string;
   readonly pluginTimeoutMs: number;
+  /** Where the network that plugins work on is mounted; undefined for our own. */
+  readonly netns: string | undefined;
   /** Told to those plugins that ask. */
   readonly capabilities: CniCapabilities;
   readonly log: Logger;
@@ -77,7 +79,8 @@ export class CniNamespaces implements AsyncDisposable {
 
   /** The plugins in `directories`, as this process calls them. */
   pluginsIn(directories: readonly string[]): CniPlugins {
-    return new CniPlugins({ directories, timeoutMs: this.#options.pluginTimeoutMs, lockFd: this.#lock.fd });
+    const { netns, pluginTimeoutMs: timeoutMs } = this.#options;
+    return new CniPlugins({ directories, timeoutMs, lockFd: this.#lock.fd, netns });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

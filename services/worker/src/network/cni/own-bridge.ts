@@ -4,11 +4,12 @@ import { join } from "node:path";
 import { promisify } from "node:util";
 import { FailedPreconditionError } from "@oci-worker/errdefs";
 import type { Logger } from "pino";
+import { inNetns } from "../detached-netns.ts";
 
 const run = promisify(execFile);
 
-/** iproute2 only asks the kernel. */
-const ipTimeoutMs = 10_000;
+/** The programs only ask the kernel. */
+const timeoutMs = 10_000;
 
 /**
  * The bridges that we had the plugin make, by a file that names one: they are the worker's to remove, those that were there
@@ -16,11 +17,16 @@ const ipTimeoutMs = 10_000;
  */
 export class OwnBridge {
   readonly #path: string;
+  readonly #netns: string | undefined;
   readonly #log: Logger;
 
-  /** @param directory holds the file. */
-  constructor(directory: string, log: Logger) {
+  /**
+   * @param directory holds the file.
+   * @param netns where the network that has the bridge is mounted; undefined for our own.
+   */
+  constructor(directory: string, netns: string | undefined, log: Logger) {
     this.#path = join(directory, "bridge");
+    this.#netns = netns;
     this.#log = log;
   }
 
@@ -30,7 +36,7 @@ export class OwnBridge {
     if (earlier !== undefined && earlier !== name) {
       await this.remove();
     }
-    if (name !== undefined && earlier !== name && !(await deviceExists(name))) {
+    if (name !== undefined && earlier !== name && !(await this.#deviceExists(name))) {
       await writeFile(this.#path, name, { mode: 0o600, flush: true });
     }
   }
@@ -42,8 +48,8 @@ export class OwnBridge {
       return;
     }
     try {
-      if (await deviceExists(name)) {
-        await removeBridge(name);
+      if (await this.#deviceExists(name)) {
+        await this.#removeBridge(name);
       }
       await rm(this.#path, { force: true });
     } catch (error) {
@@ -62,19 +68,23 @@ export class OwnBridge {
       throw error;
     }
   }
-}
 
-/** Asks the process's own network; /sys may show that of another name space. */
-async function deviceExists(name: string): Promise<boolean> {
-  const devices = await readFile("/proc/self/net/dev", "utf8");
-  return devices.split("\n").some((line) => line.trimStart().startsWith(`${name}:`));
-}
-
-async function removeBridge(name: string): Promise<void> {
-  const options = { timeout: ipTimeoutMs };
-  const { stdout } = await run("ip", ["-oneline", "link", "show", "master", name], options);
-  if (stdout.trim() !== "") {
-    throw new FailedPreconditionError(`Cannot remove bridge ${name}: there are devices on it`);
+  /** Asks the kernel about the network; /sys may show that of another name space. */
+  async #deviceExists(name: string): Promise<boolean> {
+    const devices = await this.#run("cat", ["/proc/self/net/dev"]);
+    return devices.split("\n").some((line) => line.trimStart().startsWith(`${name}:`));
   }
-  await run("ip", ["link", "delete", "dev", name, "type", "bridge"], options);
+
+  async #removeBridge(name: string): Promise<void> {
+    const devices = await this.#run("ip", ["-oneline", "link", "show", "master", name]);
+    if (devices.trim() !== "") {
+      throw new FailedPreconditionError(`Cannot remove bridge ${name}: there are devices on it`);
+    }
+    await this.#run("ip", ["link", "delete", "dev", name, "type", "bridge"]);
+  }
+
+  async #run(program: string, args: readonly string[]): Promise<string> {
+    const { stdout } = await run(...inNetns(this.#netns, program, args), { timeout: timeoutMs });
+    return stdout;
+  }
 }

@@ -8,6 +8,7 @@ import {
   ResourceExhaustedError,
   UnavailableError,
 } from "@oci-worker/errdefs";
+import { inNetns } from "../detached-netns.ts";
 
 /** What a plugin is asked to do (SPEC.md, section 2). */
 export type CniCommand = "ADD" | "CHECK" | "DEL" | "VERSION";
@@ -30,6 +31,8 @@ export interface PluginOptions {
   readonly timeoutMs: number;
   /** A descriptor that a plugin holds as long as it runs. */
   readonly lockFd: number;
+  /** Where the network that plugins work on is mounted; undefined for that of this process. */
+  readonly netns: string | undefined;
 }
 
 /** A plugin that says more than this is broken. */
@@ -70,7 +73,7 @@ export class CniPlugins {
   ): Promise<string> {
     const program = await this.#find(type);
     const what = `plugin type=${JSON.stringify(type)} failed (${command.toLowerCase()})`;
-    const child = spawn(program, {
+    const child = spawn(...inNetns(this.#options.netns, program, []), {
       stdio: ["pipe", "pipe", "pipe", this.#options.lockFd],
       cwd: "/",
       // A process group of its own, so that what it has started can be killed with it.

@@ -81,6 +81,7 @@ export async function samplePlugins() {
     await earlier?.[Symbol.asyncDispose]();
     const namespaces = await CniNamespaces.open({
       directory,
+      netns: undefined,
       pluginTimeoutMs: timeoutMs,
       capabilities: { dns: { servers: ["10.0.0.53"] } },
       log: logger,
