@@ -13,8 +13,9 @@ import { listenAddresses } from "./listen-addresses.ts";
 import { planNetworks } from "./network/plan.ts";
 import { serveSessions, serveTraces, serveWorker } from "./server.ts";
 import { SessionManager } from "./session/session-manager.ts";
-import { namesCollector } from "./traces/collector.ts";
+import { SpanForwarder } from "./traces/forwarding/span-forwarder.ts";
 import { TraceRecorder } from "./traces/recorder.ts";
+import { ownResource } from "./traces/resource.ts";
 import { openWorker } from "./worker.ts";
 
 /**
@@ -22,7 +23,13 @@ import { openWorker } from "./worker.ts";
  *
  * Whatever its settings and the machine do not agree on is found before anything is made.
  */
-export async function runWorker({ config, registry, warnings }: Instructions): Promise<void> {
+export async function runWorker({
+  config,
+  registry,
+  collector,
+  resourceAttributes,
+  warnings,
+}: Instructions): Promise<void> {
   const log = createLog("worker", config.logLevel, config.logFormat);
   for (const what of warnings) {
     log.warn({ what }, "setting is not as it should be");
@@ -47,12 +54,15 @@ export async function runWorker({ config, registry, warnings }: Instructions): P
   const sessions = new SessionManager(log);
   metrics.watchSessions(() => sessions.live().length);
   await using _sessionServer = await serveSessions(addresses.sessions, sessions, log);
-  if (namesCollector(process.env)) {
-    log.warn(
-      "the environment names a collector of traces, which is sent none: they are kept with their builds",
-    );
+  await using forwarder = collector && new SpanForwarder(collector, log);
+  if (collector !== undefined && forwarder !== undefined) {
+    log.info({ collector: collector.place.text, protocol: collector.protocol }, "spans go to a collector");
+    metrics.watchSpans(forwarder);
   }
-  const traces = new TraceRecorder();
+  const traces = new TraceRecorder({
+    resource: ownResource(resourceAttributes),
+    ...(forwarder && { forwarder }),
+  });
   await using _traceServer = await serveTraces(config.traceSocketPath, traces, log);
   await using peers = await openPeers(config, registry, log);
   await using worker = await openWorker(

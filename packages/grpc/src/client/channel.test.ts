@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import { mkdtempDisposable } from "node:fs/promises";
 import { createServer as createHttp2Server, type Http2Server, type ServerHttp2Stream } from "node:http2";
-import { createServer, type Server, type Socket } from "node:net";
+import { type AddressInfo, createServer, type Server, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, test } from "node:test";
@@ -13,7 +13,7 @@ import { Echo } from "../echo/service.ts";
 import { echoing, serving, texts, valuesOf } from "../echo/serving.ts";
 import { implement } from "../server/router.ts";
 import { serve } from "../server/serve.ts";
-import { unixChannel } from "./channel.ts";
+import { hostChannel, unixChannel } from "./channel.ts";
 
 const { IDEMPOTENT, NO_SIDE_EFFECTS } = MethodOptions_IdempotencyLevel;
 
@@ -58,6 +58,23 @@ describe("a channel", () => {
     await using server = await serving();
     using channel = unixChannel(`unix://${server.path}`);
     assert.equal((await createClient(Echo, channel).one({ value: "a" })).value, "a!");
+  });
+
+  test("reaches a server in the network, and tells it what it was called", async () => {
+    const server = createHttp2Server();
+    const adapter = connectNodeAdapter({ routes: (router) => router.service(Echo, echoing) });
+    let authority: string | undefined;
+    server.on("request", (request, response) => {
+      authority = request.authority;
+      adapter(request, response);
+    });
+    server.listen(0, "127.0.0.1");
+    await once(server, "listening");
+    const { port } = server.address() as AddressInfo;
+    using channel = hostChannel({ host: "127.0.0.1", port, tls: undefined });
+    assert.equal((await createClient(Echo, channel).one({ value: "a" })).value, "a!");
+    assert.equal(authority, `127.0.0.1:${port}`);
+    server.close();
   });
 
   test("fails at once and names the socket when nobody serves it", async () => {

@@ -1,6 +1,7 @@
 import type { OutgoingHttpHeaders } from "node:http2";
-import { connect } from "node:net";
+import { connect, isIP } from "node:net";
 import type { Duplex } from "node:stream";
+import { connect as connectTls, type ConnectionOptions as TlsOptions } from "node:tls";
 import {
   create,
   type DescMessage,
@@ -51,6 +52,27 @@ const maxResends = 3;
 export function unixChannel(path: string, options?: ChannelOptions): Channel {
   const target = path.replace(/^unix:\/\//, "");
   return new Channel(new Connection({ target, dial: () => connect(target) }), options);
+}
+
+/** Who listens in the network. */
+export interface HostTarget {
+  /** A name or an address. */
+  readonly host: string;
+  readonly port: number;
+  /** Certificates, if it is TLS that is spoken; undefined speaks in the clear. */
+  readonly tls: Pick<TlsOptions, "ca" | "cert" | "key"> | undefined;
+}
+
+/** A channel to a server in the network. As {@link unixChannel}. */
+export function hostChannel({ host, port, tls }: HostTarget, options?: ChannelOptions): Channel {
+  const target = `${isIP(host) === 6 ? `[${host}]` : host}:${port}`;
+  const dial = () =>
+    tls === undefined
+      ? connect({ host, port })
+      : // An address is no name that a server may be asked for (RFC 6066, 3).
+        connectTls({ ...tls, host, port, ALPNProtocols: ["h2"], servername: isIP(host) === 0 ? host : "" });
+  const origin = `${tls === undefined ? "http" : "https"}://${target}`;
+  return new Channel(new Connection({ target, origin, dial }), options);
 }
 
 /** A channel over one byte stream, such as a tunnel. When that ends, so does the channel. */

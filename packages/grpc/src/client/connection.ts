@@ -6,6 +6,8 @@ import { UnavailableError } from "@oci-worker/errdefs";
 export interface ConnectionOptions {
   /** What is at the other end, for errors: a socket path, a host and port. */
   readonly target: string;
+  /** Scheme and authority that the peer is told; absent: those of a socket on this machine. */
+  readonly origin?: string;
   /** Opens the byte stream. It may still be connecting; a failure is its `error` event. */
   readonly dial: () => Duplex;
 }
@@ -90,7 +92,7 @@ export class Connection implements Disposable {
   }
 
   #dial(): Promise<ClientHttp2Session> {
-    const session = connect("http://localhost", {
+    const session = connect(this.#options.origin ?? "http://localhost", {
       createConnection: this.#options.dial,
       maxSessionMemory: 512,
       settings: { enablePush: false, initialWindowSize: streamWindowBytes },

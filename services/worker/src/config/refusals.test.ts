@@ -147,6 +147,20 @@ const wrongFiles: readonly string[] = [
   "grpc.securityDescriptor = true",
 ];
 
+/** What the environment can say wrong of a collector of traces, of which collector.test.ts has more. No message tells a secret. */
+const wrongEnvironments: readonly { readonly environment: NodeJS.ProcessEnv; readonly named: string }[] = [
+  {
+    environment: { OTEL_TRACES_EXPORTER: "zipkin" },
+    named: '$OTEL_TRACES_EXPORTER: it is "zipkin", want otlp',
+  },
+  { environment: { OTEL_EXPORTER_OTLP_ENDPOINT: "ftp://secret@h" }, named: "$OTEL_EXPORTER_OTLP_ENDPOINT" },
+  {
+    environment: { OTEL_TRACES_EXPORTER: "otlp", OTEL_EXPORTER_OTLP_HEADERS: "a=b,secret" },
+    named: "$OTEL_EXPORTER_OTLP_HEADERS: entry 2",
+  },
+  { environment: { OTEL_RESOURCE_ATTRIBUTES: "secret" }, named: "$OTEL_RESOURCE_ATTRIBUTES: entry 1" },
+];
+
 const runningTimeoutMs = 60_000;
 
 /** Runs the program in a directory that is empty but for its config file, and checks how it refuses to start. */
@@ -212,6 +226,15 @@ describe("the program starts nothing for", { concurrency: 2 }, () => {
     test(`the command line ${args.join(" ")}`, async () => {
       const message = await refusal(args);
       assert(message.includes(named), message);
+    });
+  }
+
+  for (const { environment, named } of wrongEnvironments) {
+    test(`an environment that says ${JSON.stringify(environment)}`, async () => {
+      const message = await refusal([], environment);
+      assert(message.includes(named), message);
+      assert.match(message, /want/);
+      assert.doesNotMatch(message, /secret/);
     });
   }
 

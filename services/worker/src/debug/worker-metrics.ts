@@ -48,6 +48,20 @@ export class WorkerMetrics {
     );
   }
 
+  /** Shows what has become of the spans that are passed on to a collector. */
+  watchSpans(forwarder: { readonly sent: number; readonly dropped: number }): void {
+    this.#metrics.total(
+      "ociworker_spans_sent_total",
+      "Spans that the collector of traces has taken.",
+      () => forwarder.sent,
+    );
+    this.#metrics.total(
+      "ociworker_spans_dropped_total",
+      "Spans that the collector of traces has not taken, and will not be sent again.",
+      () => forwarder.dropped,
+    );
+  }
+
   /** All figures as they are now, in the text format of Prometheus. */
   render(): string {
     return this.#metrics.render();

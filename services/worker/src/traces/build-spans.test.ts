@@ -4,6 +4,7 @@ import { digestOf } from "@oci-worker/oci/digest";
 import type { ProgressEvent, VertexState } from "../solver/progress.ts";
 import { VertexReport } from "../solver/vertex-report.ts";
 import { buildSpans } from "./build-spans.ts";
+import { ownResource } from "./resource.ts";
 import { spanText } from "./span-text.ts";
 import { beginSpan } from "./trace-context.ts";
 
@@ -20,6 +21,7 @@ function spansOf(events: readonly ProgressEvent[], error?: string) {
     endedAtMs: 9000,
     error,
     events,
+    resource: ownResource(),
   });
   return scopeSpans.flatMap(({ scope, spans }) =>
     spans.map((span) => {

@@ -1,5 +1,6 @@
 import { create } from "@bufbuild/protobuf";
 import { type KeyValue, KeyValueSchema } from "@oci-worker/api/opentelemetry/attributes";
+import type { Resource } from "@oci-worker/api/opentelemetry/resource";
 import {
   type ResourceSpans,
   ResourceSpansSchema,
@@ -10,6 +11,7 @@ import {
 } from "@oci-worker/api/opentelemetry/trace";
 import { version } from "@oci-worker/daemon/version";
 import type { ProgressEvent, RowState, VertexState } from "../solver/progress.ts";
+import { serviceName } from "./resource.ts";
 import { rowSpanID, vertexSpanID } from "./span-ids.ts";
 import type { TraceContext } from "./trace-context.ts";
 
@@ -25,9 +27,9 @@ export interface TracedBuild {
   /** Why it failed; undefined if it did not. */
   readonly error: string | undefined;
   readonly events: readonly ProgressEvent[];
+  /** Of the worker. */
+  readonly resource: Resource;
 }
-
-const serviceName = "oci-worker";
 
 /**
  * What the worker has done for a build, as spans: one for the call, within it one for each time that a vertex was worked
@@ -37,7 +39,7 @@ const serviceName = "oci-worker";
  */
 export function buildSpans(build: TracedBuild): ResourceSpans {
   return create(ResourceSpansSchema, {
-    resource: { attributes: attributes({ "service.name": serviceName, "service.version": version }) },
+    resource: build.resource,
     scopeSpans: [{ scope: { name: serviceName, version }, spans: [callSpan(build), ...workSpans(build)] }],
   });
 }

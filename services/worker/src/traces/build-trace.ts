@@ -16,11 +16,13 @@ export interface BuildBeginning {
 export class BuildTrace {
   /** Of the build's own span, which everything that is done for it is a part of. */
   readonly context: TraceContext;
+  readonly #recorder: TraceRecorder;
   readonly #beginning: BuildBeginning;
   readonly #recording: TraceRecording | undefined;
   readonly #startedAtMs = Date.now();
 
   constructor(recorder: TraceRecorder, beginning: BuildBeginning) {
+    this.#recorder = recorder;
     this.#beginning = beginning;
     this.context = beginSpan(beginning.parent);
     const isRecorded = beginning.isKept && this.context.isSampled;
@@ -34,17 +36,25 @@ export class BuildTrace {
    */
   end(events: readonly ProgressEvent[], error: string | undefined): TraceRecording | undefined {
     const { ref, parent } = this.#beginning;
-    this.#recording?.add(
-      buildSpans({
-        ref,
-        parent,
-        trace: this.context,
-        startedAtMs: this.#startedAtMs,
-        endedAtMs: Date.now(),
-        error,
-        events,
-      }),
-    );
+    const { forwarder, resource } = this.#recorder;
+    const passesOn = forwarder !== undefined && this.context.isSampled;
+    if (this.#recording === undefined && !passesOn) {
+      return undefined;
+    }
+    const spans = buildSpans({
+      ref,
+      parent,
+      trace: this.context,
+      startedAtMs: this.#startedAtMs,
+      endedAtMs: Date.now(),
+      error,
+      events,
+      resource,
+    });
+    if (passesOn) {
+      forwarder.add(spans);
+    }
+    this.#recording?.add(spans);
     return this.#recording;
   }
 }

@@ -37,7 +37,7 @@ describe("a recorder", () => {
   });
 
   test("is not filled by whoever sends too many, and tells them", () => {
-    const recorder = new TraceRecorder({ spans: 3, characters: 10_000 });
+    const recorder = new TraceRecorder({ limits: { spans: 3, characters: 10_000 } });
     using recording = recorder.record(sampleTraceID);
     const flood = Array.from({ length: 5 }, (_, index) => ({ name: `${index}` }));
     const taken = recorder.take(requestOf(...flood));

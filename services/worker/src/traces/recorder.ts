@@ -1,5 +1,7 @@
+import type { Resource } from "@oci-worker/api/opentelemetry/resource";
 import type { ResourceSpans, Span } from "@oci-worker/api/opentelemetry/trace";
 import type { ExportTraceServiceRequest } from "@oci-worker/api/opentelemetry/trace-service";
+import { ownResource } from "./resource.ts";
 import { spanText } from "./span-text.ts";
 import { type Spans, WaitingSpans } from "./waiting-spans.ts";
 
@@ -37,14 +39,30 @@ export interface Taken {
   readonly why: string;
 }
 
+export interface RecorderOptions {
+  readonly limits?: SpanLimits;
+  /** Whose the worker's own spans are. */
+  readonly resource?: Resource;
+  /** Gets all spans, kept or not; absent: nobody does. */
+  readonly forwarder?: SpanReceiver;
+}
+
+export interface SpanReceiver {
+  add(spans: ResourceSpans): void;
+}
+
 /** Keeps the spans of traces that a build belongs to, until the build's record has them. */
 export class TraceRecorder {
   readonly #recorded = new Map<string, RecordedSpans>();
   readonly #waiting = new WaitingSpans();
   readonly #limits: SpanLimits;
+  readonly resource: Resource;
+  readonly forwarder: SpanReceiver | undefined;
 
-  constructor(limits = traceLimits) {
+  constructor({ limits = traceLimits, resource = ownResource(), forwarder }: RecorderOptions = {}) {
     this.#limits = limits;
+    this.resource = resource;
+    this.forwarder = forwarder;
   }
 
   /** Records the trace `traceID`, from what of it has come within the last minute on. */
@@ -80,11 +98,12 @@ export class TraceRecorder {
   take({ resourceSpans }: ExportTraceServiceRequest): Taken {
     let unnamed = 0;
     let dropped = 0;
-    for (const spans of resourceSpans) {
+    for (const all of resourceSpans) {
+      const spans = namedOf(all);
+      unnamed += countOf(all) - countOf(spans);
+      this.forwarder?.add(spans);
       for (const [span, text] of textsOf(spans)) {
-        if (!isNamed(span)) {
-          unnamed += 1;
-        } else if (!this.#keep(Buffer.from(span.traceId).toString("hex"), text)) {
+        if (!this.#keep(Buffer.from(span.traceId).toString("hex"), text)) {
           dropped += 1;
         }
       }
@@ -122,6 +141,17 @@ function textsOf({ resource, scopeSpans }: ResourceSpans): [Span, string][] {
   return scopeSpans.flatMap(({ scope, spans }) =>
     spans.map((span): [Span, string] => [span, spanText(span, resource, scope)]),
   );
+}
+
+function countOf({ scopeSpans }: ResourceSpans): number {
+  return scopeSpans.reduce((sum, { spans }) => sum + spans.length, 0);
+}
+
+function namedOf(all: ResourceSpans): ResourceSpans {
+  return {
+    ...all,
+    scopeSpans: all.scopeSpans.map((each) => ({ ...each, spans: each.spans.filter(isNamed) })),
+  };
 }
 
 function isNamed({ traceId, spanId }: Span): boolean {
