@@ -8,8 +8,8 @@ const overlayDirectories = /^(?:lowerdir\+?|datadir\+|upperdir|workdir)=(.*)$/s;
  * mounts. To delete one would break whoever uses the mount, or what is mounted there.
  *
  * Known are the mounts of one mount namespace. Snapshotter and clients share it; one that a client has to itself is
- * not seen. Of an overlay with mapped ids only the upper directory is known, since the kernel tells of mounts beneath it that
- * are gone.
+ * not seen. Of an overlay with mapped ids only the upper directory is known, and of one that is mapped as a whole none, since
+ * the kernel tells of mounts beneath it that are gone.
  *
  * @param mounts as `readMountsAndServed` tells them, to know also what fuse-overlayfs serves.
  */

@@ -26,9 +26,15 @@ const lockable: readonly (readonly [option: string, flag: bigint])[] = [
  * @throws if there is no such path.
  */
 export function lockedOptions(path: string): string[] {
-  if (!isInUserNamespace()) {
-    return [];
-  }
+  return isInUserNamespace() ? lockableOptions(path) : [];
+}
+
+/**
+ * Those that {@link lockedOptions} would be for a process in a user namespace, wherever this one is.
+ *
+ * @throws if there is no such path.
+ */
+export function lockableOptions(path: string): string[] {
   const flags = mountFlagsOf(path);
   return lockable.filter(([, flag]) => (flags & flag) !== 0n).map(([option]) => option);
 }

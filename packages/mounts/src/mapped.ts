@@ -1,5 +1,5 @@
 import { closeSync, mkdirSync, mkdtempSync, rmdirSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import {
   MNT_DETACH,
   MOUNT_ATTR_RDONLY,
@@ -32,12 +32,12 @@ export function attachMapped(
   }
 }
 
-/** Options of an overlay whose lower directories are shown with other ids, for as long as it takes to mount it. */
-export interface MappedLowers extends Disposable {
+/** Options of an overlay whose directories are shown with other ids, for as long as it takes to mount it. */
+export interface MappedDirectories extends Disposable {
   readonly data: readonly string[];
 }
 
-/** How the directory is called, up to a random part, that mapped lower directories are mounted in. */
+/** How the directory is called, up to a random part, that mapped directories of an overlay are mounted in. */
 export const mappedPrefix = "mapped-";
 
 /**
@@ -49,25 +49,55 @@ export const mappedPrefix = "mapped-";
  *
  * The overlay makes private copies of these mounts for itself, so they are taken away again as soon as it is there. Each
  * directory has a mount of its own, because a layer may be a file system of its own.
+ *
+ * @param withUpper also the upper directory and the one for work, which must share a mount (overlayfs.rst): that of the
+ *   directory that both are in.
  */
-export function mappedLowers(data: readonly string[], at: string, userNamespace: number): MappedLowers {
+export function mappedDirectories(
+  data: readonly string[],
+  at: string,
+  userNamespace: number,
+  withUpper: boolean,
+): MappedDirectories {
   using undo = new DisposableStack();
   const directory = mkdtempSync(join(dirname(at), mappedPrefix));
   undo.defer(() => rmdirSync(directory));
   let count = 0;
-  const mapped = (source: string): string => {
+  const mapped = (source: string, attributes: bigint): string => {
     const path = `${directory}/${count}`;
     count += 1;
     mkdirSync(path);
     undo.defer(() => rmdirSync(path));
-    attachMapped(source, path, userNamespace, false, MOUNT_ATTR_RDONLY);
+    attachMapped(source, path, userNamespace, false, attributes);
     undo.defer(() => umount2(path, MNT_DETACH | UMOUNT_NOFOLLOW));
     return path;
   };
+  const upper = withUpper ? upperParent(data) : undefined;
+  const mappedUpper = upper && mapped(upper, 0n);
   const options = data.map((option) => {
-    const [, lowers] = /^lowerdir=(.*)$/s.exec(option) ?? [];
-    return lowers === undefined ? option : `lowerdir=${lowers.split(":").map(mapped).join(":")}`;
+    const [, name, value = ""] = /^(lowerdir|upperdir|workdir)=(.*)$/s.exec(option) ?? [];
+    if (name === "lowerdir") {
+      const lowers = value.split(":").map((lower) => mapped(lower, MOUNT_ATTR_RDONLY));
+      return `lowerdir=${lowers.join(":")}`;
+    }
+    return name === undefined || mappedUpper === undefined
+      ? option
+      : `${name}=${join(mappedUpper, basename(value))}`;
   });
   const owned = undo.move();
   return { data: options, [Symbol.dispose]: () => owned.dispose() };
+}
+
+/** The directory that the upper directory and the one for work are in; undefined if there are none. */
+function upperParent(data: readonly string[]): string | undefined {
+  const [upper, work] = ["upperdir=", "workdir="].map((start) =>
+    data.find((option) => option.startsWith(start))?.slice(start.length),
+  );
+  if (upper === undefined || work === undefined) {
+    return undefined;
+  }
+  if (dirname(upper) !== dirname(work)) {
+    throw new Error(`cannot map the ids of ${upper} and ${work}: want them in one directory`);
+  }
+  return dirname(upper);
 }

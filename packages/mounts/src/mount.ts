@@ -2,6 +2,7 @@ import { mkdtemp, rmdir } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { FailedPreconditionError } from "@oci-worker/errdefs";
+import { asFileOwner } from "@oci-worker/libc/file-owner";
 import {
   MNT_DETACH,
   MS_BIND,
@@ -12,10 +13,11 @@ import {
   umount2,
 } from "@oci-worker/libc/mount";
 import { lockedOptions } from "./locked-options.ts";
-import { attachMapped, mappedLowers } from "./mapped.ts";
+import { attachMapped, mappedDirectories } from "./mapped.ts";
 import { helperCommand, mountByHelper } from "./mount-by-helper.ts";
 import { mountByParameters } from "./mount-by-parameters.ts";
 import { type ParsedOptions, parseOptions } from "./options.ts";
+import type { OwnerMap } from "./owner-map.ts";
 import { openUserNamespace } from "./user-namespace.ts";
 
 /**
@@ -46,13 +48,14 @@ const busyPauseMs = 20;
 /**
  * Mounts `mounts` in order at `target`, or shows nothing at all.
  *
+ * @param owners whose ids all files are shown with; absent: as the mounts themselves say.
  * @throws {FailedPreconditionError} naming the mount and what the kernel or the helper said; what was mounted until
  *   then is undone.
  */
-export async function mountAll(mounts: readonly Mount[], target: string): Promise<void> {
+export async function mountAll(mounts: readonly Mount[], target: string, owners?: OwnerMap): Promise<void> {
   await using undo = new AsyncDisposableStack();
   for (const mount of mounts) {
-    await mountOne(mount, target);
+    await mountOne(mount, target, owners);
     undo.defer(() => unmount(target));
   }
   undo.move();
@@ -68,12 +71,18 @@ export async function mountAll(mounts: readonly Mount[], target: string): Promis
  *
  * Disposing unmounts and then removes the directory, which is never emptied by force: whatever a mount that would
  * not go away shows is not ours to delete.
+ *
+ * @param owners as in {@link mountAll}.
  */
-export async function mountTemporarily(mounts: readonly Mount[], parent: string): Promise<MountedDirectory> {
+export async function mountTemporarily(
+  mounts: readonly Mount[],
+  parent: string,
+  owners?: OwnerMap,
+): Promise<MountedDirectory> {
   await using undo = new AsyncDisposableStack();
   const path = await mkdtemp(join(parent, "mount-"));
   undo.defer(() => rmdir(path));
-  await mountAll(mounts, path);
+  await mountAll(mounts, path, owners);
   undo.defer(() => unmount(path));
   const owned = undo.move();
   return { path, [Symbol.asyncDispose]: () => owned.disposeAsync() };
@@ -106,12 +115,17 @@ export async function unmount(target: string): Promise<void> {
   }
 }
 
-async function mountOne(mount: Mount, at: string): Promise<void> {
+async function mountOne(mount: Mount, at: string, owners: OwnerMap | undefined): Promise<void> {
   const options = parseOptions(mount.options);
-  const helper = helperCommand(mount, at);
+  const helper = helperCommand(owners === undefined ? mount : withServedOwners(mount, owners), at);
   try {
+    if (owners !== undefined && options.idMap !== undefined) {
+      throw new Error("its options map ids already");
+    }
     if (helper !== undefined) {
       await mountByHelper(helper);
+    } else if (owners !== undefined) {
+      mountOwned(mount, at, options, owners);
     } else if (options.idMap === undefined) {
       mountAsItIs(mount, at, options);
     } else {
@@ -146,15 +160,53 @@ function mountAsItIs(mount: Mount, at: string, options: ParsedOptions): void {
  * written to by those who see the mount, with the ids that they have.
  */
 function mountMapped(mount: Mount, at: string, options: ParsedOptions, userNamespace: number): void {
-  const { flags, data } = options;
-  if ((flags & (MS_BIND | MS_REMOUNT)) === MS_BIND) {
-    attachMapped(mount.source, at, userNamespace, (flags & MS_REC) !== 0n);
+  if (isBind(options)) {
+    attachMapped(mount.source, at, userNamespace, (options.flags & MS_REC) !== 0n);
   } else if (mount.type === "overlay") {
-    using lowers = mappedLowers(data, at, userNamespace);
-    mountAsItIs(mount, at, { ...options, data: lowers.data });
+    using mapped = mappedDirectories(options.data, at, userNamespace, false);
+    mountAsItIs(mount, at, { ...options, data: mapped.data });
   } else {
     throw new Error("uidmap and gidmap are for bind mounts and overlays");
   }
+}
+
+/**
+ * All of it is shown with other ids. An overlay cannot be as a whole, but all that it is made of can; what it makes itself on
+ * the way, such as the marks of what was removed, it makes as who mounts it, and that must be somebody who has an id there.
+ */
+function mountOwned(
+  mount: Mount,
+  at: string,
+  options: ParsedOptions,
+  { root, userNamespace }: OwnerMap,
+): void {
+  if (isBind(options)) {
+    attachMapped(mount.source, at, userNamespace, (options.flags & MS_REC) !== 0n);
+  } else if (mount.type === "overlay") {
+    using mapped = mappedDirectories(options.data, at, userNamespace, true);
+    asFileOwner(root.uid, root.gid, () => mountAsItIs(mount, at, { ...options, data: mapped.data }));
+  } else {
+    mountAsItIs(mount, at, options);
+    try {
+      attachMapped(at, at, userNamespace, false);
+    } catch (error) {
+      umount2(at, UMOUNT_NOFOLLOW);
+      throw error;
+    }
+  }
+}
+
+/** No mount that a program serves is mapped by the kernel; fuse-overlayfs does it itself, if it is told. */
+function withServedOwners(mount: Mount, { uids, gids }: OwnerMap): Mount {
+  const ranges = (map: string) => map.replaceAll(",", ":");
+  return {
+    ...mount,
+    options: [...mount.options, `uidmapping=${ranges(uids)}`, `gidmapping=${ranges(gids)}`],
+  };
+}
+
+function isBind({ flags }: ParsedOptions): boolean {
+  return (flags & (MS_BIND | MS_REMOUNT)) === MS_BIND;
 }
 
 /** A bind mount has the flags of its source; only a remount gives it others (mount(2)), and must not lift locked ones. */

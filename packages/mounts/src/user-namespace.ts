@@ -1,6 +1,5 @@
-import { spawn } from "node:child_process";
-import { once } from "node:events";
 import { closeSync, openSync, writeFileSync } from "node:fs";
+import { whileInNamespace } from "./child-in-namespace.ts";
 import { parseIDMap } from "./id-map.ts";
 import type { IDMapTexts } from "./options.ts";
 
@@ -18,30 +17,17 @@ export interface UserNamespace extends Disposable {
  * @throws if the kernel allows no user namespaces, or not these ids.
  */
 export async function openUserNamespace({ uids, gids }: IDMapTexts): Promise<UserNamespace> {
-  const child = spawn("unshare", ["-U", "cat"], { stdio: ["pipe", "pipe", "pipe"] });
-  const complaints: Buffer[] = [];
-  child.stderr.on("data", (chunk: Buffer) => complaints.push(chunk));
-  // A child that ends early, which the answer tells better, closes the pipe.
-  child.stdin.on("error", () => undefined);
-  const ended = once(child, "close");
-  ended.catch(() => undefined);
+  const [uidLines, gidLines] = [linesOf("uidmap", uids), linesOf("gidmap", gids)];
   try {
-    // It answers when it is in the namespace.
-    child.stdin.write("\n");
-    const answered = await Promise.race([
-      once(child.stdout, "data").then(() => true),
-      ended.then(() => false),
-    ]);
-    if (!answered) {
-      throw new Error(`cannot make a user namespace: ${Buffer.concat(complaints).toString().trim()}`);
-    }
-    writeFileSync(`/proc/${child.pid}/uid_map`, linesOf("uidmap", uids));
-    writeFileSync(`/proc/${child.pid}/gid_map`, linesOf("gidmap", gids));
-    const fd = openSync(`/proc/${child.pid}/ns/user`, "r");
-    return { fd, [Symbol.dispose]: () => closeSync(fd) };
-  } finally {
-    child.stdin.end();
-    await ended.catch(() => undefined);
+    return await whileInNamespace(["unshare", "-U"], (pid) => {
+      writeFileSync(`/proc/${pid}/uid_map`, uidLines);
+      writeFileSync(`/proc/${pid}/gid_map`, gidLines);
+      const fd = openSync(`/proc/${pid}/ns/user`, "r");
+      return { fd, [Symbol.dispose]: () => closeSync(fd) };
+    });
+  } catch (cause) {
+    const why = cause instanceof Error ? cause.message : String(cause);
+    throw new Error(`cannot make a user namespace: ${why}`, { cause });
   }
 }
 
