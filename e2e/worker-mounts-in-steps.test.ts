@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { execFile as execFileWithCallback } from "node:child_process";
-import { mkdtempDisposable, readdir, readFile } from "node:fs/promises";
+import { mkdtempDisposable, readdir } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { describe, test } from "node:test";
@@ -11,9 +11,9 @@ import { definitionOf, image, type RunOptions, run, type Tree } from "@oci-worke
 import { formatReference, type Reference } from "@oci-worker/oci/reference";
 import { assembleImage, createImage, layerOf, programs } from "./peers/image.ts";
 import { linkedProgram } from "./peers/linked-program.ts";
-import { startProcess } from "./peers/process.ts";
 import { pushTo } from "./peers/pushed-image.ts";
 import { startRegistry } from "./peers/registry.ts";
+import { startAgent } from "./peers/ssh-agent.ts";
 import { startWorker, type WorkerPeer } from "./peers/worker.ts";
 
 const crun = join(import.meta.dirname, "../services/worker/src/executor/sample-crun.sh");
@@ -229,23 +229,6 @@ describe("a secret", () => {
     assert.doesNotMatch(stdout, /TOKEN/);
   });
 });
-
-/** A real agent with a fresh key. */
-async function startAgent() {
-  await using undo = new AsyncDisposableStack();
-  const directory = undo.use(await mkdtempDisposable(join(tmpdir(), "agent-"))).path;
-  const [path, key] = [join(directory, "agent.sock"), join(directory, "key")];
-  await execFile("ssh-keygen", ["-q", "-t", "ed25519", "-N", "", "-C", "test", "-f", key]);
-  const process = undo.use(
-    await startProcess({ program: "ssh-agent", args: ["-D", "-a", path], ready: /SSH_AUTH_SOCK=/ }),
-  );
-  const environment = { SSH_AUTH_SOCK: path };
-  await execFile("ssh-add", ["-q", key], { env: environment });
-  const { stdout: listing } = await execFile("ssh-add", ["-l"], { env: environment });
-  const publicKey = await readFile(`${key}.pub`);
-  const owned = undo.move();
-  return { process, path, listing, publicKey, [Symbol.asyncDispose]: () => owned.disposeAsync() };
-}
 
 describe("an ssh agent", () => {
   test("of the client signs for a step that has no key, over a socket of the owner and mode that it wants", async () => {

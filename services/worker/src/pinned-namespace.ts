@@ -2,7 +2,8 @@ import { execFile } from "node:child_process";
 import { rm, stat, writeFile } from "node:fs/promises";
 import { promisify } from "node:util";
 import { UnavailableError } from "@oci-worker/errdefs";
-import { isMountRoot } from "@oci-worker/libc/mount";
+import { isMountRoot, MS_BIND, mount } from "@oci-worker/libc/mount";
+import { whileInNamespace } from "@oci-worker/mounts/child-in-namespace";
 import { unmount } from "@oci-worker/mounts/mount";
 
 const run = promisify(execFile);
@@ -24,9 +25,31 @@ export async function pinNamespace(kind: "net" | "ipc", path: string): Promise<v
     await run("unshare", [`--${kind}=${path}`, "true"], { timeout: timeoutMs, killSignal: "SIGKILL" });
   } catch (cause) {
     await unpinNamespace(path);
-    const why = cause instanceof Error ? cause.message.trim() : String(cause);
-    throw new UnavailableError(`Cannot make a name space of kind ${kind} at ${path}: ${why}`, { cause });
+    throw unavailable(kind, path, cause);
   }
+}
+
+/**
+ * Makes a network name space, as {@link pinNamespace} does, that belongs to the user namespace at `owner`: whose root has all
+ * rights over it. It is made in there, but pinned from here, where nobody in there may mount anything.
+ *
+ * @throws {UnavailableError} if it cannot be made; then there is no file either.
+ */
+export async function pinNetworkOf(owner: string, path: string): Promise<void> {
+  await writeFile(path, "", { flag: "wx", mode: 0o600 });
+  try {
+    await whileInNamespace(["nsenter", `--user=${owner}`, "unshare", "--net"], (pid) =>
+      mount(`/proc/${pid}/ns/net`, path, "", MS_BIND, ""),
+    );
+  } catch (cause) {
+    await unpinNamespace(path);
+    throw unavailable("net", path, cause);
+  }
+}
+
+function unavailable(kind: string, path: string, cause: unknown): UnavailableError {
+  const why = cause instanceof Error ? cause.message.trim() : String(cause);
+  return new UnavailableError(`Cannot make a name space of kind ${kind} at ${path}: ${why}`, { cause });
 }
 
 /** Lets go of a name space: it ends, with what is in it, when no process is in it any more. */

@@ -11,6 +11,7 @@ import { requireRuntime } from "./executor/find-runtime.ts";
 import { readSelinuxPolicy } from "./executor/selinux/policy.ts";
 import { listenAddresses } from "./listen-addresses.ts";
 import { planNetworks } from "./network/plan.ts";
+import { openUserRemap } from "./remap/open-user-remap.ts";
 import { serveSessions, serveTraces, serveWorker } from "./server.ts";
 import { SessionManager } from "./session/session-manager.ts";
 import { SpanForwarder } from "./traces/forwarding/span-forwarder.ts";
@@ -38,6 +39,7 @@ export async function runWorker({
   await requireAppArmor(config.apparmorProfile);
   const selinux = config.selinux ? await readSelinuxPolicy() : undefined;
   await requireNamedSnapshotter(config);
+  using remap = await openUserRemap(config);
   const networkPlan = await planNetworks(config, process.env);
   const stopped = untilSignal(log);
   const addresses = await listenAddresses(config, passedSockets(process.env), log);
@@ -51,6 +53,7 @@ export async function runWorker({
   });
 
   await using _lock = await lockRoot(config.root, "buildkitd.lock");
+  await remap?.admitTo(config.root);
   const sessions = new SessionManager(log);
   metrics.watchSessions(() => sessions.live().length);
   await using _sessionServer = await serveSessions(addresses.sessions, sessions, log);
@@ -67,7 +70,7 @@ export async function runWorker({
   await using peers = await openPeers(config, registry, log);
   await using worker = await openWorker(
     config,
-    { runtime, networkPlan, selinux },
+    { runtime, networkPlan, selinux, remap },
     { ...peers, sessions, traces, metrics },
     log,
   );

@@ -32,6 +32,8 @@ import { openNetworks } from "./network/open-networks.ts";
 import type { NetworkPlan } from "./network/plan.ts";
 import { operationOf } from "./ops/operations.ts";
 import { RefStore } from "./refs/ref-store.ts";
+import { requireRemappedSnapshots } from "./remap/require-remapped-snapshots.ts";
+import type { UserRemap } from "./remap/user-remap.ts";
 import { encodeError } from "./rpc/error-details.ts";
 import { encodeProgress } from "./rpc/stored-progress.ts";
 import type { SessionManager } from "./session/session-manager.ts";
@@ -71,6 +73,8 @@ export interface StepGround {
   readonly networkPlan: NetworkPlan;
   /** By which they are labelled; undefined for no labels. */
   readonly selinux: SelinuxPolicy | undefined;
+  /** What their ids are on the host; undefined: the same. */
+  readonly remap: UserRemap | undefined;
 }
 
 /** A service beside us that restarts is waited for so long, instead of failing a build. */
@@ -84,7 +88,7 @@ const peerPatienceMs = 60_000;
  */
 export async function openWorker(
   config: Config,
-  { runtime, networkPlan, selinux }: StepGround,
+  { runtime, networkPlan, selinux, remap }: StepGround,
   peers: WorkerPeers,
   log: Logger,
 ): Promise<Worker> {
@@ -100,6 +104,7 @@ export async function openWorker(
       settings: config,
       directory: join(root, "net"),
       dns: config.dns,
+      userNamespace: remap?.namespacePath,
       log,
     }),
   );
@@ -113,6 +118,7 @@ export async function openWorker(
     selinux,
     isRootless: config.isRootless,
     sharesProcesses: config.noProcessSandbox,
+    remap,
     traceSocketPath: config.traceSocketPath,
     log,
   });
@@ -129,7 +135,17 @@ export async function openWorker(
   const refs = new RefStore({ snapshotter, records, mountDirectory, log });
   await refs.recover(cache.leftovers);
   const layerBlobs = new LayerBlobTable(database);
-  const cacheMounts = new CacheMounts({ database, records, snapshotter, mountDirectory });
+  const cacheMounts = new CacheMounts({
+    database,
+    records,
+    snapshotter,
+    mountDirectory,
+    owners: remap?.owners,
+  });
+  if (remap !== undefined) {
+    await requireRemappedSnapshots({ snapshotter, backend, owners: remap.owners, mountDirectory });
+    log.info({ user: config.remapUser, uids: remap.uids, gids: remap.gids }, "steps are remapped");
+  }
 
   const { maxRegistryConcurrency } = config;
   const registry = undo.use(new RegistryClient({ maxBlobsPerHost: maxRegistryConcurrency }));

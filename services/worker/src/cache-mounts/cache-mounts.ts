@@ -1,6 +1,7 @@
 import type { DatabaseSync } from "node:sqlite";
 import { NotFoundError } from "@oci-worker/errdefs";
 import { type Mount, mountTemporarily } from "@oci-worker/mounts/mount";
+import type { OwnerMap } from "@oci-worker/mounts/owner-map";
 import type { Snapshotter } from "@oci-worker/snapshots/snapshotter";
 import type { Lease } from "../cache/lease.ts";
 import type { CacheRecords } from "../cache/records.ts";
@@ -22,6 +23,7 @@ export interface CacheMountRequest {
 
 /** A cache mount in use. Disposing ends that. */
 export interface CacheMountUse extends AsyncDisposable {
+  /** Where steps are remapped, these show files as theirs already. */
   readonly mounts: readonly Mount[];
 }
 
@@ -32,6 +34,8 @@ export interface CacheMountsOptions {
   readonly snapshotter: Snapshotter;
   /** Where those that are no plain directory are mounted while they are used. */
   readonly mountDirectory: string;
+  /** Whose ids steps see files with; undefined: as they are. */
+  readonly owners: OwnerMap | undefined;
 }
 
 /** One that steps use now. */
@@ -61,16 +65,18 @@ export class CacheMounts {
   readonly #records: CacheRecords;
   readonly #snapshotter: Snapshotter;
   readonly #mountDirectory: string;
+  readonly #owners: OwnerMap | undefined;
   /** By snapshot. */
   readonly #held = new Map<string, Held>();
   /** Those who wait for one in use, the one who waits longest first. */
   readonly #waiting: (() => void)[] = [];
 
-  constructor({ database, records, snapshotter, mountDirectory }: CacheMountsOptions) {
+  constructor({ database, records, snapshotter, mountDirectory, owners }: CacheMountsOptions) {
     this.#table = new CacheMountTable(database);
     this.#records = records;
     this.#snapshotter = snapshotter;
     this.#mountDirectory = mountDirectory;
+    this.#owners = owners;
   }
 
   /**
@@ -175,13 +181,13 @@ export class CacheMounts {
       ? await this.#make(snapshot, key, request, lease)
       : await this.#mountsOf(snapshot, lease);
     const [only, ...others] = mounts;
-    if (only?.type === "bind" && others.length === 0) {
+    if (only?.type === "bind" && others.length === 0 && this.#owners === undefined) {
       const owned = undo.move();
       return { mounts, [Symbol.asyncDispose]: () => owned.disposeAsync() };
     }
     // Once for all steps: an upper directory under two overlays is undefined behaviour (overlayfs.rst, "Changes to
     // underlying filesystems").
-    const directory = undo.use(await mountTemporarily(mounts, this.#mountDirectory));
+    const directory = undo.use(await mountTemporarily(mounts, this.#mountDirectory, this.#owners));
     const owned = undo.move();
     return {
       mounts: [{ type: "bind", source: directory.path, options: ["rw", "rbind"] }],

@@ -192,7 +192,10 @@ describe("the spec of a step with a device", () => {
       { path: "/dev/zero", permissions: "r" },
     ];
     const { linux, mounts } = applyEdits(plain, edits({ deviceNodes }), true);
-    assert.deepEqual(linux, plain.linux);
+    const full = { allow: true, type: "c", major: 1, minor: 3, access: "rwm" };
+    const zero = { allow: true, type: "c", major: 1, minor: 5, access: "r" };
+    const rules = [...(plain.linux.resources?.devices ?? []), full, zero];
+    assert.deepEqual(linux, { ...plain.linux, resources: { devices: rules } });
     assert.deepEqual(
       mounts.filter(({ destination }) => /^\/dev\/(mine|zero)$/.test(destination)),
       [

@@ -24,9 +24,8 @@ export function applyEdits(spec: RuntimeSpec, edits: ContainerEdits, bindsNodes:
     ...(edits.hooks.length > 0 && { hooks: withHooks(spec.hooks, edits.hooks) }),
     linux: { ...spec.linux, ...(edits.intelRdt && { intelRdt: edits.intelRdt }) },
   };
-  const nodes = bindsNodes ? [] : edits.deviceNodes;
   const mounts = [...(bindsNodes ? edits.deviceNodes.map(nodeMount) : []), ...edits.mounts.map(editMount)];
-  return withMounts(nodes.reduce(withNode, edited), mounts);
+  return withMounts(edits.deviceNodes.reduce(bindsNodes ? withRule : withNode, edited), mounts);
 }
 
 /** Where in a container `edits` put something, for which the runtime makes what is missing. */
@@ -54,7 +53,7 @@ function withVariable(env: readonly string[], variable: string): readonly string
 }
 
 function withNode(spec: RuntimeSpec, node: DeviceNode): RuntimeSpec {
-  const { path, permissions } = node;
+  const { path } = node;
   const { type, major, minor, fileMode } = findNode(node);
   const { user } = spec.process;
   // Who is not root would not get at a device of root's.
@@ -69,16 +68,23 @@ function withNode(spec: RuntimeSpec, node: DeviceNode): RuntimeSpec {
     ...(uid !== undefined && { uid }),
     ...(gid !== undefined && { gid }),
   };
-  const { devices = [], resources } = spec.linux;
-  const rules = type === "p" || permissions === "" ? [] : [allowed(type, major, minor, permissions)];
+  const { devices = [], ...linux } = withRule(spec, node).linux;
   return {
     ...spec,
-    linux: {
-      ...spec.linux,
-      devices: [...devices.filter((other) => other.path !== path), device],
-      ...(resources && { resources: { ...resources, devices: [...resources.devices, ...rules] } }),
-    },
+    linux: { ...linux, devices: [...devices.filter((other) => other.path !== path), device] },
   };
+}
+
+/** Lets the cgroup use the device. */
+function withRule(spec: RuntimeSpec, node: DeviceNode): RuntimeSpec {
+  const { permissions } = node;
+  const { type, major, minor } = findNode(node);
+  const { resources } = spec.linux;
+  if (resources === undefined || type === "p" || permissions === "") {
+    return spec;
+  }
+  const devices = [...resources.devices, allowed(type, major, minor, permissions)];
+  return { ...spec, linux: { ...spec.linux, resources: { ...resources, devices } } };
 }
 
 function allowed(type: "b" | "c" | "u", major: number, minor: number, access: string): DeviceRule {

@@ -15,6 +15,7 @@ const networks = "e2e/worker-gives-steps-networks.test.ts";
 const devices = "e2e/worker-gives-steps-devices.test.ts";
 const emulators = "e2e/worker-finds-emulators.test.ts";
 const tells = "e2e/worker-tells-what-it-does.test.ts";
+const remaps = "e2e/worker-remaps-steps.test.ts";
 const garbage = "e2e/worker-garbage-collects.test.ts";
 const remembers = "e2e/worker-remembers-builds.test.ts";
 
@@ -70,6 +71,7 @@ const effects: Readonly<Record<SettingName, readonly [file: string, title: strin
     "services/worker/src/executor/selinux/labelled-step.test.ts",
     "has a label with categories that no other running step has",
   ],
+  remapUser: [remaps, "are others on the host, and root in their own eyes"],
   maxParallelism: [takeEffect, "runs no more steps at a time than it is told to"],
   snapshotter: [takeEffect, "keeps snapshots as it is told to"],
   proxySnapshotterPath: [startsAndStops, "uses a snapshotter that runs already, and leaves it running"],

@@ -56,6 +56,10 @@ const wrongValues: Readonly<Record<SettingName, Wrong>> = {
   },
   defaultCgroupParent: { flag: anyText, key: ["5", "[]"] },
   apparmorProfile: { flag: ["no-such-profile"], key: ['"no-such-profile"', "5"] },
+  remapUser: {
+    flag: [],
+    key: ["5", '"a:b:c"', '":root"', '"root:"', '"-h"', '"no-such-user-here"', '"root:no-such-group-here"'],
+  },
   selinux: { flag: ["maybe", "true"], key: ['"true"', "true"] },
   maxParallelism: { flag: ["-1", "x", "1.5"], key: ["-1", '"1"', "1.5"] },
   stepLogMaxBytes: { flag: ["-2", "2MB", "1.5"], key: [] },
@@ -136,7 +140,6 @@ const wrongFiles: readonly string[] = [
   "worker = 5",
   "[worker]\noci = 5",
   "grpc = []",
-  '[worker.oci]\nuserRemapUnsupported = "1000:1000"',
   "proxyNetwork = true",
   'proxyNetwork = "yes"',
   'frontend."dockerfile.v0".enabled = "yes"',

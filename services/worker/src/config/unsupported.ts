@@ -47,13 +47,6 @@ const noFrontends = "this worker has no frontends: it takes builds as LLB, which
 
 export const unsupportedSettings: readonly Unsupported[] = [
   unsupported({
-    key: "worker.oci.userRemapUnsupported",
-    kind: text,
-    isMet: isEmpty,
-    verdict: "refused",
-    why: "steps run with the ids of the worker: want a worker in a user namespace of its own (rootless)",
-  }),
-  unsupported({
     key: "proxyNetwork",
     flag: "proxy-network",
     kind: truth,

@@ -4,18 +4,21 @@ import { chmod, lchown } from "node:fs/promises";
 import { createServer, type Socket } from "node:net";
 import { join } from "node:path";
 import type { AgentSocket } from "./step.ts";
+import type { StepMountParts } from "./step-mounts.ts";
+
+type AgentSocketParts = Pick<StepMountParts, "bundle" | "ids" | "undo">;
 
 /**
- * Listens on a socket `name` in `directory` for the processes of a step. Disposing ends every connection.
+ * Listens on a socket `name` in the bundle for the processes of a step, until `undo` ends every connection.
  *
  * @returns its path.
  */
 export async function openAgentSocket(
   { owner, connect }: AgentSocket,
-  directory: string,
   name: string,
-  undo: AsyncDisposableStack,
+  { bundle: directory, ids, undo }: AgentSocketParts,
 ): Promise<string> {
+  const { uid, gid } = ids.hostOwner(owner);
   const path = join(directory, name);
   const connections = new Set<Socket>();
   const server = createServer((connection) => {
@@ -36,7 +39,7 @@ export async function openAgentSocket(
       connection.destroy();
     }
   });
-  await lchown(path, owner.uid, owner.gid);
+  await lchown(path, uid, gid);
   await chmod(path, owner.mode);
   return path;
 }

@@ -1,5 +1,6 @@
 import { readFile } from "node:fs/promises";
 import { FailedPreconditionError, NotFoundError, PermissionDeniedError } from "@oci-worker/errdefs";
+import { readOrEmpty } from "../read-or-empty.ts";
 import { codeOf } from "./error-code.ts";
 
 /** Where the kernel tells of AppArmor. */
@@ -47,17 +48,6 @@ async function loadedProfiles(path: string, wanted: string): Promise<string> {
     }
     if (code === "EACCES" || code === "EPERM") {
       throw new PermissionDeniedError(`${wanted}: ${path} may not be read, want a worker of root's`);
-    }
-    throw error;
-  }
-}
-
-async function readOrEmpty(path: string): Promise<string> {
-  try {
-    return await readFile(path, "utf8");
-  } catch (error) {
-    if (codeOf(error) === "ENOENT") {
-      return "";
     }
     throw error;
   }

@@ -1,12 +1,15 @@
 import { existsSync } from "node:fs";
 import { mkdir, readdir, rmdir, symlink, unlink, writeFile } from "node:fs/promises";
 import { join, posix } from "node:path";
+import { removeMountPoint } from "@oci-worker/mounts/clear-mount-points";
 import { unmount } from "@oci-worker/mounts/mount";
 import { unmountBeneath } from "@oci-worker/mounts/mountinfo";
 import type { Logger } from "pino";
 import { applyEdits, editedPaths } from "../cdi/apply-edits.ts";
 import type { NetworkNamespace } from "../network/network.ts";
 import type { Networks } from "../network/networks.ts";
+import { hostIDs, type StepIDs } from "../remap/step-ids.ts";
+import type { UserRemap } from "../remap/user-remap.ts";
 import { hasUnifiedCgroups } from "./cgroups.ts";
 import { hostFailure } from "./host-failure.ts";
 import {
@@ -21,6 +24,7 @@ import { type DnsSettings, hostResolvConf, stepHosts, stepResolvConf, writeWhole
 import { type RuntimeSpec, runtimeSpec, type SpecMount } from "./oci-spec.ts";
 import { insecurePrivileges, type Privileges, sandboxPrivileges } from "./privileges.ts";
 import { processUser } from "./process-user.ts";
+import { remappedSpec, showSys } from "./remapped-spec.ts";
 import { RootMounts } from "./root-mounts.ts";
 import { Rootfs } from "./rootfs.ts";
 import { rootlessSpec } from "./rootless-spec.ts";
@@ -49,6 +53,8 @@ export interface ExecutorOptions {
   readonly isRootless: boolean;
   /** Rootless alone: whether steps share the worker's processes, see them and may kill them. */
   readonly sharesProcesses: boolean;
+  /** What the ids of steps are on the host; undefined: the same. */
+  readonly remap: UserRemap | undefined;
   /** On which the spans of steps are taken; undefined if they are not. */
   readonly traceSocketPath: string | undefined;
   readonly log: Logger;
@@ -67,6 +73,7 @@ const secretStatePath = join(memoryName, "state");
  */
 export class Executor {
   readonly #options: ExecutorOptions;
+  readonly #ids: StepIDs;
   readonly #roots: RootMounts;
   readonly #sandbox: Privileges;
   readonly #labels: LabelPool | undefined;
@@ -74,7 +81,8 @@ export class Executor {
 
   constructor(options: ExecutorOptions) {
     this.#options = options;
-    this.#roots = new RootMounts(options.syncsOnCommit);
+    this.#ids = options.remap ?? hostIDs;
+    this.#roots = new RootMounts(options.syncsOnCommit, this.#ids.owners);
     this.#sandbox = sandboxPrivileges(process.arch, options.apparmorProfile);
     this.#labels = options.selinux && new LabelPool(options.selinux);
   }
@@ -154,14 +162,21 @@ export class Executor {
       step.removeStubParents,
     );
     const memory = undo.use(new MemoryDirectory(join(bundle, memoryName), labels?.mount));
-    const mounts = await specMounts(step.mounts, { bundle, memory, labels, undo });
+    const mounts = await specMounts(step.mounts, { bundle, memory, ids: this.#ids, labels, undo });
     const processes = this.#options.sharesProcesses
       ? undo.use(await StepProcesses.begin(join(bundle, processesName)))
       : undefined;
-    const { isRootless } = this.#options;
     const plain = await this.#spec(step, bundle, rootfsPath, mounts, network.namespace, labels);
-    const wanted = applyEdits(plain, step.edits, isRootless);
-    const spec = isRootless ? rootlessSpec(wanted, processes?.namespacePath) : wanted;
+    const { isRootless, remap } = this.#options;
+    const wanted = applyEdits(plain, step.edits, isRootless || remap !== undefined);
+    const sysPath =
+      remap !== undefined && network.namespace === "host" ? await showSys(bundle, undo) : undefined;
+    const spec =
+      remap !== undefined
+        ? remappedSpec(wanted, remap, sysPath)
+        : isRootless
+          ? rootlessSpec(wanted, processes?.namespacePath)
+          : wanted;
     let { runc } = this.#options;
     if (step.secretEnv.length > 0) {
       // The spec has the secrets, and crun keeps a copy of it with its state.
@@ -217,15 +232,17 @@ export class Executor {
     labels: StepLabels | undefined,
   ): Promise<RuntimeSpec> {
     using rootfs = new Rootfs(rootfsPath);
+    const root = this.#ids.hostOwner({ uid: 0, gid: 0 });
     const user = processUser(step.user, rootfs);
     const cwd = posix.resolve("/", step.cwd);
     refuseWorkingDirectoryInProc(rootfsPath, cwd);
     if (!step.readonlyRootfs) {
-      rootfs.makeDirectory(cwd, user.uid, user.gid);
+      rootfs.makeDirectory(cwd, this.#ids.hostOwner(user), root);
     }
     const resolvConf = stepResolvConf(await hostResolvConf(), this.#options.dns, network);
-    const resolvConfPath = await writeWhole(bundle, "resolv.conf", resolvConf);
-    const hostsPath = await writeWhole(bundle, "hosts", stepHosts(step.hostname, step.extraHosts));
+    const resolvConfPath = await writeWhole(bundle, "resolv.conf", resolvConf, root);
+    const hosts = stepHosts(step.hostname, step.extraHosts);
+    const hostsPath = await writeWhole(bundle, "hosts", hosts, root);
     if (labels !== undefined) {
       labelFile(resolvConfPath, labels.mount);
       labelFile(hostsPath, labels.mount);
@@ -260,7 +277,7 @@ export class Executor {
 async function removeBundle(bundle: string): Promise<void> {
   for (const entry of await readdir(bundle, { withFileTypes: true })) {
     const path = join(bundle, entry.name);
-    await (entry.isDirectory() ? rmdir(path) : unlink(path));
+    await (entry.isDirectory() ? removeMountPoint(path) : unlink(path));
   }
   await rmdir(bundle);
 }

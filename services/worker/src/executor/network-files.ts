@@ -1,8 +1,10 @@
-import { readFile, rename, writeFile } from "node:fs/promises";
+import { chown, rename, writeFile } from "node:fs/promises";
 import { isIP } from "node:net";
 import { join } from "node:path";
 import { InvalidArgumentError } from "@oci-worker/errdefs";
+import type { Owner } from "@oci-worker/mounts/owner-map";
 import type { NetworkNamespace } from "../network/network.ts";
+import { readOrEmpty } from "../read-or-empty.ts";
 import { defaultHostname } from "./oci-spec.ts";
 
 /** `[dns]` of buildkitd.toml: each list replaces the host's own. */
@@ -80,10 +82,16 @@ export function stepHosts(hostname: string, extraHosts: readonly ExtraHost[]): s
   ].join("\n");
 }
 
-/** Writes `content` to `name` in `directory` so that a reader sees all of it or none. Returns its path. */
-export async function writeWhole(directory: string, name: string, content: string): Promise<string> {
+/** Writes `content` to `name` in `directory`, owned by `owner`, so that a reader sees all of it or none. Returns its path. */
+export async function writeWhole(
+  directory: string,
+  name: string,
+  content: string,
+  { uid, gid }: Owner,
+): Promise<string> {
   const path = join(directory, name);
   await writeFile(`${path}.new`, content, { mode: 0o644 });
+  await chown(`${path}.new`, uid, gid);
   await rename(`${path}.new`, path);
   return path;
 }
@@ -100,15 +108,4 @@ function lastValue(text: string, keywords: string): string {
 
 function isLoopback(server: string): boolean {
   return server.startsWith("127.") || server === "::1";
-}
-
-async function readOrEmpty(path: string): Promise<string> {
-  try {
-    return await readFile(path, "utf8");
-  } catch (error) {
-    if (error instanceof Error && "code" in error && error.code === "ENOENT") {
-      return "";
-    }
-    throw error;
-  }
 }

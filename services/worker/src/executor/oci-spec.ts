@@ -74,6 +74,13 @@ export interface RawJson {
   readonly rawJSON: string;
 }
 
+/** Ids of a container that are others on the host (config-linux.md, "User namespace mappings"). */
+export interface IDMapping {
+  readonly containerID: number;
+  readonly hostID: number;
+  readonly size: number;
+}
+
 /** config.json of the OCI runtime spec, what we write of it. */
 export interface RuntimeSpec {
   readonly ociVersion: string;
@@ -95,6 +102,8 @@ export interface RuntimeSpec {
     readonly resources?: { readonly devices: readonly DeviceRule[] };
     readonly cgroupsPath?: string;
     readonly namespaces: readonly { readonly type: string; readonly path?: string }[];
+    readonly uidMappings?: readonly IDMapping[];
+    readonly gidMappings?: readonly IDMapping[];
     readonly seccomp?: SeccompProfile;
     readonly mountLabel?: string;
     readonly devices?: readonly SpecDevice[];
@@ -203,6 +212,11 @@ function traceSocketMount({ socketPath }: StepTracing): SpecMount {
 /** Of mounts at one place the last, where the first was: a step may have a /dev/shm of its own. */
 function withoutDuplicates(mounts: readonly SpecMount[]): SpecMount[] {
   return [...new Map(mounts.map((mount) => [mount.destination, mount])).values()];
+}
+
+/** Whether a mount shows what is elsewhere in the tree, and not a file system of its own. */
+export function isBind({ options }: SpecMount): boolean {
+  return options.some((option) => option === "bind" || option === "rbind");
 }
 
 /** The host's network is had by naming no name space; one without a path is a new one. */

@@ -31,7 +31,7 @@ test("a root is not synced when it is unmounted, if its commit is", async () => 
   for (const syncsOnCommit of [true, false]) {
     await using on = await overlay();
     const mounts = [{ type: "overlay", source: "overlay", options: on.options }];
-    await new RootMounts(syncsOnCommit).mount(mounts, on.target);
+    await new RootMounts(syncsOnCommit, undefined).mount(mounts, on.target);
     await writeFile(join(on.target, "file"), "written");
     assert.equal((await optionsAt(on.target)).includes("volatile"), syncsOnCommit);
     assert.equal(await readFile(join(on.upper, "file"), "utf8"), "written");
@@ -41,7 +41,7 @@ test("a root is not synced when it is unmounted, if its commit is", async () => 
 test("what cannot be mounted is told as it is", async () => {
   await using on = await overlay();
   const options = [...on.options, "no-such-option"];
-  const roots = new RootMounts(true);
+  const roots = new RootMounts(true, undefined);
   await assert.rejects(
     roots.mount([{ type: "overlay", source: "overlay", options }], on.target),
     /no-such-option|EINVAL/,

@@ -1,4 +1,5 @@
 import { type Mount, mountAll } from "@oci-worker/mounts/mount";
+import type { OwnerMap } from "@oci-worker/mounts/owner-map";
 
 /** An overlay that is not written to disk when it is synced or unmounted; Linux 5.10 (overlayfs.rst, "Volatile mount"). */
 const volatile = "volatile";
@@ -12,25 +13,30 @@ const volatile = "volatile";
  */
 export class RootMounts {
   #takesVolatile: boolean;
+  readonly #owners: OwnerMap | undefined;
 
-  /** @param syncsOnCommit without it only the unmount puts on disk what a step has written. */
-  constructor(syncsOnCommit: boolean) {
+  /**
+   * @param syncsOnCommit without it only the unmount puts on disk what a step has written.
+   * @param owners whose ids files are shown with; undefined: as they are.
+   */
+  constructor(syncsOnCommit: boolean, owners: OwnerMap | undefined) {
     this.#takesVolatile = syncsOnCommit;
+    this.#owners = owners;
   }
 
   async mount(mounts: readonly Mount[], target: string): Promise<void> {
     if (this.#takesVolatile && mounts.some(isWritableOverlay)) {
       try {
-        await mountAll(mounts.map(withVolatile), target);
+        await mountAll(mounts.map(withVolatile), target, this.#owners);
         return;
       } catch {
         // An older kernel, or a failure that the plain mount has as well.
       }
-      await mountAll(mounts, target);
+      await mountAll(mounts, target, this.#owners);
       this.#takesVolatile = false;
       return;
     }
-    await mountAll(mounts, target);
+    await mountAll(mounts, target, this.#owners);
   }
 }
 

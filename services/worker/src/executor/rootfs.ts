@@ -3,7 +3,9 @@ import { mkdir, writeFile } from "node:fs/promises";
 import { posix } from "node:path";
 import { InvalidArgumentError, ResourceExhaustedError } from "@oci-worker/errdefs";
 import { openInRoot } from "@oci-worker/libc/file";
+import { asFileOwner } from "@oci-worker/libc/file-owner";
 import { mountAll } from "@oci-worker/mounts/mount";
+import type { Owner } from "@oci-worker/mounts/owner-map";
 import { codeOf } from "./error-code.ts";
 
 /** O_PATH of open(2): a descriptor that names a place and gives no access to what is there. */
@@ -51,13 +53,14 @@ export class Rootfs implements Disposable {
   }
 
   /**
-   * Makes the directory `path` and those above it that are missing, 0755 and owned by `uid` and `gid`.
+   * Makes the directory `path` and those above it that are missing, 0755 and owned by `owner`.
    *
+   * @param maker who makes it: somebody whose files the file system has ids for.
    * @throws {InvalidArgumentError} if something on the way is no directory.
    */
-  makeDirectory(path: string, uid: number, gid: number): void {
+  makeDirectory(path: string, owner: Owner, maker: Owner): void {
     try {
-      closeSync(this.#openDirectory(path, uid, gid));
+      closeSync(this.#openDirectory(path, owner, maker));
     } catch (cause) {
       const code = codeOf(cause);
       if (/^(EEXIST|ELOOP|ENAMETOOLONG|ENOENT|ENOTDIR)$/.test(code ?? "")) {
@@ -89,7 +92,7 @@ export class Rootfs implements Disposable {
   }
 
   /** A descriptor of the directory `path`, which the caller closes; made with its parents if it is missing. */
-  #openDirectory(path: string, uid: number, gid: number): number {
+  #openDirectory(path: string, owner: Owner, maker: Owner): number {
     const existing = this.#open(path, O_PATH | constants.O_DIRECTORY);
     if (existing !== undefined) {
       return existing;
@@ -97,15 +100,16 @@ export class Rootfs implements Disposable {
     if (path === "/") {
       throw new InvalidArgumentError("Cannot make a directory: the root file system is gone");
     }
-    const parent = this.#openDirectory(posix.dirname(path), uid, gid);
+    const parent = this.#openDirectory(posix.dirname(path), owner, maker);
     try {
       // The last component is not followed, so the directory is made in exactly this parent.
-      mkdirSync(`/proc/self/fd/${parent}/${posix.basename(path)}`, 0o755);
+      const made = `/proc/self/fd/${parent}/${posix.basename(path)}`;
+      asFileOwner(maker.uid, maker.gid, () => mkdirSync(made, 0o755));
     } finally {
       closeSync(parent);
     }
     const made = openInRoot(this.#fd, path, constants.O_RDONLY | constants.O_DIRECTORY, 0);
-    fchownSync(made, uid, gid);
+    fchownSync(made, owner.uid, owner.gid);
     return made;
   }
 

@@ -1,5 +1,5 @@
 import { lockedOptions } from "@oci-worker/mounts/locked-options";
-import type { RuntimeSpec, SpecMount } from "./oci-spec.ts";
+import { isBind, type RuntimeSpec, type SpecMount } from "./oci-spec.ts";
 
 /**
  * What is left of `spec` in a user namespace: no cgroup, which is not ours to make; no /sys, which only the owner of the
@@ -39,7 +39,7 @@ function withoutProcessSandbox(spec: RuntimeSpec, ipcNamespace: string): Runtime
 }
 
 function withLockedOptions(mount: SpecMount): SpecMount {
-  if (!mount.options.some((option) => option === "bind" || option === "rbind")) {
+  if (!isBind(mount)) {
     return mount;
   }
   const locked = lockedOptions(mount.source).filter((option) => !mount.options.includes(option));

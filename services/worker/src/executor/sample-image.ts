@@ -12,7 +12,7 @@ import { Runc } from "./runc.ts";
 import type { Step } from "./step.ts";
 
 const applets =
-  "cat chmod dd echo env grep head hostname id kill ln ls mkdir mknod mount mv pwd rm rmdir sh sleep stat test touch true yes".split(
+  "cat chmod chown dd echo env grep head hostname id kill ln ls mkdir mknod mount mv pwd rm rmdir sh sleep stat test touch true yes".split(
     " ",
   );
 
@@ -29,6 +29,7 @@ export const runtimes = ["runc", join(import.meta.dirname, "sample-crun.sh")];
 export async function fixture(runtime = "runc", more: Partial<ExecutorOptions> = {}) {
   await using undo = new AsyncDisposableStack();
   const directory = undo.use(await mkdtempDisposable(join(tmpdir(), "executor-")));
+  await more.remap?.admitTo(directory.path);
   const image = join(directory.path, "image");
   await mkdir(join(image, "bin"), { recursive: true });
   await mkdir(join(image, "etc"));
@@ -56,6 +57,7 @@ export async function fixture(runtime = "runc", more: Partial<ExecutorOptions> =
     selinux: undefined,
     isRootless: false,
     sharesProcesses: false,
+    remap: undefined,
     traceSocketPath: undefined,
     log: pino({ level: "silent" }),
     ...more,

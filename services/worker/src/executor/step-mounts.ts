@@ -2,6 +2,7 @@ import { chmod, chown, mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { InvalidArgumentError } from "@oci-worker/errdefs";
 import { mountAll, unmount } from "@oci-worker/mounts/mount";
+import type { StepIDs } from "../remap/step-ids.ts";
 import { openAgentSocket } from "./agent-socket.ts";
 import type { MemoryDirectory } from "./memory-directory.ts";
 import type { SpecMount } from "./oci-spec.ts";
@@ -16,6 +17,7 @@ export interface StepMountParts {
   readonly memory: MemoryDirectory;
   /** Undefined without SELinux. */
   readonly labels: StepLabels | undefined;
+  readonly ids: StepIDs;
   readonly undo: AsyncDisposableStack;
 }
 
@@ -35,11 +37,11 @@ async function specMount(mount: StepMount, name: string, parts: StepMountParts):
     case "tmpfs":
       return { destination, type: "tmpfs", source: "tmpfs", options: tmpfsOptions(mount) };
     case "secret": {
-      const source = await writeSecret(mount, join(await parts.memory.path(), name));
+      const source = await writeSecret(mount, join(await parts.memory.path(), name), parts.ids);
       return { destination, type: "bind", source, options: ["ro", "rbind", "nodev", "nosuid", "noexec"] };
     }
     case "agent": {
-      const source = await openAgentSocket(mount, parts.bundle, name, parts.undo);
+      const source = await openAgentSocket(mount, name, parts);
       if (parts.labels !== undefined) {
         labelFile(source, parts.labels.mount);
       }
@@ -56,29 +58,31 @@ function tmpfsOptions({ sizeBytes, writable }: TmpfsMount): string[] {
   return ["nosuid", ...(writable ? [] : ["ro"]), ...(sizeBytes > 0n ? [`size=${sizeBytes}`] : [])];
 }
 
-async function writeSecret({ content, owner }: SecretFile, path: string): Promise<string> {
+async function writeSecret({ content, owner }: SecretFile, path: string, ids: StepIDs): Promise<string> {
+  const { uid, gid } = ids.hostOwner(owner);
   await writeFile(path, content, { mode: 0o600 });
-  await chown(path, owner.uid, owner.gid);
+  await chown(path, uid, gid);
   await chmod(path, owner.mode);
   return path;
 }
 
 /** Where the snapshot, or the part of it that is asked for, can be seen on the host. */
 async function snapshotSource(
-  { destination, mounts: plain, selector }: SnapshotMount,
+  { destination, isRemapped = false, mounts: plain, selector }: SnapshotMount,
   name: string,
-  { bundle, labels, undo }: StepMountParts,
+  { bundle, ids, labels, undo }: StepMountParts,
 ): Promise<string> {
   const mounts = await labelSnapshot(plain, labels);
   const [only, ...others] = mounts;
-  const isDirectory = only?.type === "bind" && others.length === 0;
+  const owners = isRemapped ? undefined : ids.owners;
+  const isDirectory = only?.type === "bind" && others.length === 0 && owners === undefined;
   if (isDirectory && selector === "/") {
     return only.source;
   }
   const path = join(bundle, name);
   if (!isDirectory) {
     await mkdir(path);
-    await mountAll(mounts, path);
+    await mountAll(mounts, path, owners);
     undo.defer(() => unmount(path));
     if (selector === "/") {
       return path;

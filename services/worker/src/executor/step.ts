@@ -16,6 +16,8 @@ export interface SnapshotMount {
   /** Path inside the snapshot that is shown; "/" for all of it. */
   readonly selector: string;
   readonly writable: boolean;
+  /** Whether it shows files already as those of the step's own users, where these are others on the host. */
+  readonly isRemapped?: boolean;
 }
 
 export interface TmpfsMount {

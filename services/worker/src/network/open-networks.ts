@@ -17,6 +17,8 @@ export interface NetworksOptions {
     readonly searchDomains: readonly string[];
     readonly options: readonly string[];
   };
+  /** Path of the user namespace that steps are in; undefined: ours. */
+  readonly userNamespace: string | undefined;
   readonly log: Logger;
 }
 
@@ -41,7 +43,7 @@ const idleMs = 5 * 60_000;
  * @throws {UnavailableError} if the network does not come up.
  */
 export async function openNetworks(options: NetworksOptions): Promise<OpenNetworks> {
-  const { directory, dns, log, plan, settings } = options;
+  const { directory, dns, log, plan, settings, userNamespace: owner } = options;
   const { netns } = plan;
   await using undo = new AsyncDisposableStack();
   const namespaces = undo.use(
@@ -52,6 +54,7 @@ export async function openNetworks(options: NetworksOptions): Promise<OpenNetwor
       capabilities: {
         dns: { servers: dns.nameservers, searches: dns.searchDomains, options: dns.options },
       },
+      owner,
       log,
     }),
   );

@@ -78,7 +78,8 @@ export class MountPreparation {
       case MountType.CACHE: {
         const mounts = this.#caches.get(this.#cacheKey(mount))?.mounts ?? [];
         const selector = mount.selector || "/";
-        return unchanged({ kind: "snapshot", destination, mounts, selector, writable: !readonly });
+        const common = { destination, mounts, selector, writable: !readonly };
+        return unchanged({ kind: "snapshot", ...common, isRemapped: true });
       }
       case MountType.SECRET:
         return unchanged(await this.#secret(mount, destination));

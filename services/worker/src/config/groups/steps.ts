@@ -1,5 +1,33 @@
-import { named, truth, wholeNumber } from "../kinds.ts";
+import { type Kind, shown, WrongValueError, wrongValue } from "../kind.ts";
+import { named, textual, truth, wholeNumber } from "../kinds.ts";
 import { setting } from "../setting.ts";
+
+/** Whose subordinate ids steps have on the host. */
+export interface RemapUser {
+  /** By name or number. */
+  readonly user: string;
+  /** Which must be there; subordinate group ids go by user as well, as upstream. */
+  readonly group?: string;
+}
+
+const accountPattern = /^[^\s:,-][^\s:,]*$/;
+
+const remapUser: Kind<RemapUser> = textual(
+  "USER",
+  (value) => {
+    const [user = "", group, ...rest] = value.split(":");
+    if (rest.length > 0) {
+      throw new WrongValueError(
+        `invalid userns remap specification in ${shown(value)}, want USER or USER:GROUP`,
+      );
+    }
+    if (![user, group ?? user].every((name) => accountPattern.test(name))) {
+      throw wrongValue(value, "USER or USER:GROUP, by name or number");
+    }
+    return { user, ...(group !== undefined && { group }) };
+  },
+  ({ user, group }) => (group === undefined ? user : `${user}:${group}`),
+);
 
 /** How steps run, and what confines them. */
 export const stepSettings = {
@@ -37,5 +65,10 @@ export const stepSettings = {
     variable: "BUILDKIT_DEBUG_EXEC_OUTPUT",
     fallback: false,
     help: "log what steps print, too, at whatever level",
+  }),
+  remapUser: setting(remapUser, {
+    key: "worker.oci.userRemapUnsupported",
+    fallback: undefined,
+    help: "user, or user:group, whose ids of /etc/subuid and /etc/subgid steps have on the host in place of its root's and users'",
   }),
 };

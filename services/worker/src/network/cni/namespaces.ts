@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { UnavailableError } from "@oci-worker/errdefs";
 import type { Logger } from "pino";
 import { newId } from "../../new-id.ts";
-import { isPinned, pinNamespace, unpinNamespace } from "../../pinned-namespace.ts";
+import { isPinned, pinNamespace, pinNetworkOf, unpinNamespace } from "../../pinned-namespace.ts";
 import { Slots } from "../../slots.ts";
 import { type Attachment, type AttachmentRecord, AttachmentRecords } from "./attachments.ts";
 import { attach, type CniCapabilities, type CniNetwork, detach, verify } from "./chain.ts";
@@ -33,6 +33,8 @@ export interface NamespacesOptions {
   readonly netns: string | undefined;
   /** Told to those plugins that ask. */
   readonly capabilities: CniCapabilities;
+  /** Path of the user namespace that name spaces are to belong to; undefined: our own. */
+  readonly owner: string | undefined;
   readonly log: Logger;
 }
 
@@ -99,7 +101,8 @@ export class CniNamespaces implements AsyncDisposable {
     let record: AttachmentRecord = { pluginDirectories: plugins.directories, args, attachments: networks };
     await this.#records.write(id, record);
     try {
-      await pinNamespace("net", path);
+      const { owner } = this.#options;
+      await (owner === undefined ? pinNamespace("net", path) : pinNetworkOf(owner, path));
       const attached: Attachment[] = [];
       for (const { network, ifname } of networks) {
         const target = { containerID: id, netns: path, ifname, args };

@@ -80,6 +80,7 @@ export async function samplePlugins() {
     // What a process holds it holds no longer when the next one begins.
     await earlier?.[Symbol.asyncDispose]();
     const namespaces = await CniNamespaces.open({
+      owner: undefined,
       directory,
       netns: undefined,
       pluginTimeoutMs: timeoutMs,
