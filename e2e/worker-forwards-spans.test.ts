@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { mkdtempDisposable, readFile } from "node:fs/promises";
@@ -9,6 +10,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { buffer } from "node:stream/consumers";
 import { describe, test } from "node:test";
+import { promisify } from "node:util";
 import { gunzipSync } from "node:zlib";
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { Code, ConnectError, createClient } from "@connectrpc/connect";
@@ -29,6 +31,8 @@ import { createImage } from "./peers/image.ts";
 import { pushTo } from "./peers/pushed-image.ts";
 import { startRegistry } from "./peers/registry.ts";
 import { startWorker, type WorkerOptions } from "./peers/worker.ts";
+
+const program = join(import.meta.dirname, "../services/worker/bin/oci-worker");
 
 const secret = "s3cret-t0ken";
 const credentials = { OTEL_EXPORTER_OTLP_HEADERS: `authorization=Bearer%20${secret}` };
@@ -174,12 +178,13 @@ describe("a worker whose environment names a collector", () => {
   test("sends it the whole trace of a build by gRPC: of the client, the worker and the steps", async () => {
     const received = new Received();
     await using collector = await listening(createHttp2Server(collecting(received)));
-    await using on = await fixture({
+    const environment = {
       OTEL_EXPORTER_OTLP_ENDPOINT: `http://127.0.0.1:${collector.port}`,
       OTEL_SERVICE_NAME: "builder",
       ...credentials,
       ...atOnce,
-    });
+    };
+    await using on = await fixture(environment);
     await on.tell("the client", "the client's", "");
     await on.build("the step");
     const step = await received.named("the step");
@@ -200,6 +205,9 @@ describe("a worker whose environment names a collector", () => {
     assert.deepEqual(received.authorizations, new Set([`Bearer ${secret}`]));
     await on.worker.process.stop();
     assert(!on.worker.process.log.some((line) => line.includes(secret)), "the log has a credential");
+    const env = { ...process.env, ...environment };
+    const { stdout, stderr } = await promisify(execFile)(program, ["--print-config"], { env });
+    assert.doesNotMatch(stdout + stderr, new RegExp(secret));
   });
 
   test("proves by TLS who it is, and goes by no certificate but what it is told", async () => {

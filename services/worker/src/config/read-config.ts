@@ -73,7 +73,7 @@ export async function readConfig(
   return {
     config: resolved.config,
     registry,
-    collector: readCollector(environment),
+    collector: await readCollector(environment),
     resourceAttributes: readResourceAttributes(environment),
     warnings: allWarnings,
   };

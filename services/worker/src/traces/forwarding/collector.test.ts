@@ -11,24 +11,24 @@ const ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT";
 const TRACES_ENDPOINT = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT";
 const PROTOCOL = "OTEL_EXPORTER_OTLP_PROTOCOL";
 
-function collectorOf(environment: NodeJS.ProcessEnv): Collector {
-  return readCollector(environment) ?? assert.fail(`there is none in ${JSON.stringify(environment)}`);
+async function collectorOf(environment: NodeJS.ProcessEnv): Promise<Collector> {
+  return (await readCollector(environment)) ?? assert.fail(`there is none in ${JSON.stringify(environment)}`);
 }
 
 describe("an environment", () => {
-  test("has a collector if it says so in one of several ways, and does not take it back", () => {
+  test("has a collector if it says so in one of several ways, and does not take it back", async () => {
     for (const environment of [
       { [ENDPOINT]: "http://127.0.0.1:4317" },
       { [TRACES_ENDPOINT]: "http://127.0.0.1:4317" },
       { OTEL_TRACES_EXPORTER: "otlp" },
     ]) {
-      assert(readCollector(environment) !== undefined, JSON.stringify(environment));
+      assert((await readCollector(environment)) !== undefined, JSON.stringify(environment));
       for (const taken of [{ OTEL_TRACES_EXPORTER: "none" }, { OTEL_SDK_DISABLED: "TRUE" }]) {
-        assert.equal(readCollector({ ...environment, ...taken }), undefined);
+        assert.equal(await readCollector({ ...environment, ...taken }), undefined);
       }
     }
     for (const environment of [{}, { [ENDPOINT]: "" }, { OTEL_EXPORTER_OTLP_HEADERS: "a=b" }]) {
-      assert.equal(readCollector(environment), undefined, JSON.stringify(environment));
+      assert.equal(await readCollector(environment), undefined, JSON.stringify(environment));
     }
   });
 
@@ -50,16 +50,16 @@ describe("an environment", () => {
     ],
   ];
   for (const [environment, want] of addresses) {
-    test(`that says ${JSON.stringify(environment)} means ${want}`, () => {
-      const { protocol, place } = collectorOf(environment);
+    test(`that says ${JSON.stringify(environment)} means ${want}`, async () => {
+      const { protocol, place } = await collectorOf(environment);
       const { host, port, isTls, path, socketPath } = place;
       const address = socketPath ?? `${isTls ? "https" : "http"}://${host}:${port}${path}`;
       assert.equal(`${protocol} ${address}`, want);
     });
   }
 
-  test("says who is asking, in headers and in the address, of which no text tells", () => {
-    const { headers, place } = collectorOf({
+  test("says who is asking, in headers and in the address, of which no text tells", async () => {
+    const { headers, place } = await collectorOf({
       [ENDPOINT]: "http://user:p%40ss@c.example:1/?key=secret",
       OTEL_EXPORTER_OTLP_HEADERS: "unused=1",
       OTEL_EXPORTER_OTLP_TRACES_HEADERS: " API-Key = a%20b%2Cc , other= ",
@@ -75,8 +75,8 @@ describe("an environment", () => {
     assert.equal(said, "no user with key *** and ***");
   });
 
-  test("bounds time and number", () => {
-    const { timeoutMs, limits } = collectorOf({
+  test("bounds time and number", async () => {
+    const { timeoutMs, limits } = await collectorOf({
       [ENDPOINT]: "http://a",
       OTEL_EXPORTER_OTLP_TIMEOUT: "7",
       OTEL_BSP_SCHEDULE_DELAY: "0",
@@ -92,13 +92,13 @@ describe("a collector", () => {
     const file = join(directory.path, "key.pem");
     await writeFile(file, "-----BEGIN PRIVATE KEY-----\n");
     const key = { [ENDPOINT]: "https://h", OTEL_EXPORTER_OTLP_CLIENT_KEY: file };
-    assert.throws(
-      () => readCollector(key),
+    await assert.rejects(
+      readCollector(key),
       /CLIENT_KEY alone, want both OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE/,
     );
     const both = { ...key, OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE: file };
-    assert.throws(
-      () => readCollector(both),
+    await assert.rejects(
+      readCollector(both),
       /Cannot use \$OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE, \$OTEL_EXPORTER_OTLP_CLIENT_KEY: .*want PEM/,
     );
   });
@@ -129,16 +129,13 @@ describe("a collector", () => {
     [{ OTEL_BSP_MAX_QUEUE_SIZE: "0" }, "$OTEL_BSP_MAX_QUEUE_SIZE"],
   ];
   for (const [environment, message] of wrong) {
-    test(`is not to be had by ${JSON.stringify(environment)}`, () => {
-      assert.throws(
-        () => readCollector({ OTEL_TRACES_EXPORTER: "otlp", ...environment }),
-        (error) => {
-          assert(error instanceof InvalidArgumentError);
-          assert(error.message.includes(message), error.message);
-          assert.doesNotMatch(error.message, /secret/);
-          return true;
-        },
-      );
+    test(`is not to be had by ${JSON.stringify(environment)}`, async () => {
+      await assert.rejects(readCollector({ OTEL_TRACES_EXPORTER: "otlp", ...environment }), (error) => {
+        assert(error instanceof InvalidArgumentError);
+        assert(error.message.includes(message), error.message);
+        assert.doesNotMatch(error.message, /secret/);
+        return true;
+      });
     });
   }
 });

@@ -1,5 +1,4 @@
 import { readFileSync } from "node:fs";
-import { createSecureContext } from "node:tls";
 import { InvalidArgumentError } from "@oci-worker/errdefs";
 import { type Place, readEndpoint } from "./endpoint.ts";
 import { OtelVariables, type Variable, wrongVariable } from "./otel-variables.ts";
@@ -44,7 +43,7 @@ const ownHeaders =
  * @returns undefined if there is none, or none is to be used.
  * @throws {InvalidArgumentError} naming the variable that is wrong.
  */
-export function readCollector(environment: NodeJS.ProcessEnv): Collector | undefined {
+export async function readCollector(environment: NodeJS.ProcessEnv): Promise<Collector | undefined> {
   const variables = new OtelVariables(environment);
   const exporter = variables.first("OTEL_TRACES_EXPORTER");
   if (exporter !== undefined && !["otlp", "none"].includes(exporter.value)) {
@@ -62,7 +61,7 @@ export function readCollector(environment: NodeJS.ProcessEnv): Collector | undef
     protocol,
     place,
     headers: [...headers, ...readHeaders(variables)],
-    tls: readTls(variables),
+    tls: await readTls(variables),
     timeoutMs: OtelVariables.number(variables.exporter("TIMEOUT"), 10_000, 1),
     isCompressed: readCompression(variables, protocol),
     limits: readLimits(variables),
@@ -107,7 +106,7 @@ function readHeaders(variables: OtelVariables): [string, string][] {
   });
 }
 
-function readTls(variables: OtelVariables): CollectorTls {
+async function readTls(variables: OtelVariables): Promise<CollectorTls> {
   const read = (option: string) => {
     const variable = variables.exporter(option);
     return variable === undefined ? undefined : { variable, pem: readPem(variable) };
@@ -120,6 +119,11 @@ function readTls(variables: OtelVariables): CollectorTls {
     );
   }
   const tls = { ca: ca?.pem, cert: cert?.pem, key: key?.pem };
+  if (ca === undefined && cert === undefined) {
+    return tls;
+  }
+  // It takes a while to load, and most have none.
+  const { createSecureContext } = await import("node:tls");
   try {
     createSecureContext(tls);
   } catch (cause) {

@@ -12,7 +12,7 @@ const firstPauseMs = 1000;
 const maxPauseMs = 30_000;
 
 /** So long the end of the worker is held up at most by what is still to be sent. */
-const flushMs = 3000;
+const flushMs = 5000;
 
 /** What there is to tell people of, each once until all is well again. */
 type Trouble = "unreachable" | "refused" | "rejected" | "full";
