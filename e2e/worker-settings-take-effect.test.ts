@@ -76,8 +76,9 @@ describe("a worker", () => {
   test("says what of its settings it does not heed, and runs all the same", async () => {
     const toml =
       'provenanceEnvDir = "/x"\n[worker.oci]\nsnapshoter = "native"\n[frontend."gateway.v0"]\nenabled = false\n[worker.containerd]\nenabled = false\n[worker.containerd.runtime]\nname = "x"';
-    const args = ["--save-cache-debug", "--containerd-worker=false", "--containerd-cni-pool-size=3"];
-    await using worker = await configured(toml, { args });
+    const args = ["--containerd-worker=false", "--containerd-cni-pool-size=3"];
+    const environment = { BUILDKIT_DEBUG_PANIC_ON_ERROR: "1" };
+    await using worker = await configured(toml, { args, environment });
     const warnings = worker.process.log.flatMap((line) => {
       const { msg, what } = JSON.parse(line) as { msg: string; what?: string };
       return msg === "setting is not as it should be"
@@ -90,7 +91,7 @@ describe("a worker", () => {
       "worker.oci.snapshoter is not used by this worker, want worker.oci.snapshotter?",
     );
     assert.match(warnings[1] ?? "", /^provenanceEnvDir has no effect: this worker states no provenance/);
-    assert.match(warnings[2] ?? "", /^--save-cache-debug has no effect: /);
+    assert.match(warnings[2] ?? "", /^BUILDKIT_DEBUG_PANIC_ON_ERROR has no effect: /);
     assert.equal(await labelOf(worker, "snapshotter"), "overlayfs");
   });
 

@@ -1,17 +1,18 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { definitionOf, image, run } from "@oci-worker/llb/build";
+import { freePort } from "./peers/free-port.ts";
 import { createImage } from "./peers/image.ts";
 import { pushTo } from "./peers/pushed-image.ts";
 import { startRegistry } from "./peers/registry.ts";
 import { startWorker, type WorkerPeer } from "./peers/worker.ts";
 
 /** A worker with `environment` that logs no more than usual, and a step in an image that it can have. */
-async function startWith(environment: NodeJS.ProcessEnv) {
+async function startWith(environment: NodeJS.ProcessEnv, args: readonly string[] = []) {
   await using undo = new AsyncDisposableStack();
   const registry = undo.use(await startRegistry());
   const reference = await pushTo(registry, await createImage());
-  const worker = undo.use(await startWorker({ environment, args: ["--debug=false"] }));
+  const worker = undo.use(await startWorker({ environment, args: ["--debug=false", ...args] }));
   /** Runs steps one after the other, each named for its script, and gives what they print. */
   const output = async (...scripts: readonly string[]) => {
     let tree = image(reference, { name: "the image" });
@@ -67,6 +68,40 @@ describe("a worker", () => {
         .toSorted(),
       [`${script} stderr err`, `${script} stdout out`],
     );
+  });
+
+  test("keeps what cache keys are made of if it is told to, for operators to ask", async () => {
+    const port = await freePort();
+    const args = ["--debugaddr", `127.0.0.1:${port}`];
+    const ask = async (path: string, accept = "*/*") => {
+      const response = await fetch(`http://127.0.0.1:${port}/debug/cache/${path}`, { headers: { accept } });
+      return { status: response.status, text: await response.text() };
+    };
+    {
+      await using _on = await startWith({}, args);
+      const { status, text } = await ask("all");
+      assert.equal(status, 409);
+      assert.match(text, /want the worker started with --save-cache-debug/);
+    }
+    await using on = await startWith({}, [...args, "--save-cache-debug"]);
+    await on.output("true first", "true second");
+    const all = JSON.parse((await ask("all", "application/json")).text) as Record<string, string>[];
+    assert.deepEqual(
+      all.map(({ description }) => description),
+      ["true second", "true first", "the image"],
+    );
+    const [second, first, base] = all;
+    assert(second?.["text"]?.includes(`${first?.["digest"]}@0`), "it is made of the key before it");
+    assert(first?.["text"]?.includes('["sh","-c","true first"]'), "it is made of what is run");
+    const { text } = await ask(`lookup?digest=${first?.["digest"]}`);
+    assert.equal(
+      text,
+      [first, base]
+        .map((each) => `${each?.["digest"]} (${each?.["description"]}):\n  ${each?.["text"]}\n`)
+        .join("\n"),
+    );
+    assert.equal((await ask("lookup?digest=sha256:0")).status, 404);
+    assert.equal((await ask("lookup")).status, 400);
   });
 
   test("logs what it decides of vertices, and why, if the environment says so", async () => {

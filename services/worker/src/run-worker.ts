@@ -1,7 +1,9 @@
+import { join } from "node:path";
 import { lockRoot } from "@oci-worker/daemon/lock-root";
 import { createLog } from "@oci-worker/daemon/log";
 import { notifyManager, passedSockets } from "@oci-worker/daemon/service-manager";
 import { untilSignal } from "@oci-worker/daemon/until-signal";
+import { KeyTexts } from "./cache/key-texts.ts";
 import { openPeers, requireNamedSnapshotter } from "./children/children.ts";
 import type { Instructions } from "./config/read-config.ts";
 import { type Phase, serveDebug } from "./debug/debug-server.ts";
@@ -45,10 +47,12 @@ export async function runWorker({
   const addresses = await listenAddresses(config, passedSockets(process.env), log);
   const metrics = new WorkerMetrics();
   let phase: Phase = "starting";
+  using keyTexts = new KeyTexts(log);
   await using _debug = await serveDebug({
     address: config.debugAddress,
     phase: () => phase,
     metrics: () => metrics.render(),
+    keyTexts,
     log,
   });
 
@@ -68,10 +72,13 @@ export async function runWorker({
   });
   await using _traceServer = await serveTraces(config.traceSocketPath, traces, log);
   await using peers = await openPeers(config, registry, log);
+  if (config.savesKeyTexts) {
+    keyTexts.open(join(config.root, "cache-debug.db"));
+  }
   await using worker = await openWorker(
     config,
     { runtime, networkPlan, selinux, remap },
-    { ...peers, sessions, traces, metrics },
+    { ...peers, sessions, traces, metrics, keyTexts },
     log,
   );
   await using _server = await serveWorker(addresses.control, worker, {

@@ -8,6 +8,7 @@ import type { Logger } from "pino";
 import { Builds } from "./builds/builds.ts";
 import type { ExporterKind } from "./builds/exporter.ts";
 import type { Collector } from "./cache/collector.ts";
+import type { KeyTexts } from "./cache/key-texts.ts";
 import { openCache } from "./cache/open.ts";
 import type { RemovalLog } from "./cache/removal-log.ts";
 import type { CacheUsage } from "./cache/usage.ts";
@@ -63,6 +64,7 @@ export interface WorkerPeers extends Pick<Peers, "snapshotterAddress" | "resolve
   readonly sessions: SessionManager;
   readonly traces: TraceRecorder;
   readonly metrics: WorkerMetrics;
+  readonly keyTexts: KeyTexts;
 }
 
 /** What was found on this machine for steps to run with. */
@@ -184,8 +186,9 @@ export async function openWorker(
     echoLog: config.echoesSteps ? log : undefined,
     defaultCgroupParent: config.defaultCgroupParent,
   };
-  const { sessions, traces, metrics } = peers;
+  const { sessions, traces, metrics, keyTexts } = peers;
   const { usage, collector, removals } = cache;
+  results.onKey = (key, text, description) => keyTexts.note({ key, text, description });
   results.onLookup = (isThere) => metrics.countLookup(isThere);
   const operations = metrics.operations((vertex) => operationOf(vertex, operationParts));
   const tellOf = decisionLog({ log, ofAll: config.logsDecisions, ofNames: config.logsDecisionsOf });

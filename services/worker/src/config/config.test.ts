@@ -61,6 +61,8 @@ describe("the config", () => {
   test("reads flags in every spelling of buildkitd's", () => {
     assert.equal(configOf("", "-root=/a").root, "/a");
     assert.equal(configOf("", "--debug").logLevel, "debug");
+    assert.equal(configOf("", "--log-level=Warning").logLevel, "warn");
+    assert.equal(configOf('[log]\nlevel = "TRACE"').logLevel, "trace");
     assert.equal(configOf("debug = true", "--debug=false").logLevel, "info");
     assert.equal(configOf("debug = true", "--trace", "--log-level=warn").logLevel, "trace");
     assert.equal(configOf("", "--oci-worker", "true").enabled, true);

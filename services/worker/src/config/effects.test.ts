@@ -75,6 +75,7 @@ const effects: Readonly<Record<SettingName, readonly [file: string, title: strin
   maxParallelism: [takeEffect, "runs no more steps at a time than it is told to"],
   snapshotter: [takeEffect, "keeps snapshots as it is told to"],
   proxySnapshotterPath: [startsAndStops, "uses a snapshotter that runs already, and leaves it running"],
+  savesKeyTexts: [tells, "keeps what cache keys are made of if it is told to, for operators to ask"],
   gc: [garbage, "removes what its rules do not keep, and says which of them and why"],
   reservedSpace: [garbage, "tells clients the rules that its settings come to"],
   maxUsedSpace: [garbage, "tells clients the rules that its settings come to"],

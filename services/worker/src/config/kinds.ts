@@ -97,6 +97,16 @@ export function oneOf<const Name extends string>(
   });
 }
 
+/** The same, of which capitals are as good as small letters. */
+export function inAnyCase<T>(kind: Kind<T>): Kind<T> {
+  const folded = <V>(value: V) => (typeof value === "string" ? (value.toLowerCase() as V) : value);
+  return {
+    ...kind,
+    fromText: (value) => kind.fromText(folded(value)),
+    fromToml: (value) => kind.fromToml(folded(value)),
+  };
+}
+
 function oneOfText(value: string, names: readonly string[]): string {
   const meant = value === "" ? undefined : nearest(value, names);
   const all = names.join(", ");

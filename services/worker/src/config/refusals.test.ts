@@ -23,7 +23,7 @@ const wrongValues: Readonly<Record<SettingName, Wrong>> = {
   stopTimeout: { flag: ["soon", "-1"], key: ['"soon"', "-1", "true"] },
   trace: { flag: ["maybe"], key: ['"true"', "1"] },
   debug: { flag: ["maybe", ""], key: ['"true"', "1"] },
-  logLevel: { flag: ["loud", "INFO"], key: ['"loud"', "4", "true"] },
+  logLevel: { flag: ["loud", "3"], key: ['"loud"', "4", "true"] },
   logFormat: { flag: ["xml", ""], key: ['"xml"', "1"] },
   debugAddress: { flag: ["6060", "127.0.0.1:0", "unix:///d.sock"], key: ["6060", '"here"'] },
   addresses: {
@@ -90,6 +90,7 @@ const wrongValues: Readonly<Record<SettingName, Wrong>> = {
     flag: ["unix:///s", "s.sock", "/no/such.sock", "/etc/passwd"],
     key: ['"s.sock"', '"/no/such.sock"', "5"],
   },
+  savesKeyTexts: { flag: ["maybe"], key: [] },
   gc: { flag: ["maybe"], key: ['"true"', "1"] },
   reservedSpace: { flag: [], key: ['"lots"', '"101%"', "-1", "true"] },
   maxUsedSpace: { flag: [], key: ['"x"', "[]"] },
@@ -123,7 +124,6 @@ const wrongValues: Readonly<Record<SettingName, Wrong>> = {
 const wrongArguments: readonly { readonly args: readonly string[]; readonly named: string }[] = [
   { args: ["--oci-worker-snapshoter=x"], named: "--oci-worker-snapshoter: there is none of that name" },
   { args: ["--proxy-network"], named: "--proxy-network: it is true; this worker puts no proxy" },
-  { args: ["--save-cache-debug=maybe"], named: '--save-cache-debug: it is "maybe"' },
   { args: ["--cdi-disabled", "--allow-insecure-entitlement=device"], named: "CDI is disabled" },
   { args: ["--root"], named: "--root: it has no value" },
   { args: ["start"], named: '"start"' },

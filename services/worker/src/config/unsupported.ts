@@ -98,13 +98,6 @@ export const unsupportedSettings: readonly Unsupported[] = [
     why: "it is for named pipes of Windows: want grpc.uid and grpc.gid for who may connect",
   }),
   unsupported({
-    flag: "save-cache-debug",
-    kind: truth,
-    isMet: isFalse,
-    verdict: "warned of",
-    why: "what cache keys are made of is not kept",
-  }),
-  unsupported({
     variable: "BUILDKIT_DEBUG_FORCE_OVERLAY_DIFF",
     kind: text,
     isMet: isEmpty,

@@ -3,7 +3,9 @@ import { createServer, type IncomingMessage, type ServerResponse } from "node:ht
 import { pipeline } from "node:stream/promises";
 import { FailedPreconditionError, ServiceError } from "@oci-worker/errdefs";
 import type { Logger } from "pino";
+import type { KeyTexts } from "../cache/key-texts.ts";
 import type { HostAndPort } from "../config/tcp-address.ts";
+import { allKeys, lookedUpKey } from "./cache-keys.ts";
 import { cpuProfile, heapSnapshot } from "./profiles.ts";
 
 /** A profile takes so long if nobody says otherwise, and at most. */
@@ -19,6 +21,7 @@ export interface DebugParts {
   phase(): Phase;
   /** Figures in the text format of Prometheus. */
   metrics(): string;
+  readonly keyTexts: KeyTexts;
   readonly log: Logger;
 }
 
@@ -26,7 +29,7 @@ type Answer = (
   parts: DebugParts,
   url: URL,
   response: ServerResponse,
-  signal: AbortSignal,
+  request: { readonly signal: AbortSignal; readonly accept: string | undefined },
 ) => Promise<void> | void;
 
 const answers: Readonly<
@@ -55,9 +58,25 @@ const answers: Readonly<
   "/debug/cpu": {
     help: `a processor profile of ?seconds=${defaultProfileSeconds}; asked from this machine only`,
     isLocal: true,
-    answer: async (_parts, url, response, signal) => {
+    answer: async (_parts, url, response, { signal }) => {
       const profile = await cpuProfile(profileSeconds(url), signal);
       response.writeHead(200, attachment("worker.cpuprofile")).end(profile);
+    },
+  },
+  "/debug/cache/all": {
+    help: "what cache keys are made of, if started with --save-cache-debug; asked from this machine only",
+    isLocal: true,
+    answer: ({ keyTexts }, _url, response, { accept }) => {
+      const { body, type } = allKeys(keyTexts, accept);
+      reply(response, 200, body, type);
+    },
+  },
+  "/debug/cache/lookup": {
+    help: "the same of the key ?digest=sha256:..., and of those that it is made of",
+    isLocal: true,
+    answer: ({ keyTexts }, url, response, { accept }) => {
+      const { body, type } = lookedUpKey(keyTexts, url, accept);
+      reply(response, 200, body, type);
     },
   },
 };
@@ -109,7 +128,7 @@ async function handle(parts: DebugParts, request: IncomingMessage, response: Ser
     if (!isOurs) {
       parts.log.error({ err: error, url: request.url }, "operator cannot be answered");
     }
-    reply(response, isOurs ? 409 : 500, `${isOurs ? error.message : "internal error"}\n`);
+    reply(response, isOurs ? statusOf(error) : 500, `${isOurs ? error.message : "internal error"}\n`);
   }
 }
 
@@ -130,8 +149,12 @@ async function answer(
   } else if (found.isLocal && !isLoopback(request.socket.remoteAddress)) {
     reply(response, 403, "Cannot answer this to another machine: want to be asked from this one\n");
   } else {
-    await found.answer(parts, url, response, signal);
+    await found.answer(parts, url, response, { signal, accept: request.headers.accept });
   }
+}
+
+function statusOf({ reason }: ServiceError): number {
+  return { INVALID_ARGUMENT: 400, NOT_FOUND: 404 }[String(reason)] ?? 409;
 }
 
 function profileSeconds(url: URL): number {

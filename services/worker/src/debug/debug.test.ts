@@ -39,18 +39,20 @@ describe("figures", () => {
 
 test("what builds say is told to callers on this machine alone, and health follows the worker", async () => {
   const module = pathToFileURL(join(import.meta.dirname, "debug-server.ts")).href;
+  const keys = pathToFileURL(join(import.meta.dirname, "../cache/key-texts.ts")).href;
   // In a network of its own, in which 192.0.2.1 is an address that is not the machine's to itself.
   const script = `
     const { execFileSync } = await import("node:child_process");
     execFileSync("ip", ["link", "set", "lo", "up"]);
     execFileSync("ip", ["address", "add", "192.0.2.1/32", "dev", "lo"]);
     const { serveDebug } = await import(${JSON.stringify(module)});
+    const { KeyTexts } = await import(${JSON.stringify(keys)});
     let phase = "starting";
     const log = { info() {}, error() {} };
-    const server = await serveDebug({ address: { host: "", port: 6060 }, phase: () => phase, metrics: () => "m 1\\n", log });
+    const server = await serveDebug({ address: { host: "", port: 6060 }, phase: () => phase, metrics: () => "m 1\\n", keyTexts: new KeyTexts(log), log });
     const status = async (host, path) => (await fetch("http://" + host + ":6060" + path)).status;
     const seen = {};
-    for (const path of ["/metrics", "/debug/heap", "/debug/cpu?seconds=1"]) {
+    for (const path of ["/metrics", "/debug/heap", "/debug/cpu?seconds=1", "/debug/cache/all"]) {
       seen[path] = [await status("127.0.0.1", path), await status("192.0.2.1", path)];
     }
     seen.health = [];
@@ -66,6 +68,7 @@ test("what builds say is told to callers on this machine alone, and health follo
     "/metrics": [200, 200],
     "/debug/heap": [200, 403],
     "/debug/cpu?seconds=1": [200, 403],
+    "/debug/cache/all": [409, 403],
     health: [503, 200, 503],
   });
 });

@@ -45,8 +45,8 @@ export class ExecOperation implements Operation {
     this.#parts = parts;
   }
 
-  cacheKey(inputKeys: readonly string[]): Promise<Digest> {
-    return Promise.resolve(execKey(this.#op, this.#platform, inputKeys));
+  cacheKey(inputKeys: readonly string[], { keyOf }: OperationContext): Promise<Digest> {
+    return Promise.resolve(keyOf(execKey(this.#op, this.#platform, inputKeys)));
   }
 
   async execute(inputs: readonly Ref[], context: OperationContext): Promise<readonly (Ref | undefined)[]> {

@@ -1,6 +1,6 @@
 import type { SourceOp } from "@oci-worker/api/buildkit/llb";
 import { InvalidArgumentError } from "@oci-worker/errdefs";
-import { type Digest, digestOf } from "@oci-worker/oci/digest";
+import type { Digest } from "@oci-worker/oci/digest";
 import type { Platform } from "@oci-worker/oci/platform";
 import { formatReference, parseReference, type Reference } from "@oci-worker/oci/reference";
 import type { ImageStore, PulledImage } from "../image/image-store.ts";
@@ -37,7 +37,7 @@ export class ImageSourceOperation implements Operation {
   /** By what the image consists of, so that one root file system under two names is one. */
   async cacheKey(_inputKeys: readonly string[], context: OperationContext): Promise<Digest> {
     const { image } = await this.#resolve(context);
-    return digestOf(JSON.stringify([keyVersion, image.chain.at(-1) ?? "scratch"]));
+    return context.keyOf(JSON.stringify([keyVersion, image.chain.at(-1) ?? "scratch"]));
   }
 
   async execute(_inputs: readonly Ref[], context: OperationContext): Promise<readonly (Ref | undefined)[]> {

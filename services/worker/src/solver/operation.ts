@@ -17,6 +17,8 @@ export interface OperationContext {
   readonly lease: Lease;
   /** The sessions of every build that wants the result now: any of them may provide credentials or files. */
   sessionIDs(): readonly string[];
+  /** The cache key that is made of `text`, which operators may want to see. Every key comes from here. */
+  keyOf(text: string): Digest;
   /** What the work is a part of: of several builds that want it, in the trace of the first. */
   trace(): TraceContext | undefined;
 }

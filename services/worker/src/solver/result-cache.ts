@@ -16,6 +16,8 @@ import type { Ref } from "./operation.ts";
 export class ResultCache {
   /** Told of every result that was looked for: whether it was there. */
   onLookup: (isThere: boolean) => void = () => undefined;
+  /** Told of every key that is made: what of, and for which vertex. */
+  onKey: (key: Digest, text: string, description: string) => void = () => undefined;
   readonly #database: DatabaseSync;
   readonly #records: CacheRecords;
   readonly #snapshotter: Pick<Snapshotter, "stat">;

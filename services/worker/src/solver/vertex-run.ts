@@ -1,6 +1,6 @@
 import { CanceledError, InvalidArgumentError } from "@oci-worker/errdefs";
 import type { Vertex } from "@oci-worker/llb/definition";
-import type { Digest } from "@oci-worker/oci/digest";
+import { type Digest, digestOf } from "@oci-worker/oci/digest";
 import type { Lease } from "../cache/lease.ts";
 import type { TellDecision } from "./decision-log.ts";
 import { messageOf, VertexError } from "./failure.ts";
@@ -59,6 +59,11 @@ export class VertexRun {
       report: this.#report,
       signal: this.#controller.signal,
       lease: this.#lease,
+      keyOf: (text) => {
+        const key = digestOf(text);
+        cache.onKey(key, text, vertex.name);
+        return key;
+      },
       sessionIDs: () => [...new Set([...this.#jobs.keys()].flatMap((job) => job.sessionIDs))],
       trace: () => {
         const [job] = this.#jobs.keys();

@@ -58,6 +58,11 @@ const policies = tables({
 
 /** What is kept from build to build, and for how long. */
 export const cacheSettings = {
+  savesKeyTexts: setting(truth, {
+    flag: "save-cache-debug",
+    fallback: false,
+    help: "keep what cache keys are made of, for /debug/cache of --debugaddr",
+  }),
   gc: setting(truth, {
     flag: "oci-worker-gc",
     key: "worker.oci.gc",

@@ -1,10 +1,15 @@
 import { logFormats } from "@oci-worker/daemon/log";
-import { directory, oneOf, separated, textual, truth } from "../kinds.ts";
+import { directory, inAnyCase, oneOf, separated, textual, truth } from "../kinds.ts";
 import { duration } from "../quantities.ts";
 import { setting } from "../setting.ts";
 import { tcpAddress } from "../tcp-address.ts";
 
 const logLevels = ["trace", "debug", "info", "warn", "error", "fatal", "silent"] as const;
+
+/** As logrus reads it, which is buildkitd's log: in capitals or not, and by its names, too. */
+const logLevel = inAnyCase(
+  oneOf(logLevels, { alias: { warning: "warn", panic: "fatal" }, operand: "LEVEL" }),
+);
 
 /** Where operators ask. */
 const debugAddress = textual(
@@ -34,7 +39,7 @@ export const generalSettings = {
     fallback: false,
     help: "log at level trace",
   }),
-  logLevel: setting(oneOf(logLevels, { alias: { warning: "warn", panic: "fatal" }, operand: "LEVEL" }), {
+  logLevel: setting(logLevel, {
     flag: "log-level",
     key: "log.level",
     variable: "BUILDKITD_LOG_LEVEL",
