@@ -5,6 +5,9 @@ const libc = {
   poll: bind("int poll(void *fds, unsigned long count, int timeoutMs)"),
   pidfdGetfd: bind("long syscall(long number, int pidfd, int targetFd, unsigned int flags)"),
   pidfdOpen: bind("long syscall(long number, int pid, unsigned int flags)"),
+  pidfdSendSignal: bind(
+    "long syscall(long number, int pidfd, int signal, void *information, unsigned int flags)",
+  ),
   pread: bind("ssize_t pread64(int fd, void *buffer, size_t size, int64_t offset)"),
   preadv2: bind("ssize_t preadv64v2(int fd, const iovec *vectors, int count, int64_t offset, int flags)"),
   read: bind("ssize_t read(int fd, void *buffer, size_t size)"),
@@ -12,6 +15,7 @@ const libc = {
 };
 
 // The same on every architecture (asm-generic/unistd.h); Debian 12's C library has no functions for them.
+const SYS_pidfd_send_signal = 424;
 const SYS_pidfd_open = 434;
 const SYS_pidfd_getfd = 438;
 
@@ -68,6 +72,11 @@ export function ioctl(fd: number, request: number, argument: Uint8Array): number
 /** pidfd_open(2): a descriptor of the process `pid`. The caller closes it. */
 export function pidfdOpen(pid: number): number {
   return check("pidfd_open", libc.pidfdOpen(SYS_pidfd_open, pid, 0));
+}
+
+/** pidfd_send_signal(2): kill(2) that cannot reach another process which has got the number since. */
+export function pidfdSendSignal(pidfd: number, signal: number): void {
+  check("pidfd_send_signal", libc.pidfdSendSignal(SYS_pidfd_send_signal, pidfd, signal, null, 0));
 }
 
 /** pidfd_getfd(2): a copy of the descriptor `targetFd` of another process, close-on-exec. The caller closes it. */

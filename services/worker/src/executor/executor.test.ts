@@ -188,7 +188,7 @@ for (const runtime of runtimes) {
       const script = `trap "" TERM INT; (exec -a ${marker} sleep 3000) & echo started; sleep 3000`;
       const started = Promise.withResolvers<void>();
       const what = step(on.image, ["sh", "-c", script]);
-      const running = on.executor.run(what, () => started.resolve(), controller.signal);
+      const running = on.executor.run(what, { onOutput: () => started.resolve() }, controller.signal);
       await started.promise;
       controller.abort();
       assert.equal((await running).code, 137);
@@ -216,7 +216,7 @@ describe("an executor", () => {
        import { Runc } from ${JSON.stringify(import.meta.resolve("./runc.ts"))};
        const runc = new Runc({ binary: "runc", stateDirectory: ${JSON.stringify(join(on.path, "state"))} });
        const options = { directory: ${JSON.stringify(on.bundles)}, runc, networks: new Networks(hostNetwork), dns: { nameservers: [], searchDomains: [], options: [] }, syncsOnCommit: true, apparmorProfile: "" };
-       await new Executor(options).run(${JSON.stringify(what)}, () => process.kill(process.pid, "SIGKILL"), new AbortController().signal);`,
+       await new Executor(options).run(${JSON.stringify(what)}, { onOutput: () => process.kill(process.pid, "SIGKILL") }, new AbortController().signal);`,
       ]);
       const [, signal] = await once(child, "exit");
       assert.equal(signal, "SIGKILL");

@@ -1,15 +1,14 @@
 import { existsSync } from "node:fs";
-import { mkdir, readdir, rmdir, symlink, unlink, writeFile } from "node:fs/promises";
+import { mkdir } from "node:fs/promises";
 import { join, posix } from "node:path";
-import { removeMountPoint } from "@oci-worker/mounts/clear-mount-points";
 import { unmount } from "@oci-worker/mounts/mount";
-import { unmountBeneath } from "@oci-worker/mounts/mountinfo";
 import type { Logger } from "pino";
 import { applyEdits, editedPaths } from "../cdi/apply-edits.ts";
 import type { NetworkNamespace } from "../network/network.ts";
 import type { Networks } from "../network/networks.ts";
 import { hostIDs, type StepIDs } from "../remap/step-ids.ts";
 import type { UserRemap } from "../remap/user-remap.ts";
+import { memoryName, processesName, removeBundle, secretStatePath, writeConfig } from "./bundle.ts";
 import { hasUnifiedCgroups } from "./cgroups.ts";
 import { hostFailure } from "./host-failure.ts";
 import {
@@ -17,25 +16,36 @@ import {
   refuseMountInProc,
   refuseWorkingDirectoryInProc,
 } from "./kernel-places.ts";
+import { removeLeftovers } from "./leftovers.ts";
 import { MemoryDirectory } from "./memory-directory.ts";
 import { MemoryKills } from "./memory-kills.ts";
 import { findMountStubs } from "./mount-stubs.ts";
 import { type DnsSettings, hostResolvConf, stepHosts, stepResolvConf, writeWhole } from "./network-files.ts";
 import { type RuntimeSpec, runtimeSpec, type SpecMount } from "./oci-spec.ts";
+import { pidFileIn } from "./pid-file.ts";
 import { insecurePrivileges, type Privileges, sandboxPrivileges } from "./privileges.ts";
 import { processUser } from "./process-user.ts";
 import { remappedSpec, showSys } from "./remapped-spec.ts";
 import { RootMounts } from "./root-mounts.ts";
 import { Rootfs } from "./rootfs.ts";
 import { rootlessSpec } from "./rootless-spec.ts";
-import { type ContainerExit, type OutputListener, pidFileIn, type Runc, type RuntimeExit } from "./runc.ts";
+import type { Runc } from "./runc.ts";
+import { RunningContainer, stopped } from "./running-container.ts";
+import type { RuntimeExit } from "./runtime-process.ts";
 import { labelFile, labelSnapshot } from "./selinux/label-files.ts";
 import type { SelinuxPolicy } from "./selinux/policy.ts";
 import { LabelPool, type StepLabels } from "./selinux/step-labels.ts";
-import type { Step } from "./step.ts";
+import type { ProcessStreams, StartedProcess } from "./stdio/streams.ts";
+import type { Command, Step } from "./step.ts";
 import { specMounts } from "./step-mounts.ts";
 import { StepProcesses } from "./step-processes.ts";
 import type { StepTracing } from "./step-tracing.ts";
+
+/** How a container has ended. */
+export interface ContainerExit extends RuntimeExit {
+  /** The kernel has killed processes for want of memory while it ran. */
+  readonly outOfMemory: boolean;
+}
 
 export interface ExecutorOptions {
   /** Holds the bundles, and what an earlier process may have left of them. */
@@ -60,13 +70,6 @@ export interface ExecutorOptions {
   readonly log: Logger;
 }
 
-/** In a bundle: what the processes of a step are known by, if they have no pid name space. */
-const processesName = "processes";
-
-/** In a bundle: what is in memory alone, and there the runtime's state of a step whose environment is secret. */
-const memoryName = "memory";
-const secretStatePath = join(memoryName, "state");
-
 /**
  * Runs steps under an OCI runtime: root mounted, files generated, spec written, and all of it undone again however the
  * step ends.
@@ -78,6 +81,7 @@ export class Executor {
   readonly #sandbox: Privileges;
   readonly #labels: LabelPool | undefined;
   readonly #unifiedCgroups = hasUnifiedCgroups();
+  readonly #containers = new Map<string, RunningContainer>();
 
   constructor(options: ExecutorOptions) {
     this.#options = options;
@@ -93,33 +97,7 @@ export class Executor {
    * Call it once, before the first step.
    */
   async recover(): Promise<void> {
-    const { directory, log, runc } = this.#options;
-    await mkdir(directory, { recursive: true, mode: 0o711 });
-    await this.#removeContainers(runc);
-    for (const name of await readdir(directory)) {
-      const state = join(directory, name, secretStatePath);
-      if (existsSync(state)) {
-        await this.#removeContainers(runc.withState(state));
-      }
-      const processes = StepProcesses.of(join(directory, name, processesName));
-      if (processes !== undefined) {
-        log.warn({ step: name, killed: await processes.kill() }, "processes of an earlier run killed");
-      }
-    }
-    const mountPoints = await unmountBeneath(directory);
-    if (mountPoints.length > 0) {
-      log.warn({ mountPoints }, "mounts of an earlier run undone");
-    }
-    for (const name of await readdir(directory)) {
-      await removeBundle(join(directory, name));
-    }
-  }
-
-  async #removeContainers(runc: Runc): Promise<void> {
-    for (const id of await runc.list()) {
-      this.#options.log.warn({ container: id }, "container of an earlier run removed");
-      await runc.delete(id);
-    }
+    await removeLeftovers(this.#options);
   }
 
   /**
@@ -129,9 +107,9 @@ export class Executor {
    * @throws {InvalidArgumentError} if what the step asks for cannot be in its image, such as a user.
    * @throws {ResourceExhaustedError} if the machine has run out of what it takes.
    */
-  async run(step: Step, onOutput: OutputListener, signal: AbortSignal): Promise<ContainerExit> {
+  async run(step: Step, streams: ProcessStreams, signal: AbortSignal): Promise<ContainerExit> {
     try {
-      return await this.#run(step, onOutput, signal);
+      return await this.#run(step, streams, signal);
     } catch (error) {
       // What goes wrong while it is taken away has no meaning of its own.
       signal.throwIfAborted();
@@ -139,7 +117,29 @@ export class Executor {
     }
   }
 
-  async #run(step: Step, onOutput: OutputListener, signal: AbortSignal): Promise<ContainerExit> {
+  /**
+   * Runs one more process in the container of a step.
+   *
+   * @param id of the step, which has been told to have started.
+   * @param command what it leaves empty it has as the step.
+   * @param signal kills the process alone.
+   * @throws {FailedPreconditionError} if the step has ended; what runs in its container ends with it.
+   * @throws {InvalidArgumentError} {NotFoundError} if the process cannot be in its image, as its user.
+   */
+  async exec(
+    id: string,
+    command: Command,
+    streams: ProcessStreams,
+    signal: AbortSignal,
+  ): Promise<ContainerExit> {
+    const container = this.#containers.get(id);
+    if (container === undefined) {
+      throw stopped(id);
+    }
+    return { ...(await container.exec(command, streams, signal)), outOfMemory: false };
+  }
+
+  async #run(step: Step, streams: ProcessStreams, signal: AbortSignal): Promise<ContainerExit> {
     await using undo = new AsyncDisposableStack();
     const bundle = join(this.#options.directory, step.id);
     await mkdir(bundle, { mode: 0o711 });
@@ -171,12 +171,13 @@ export class Executor {
     const wanted = applyEdits(plain, step.edits, isRootless || remap !== undefined);
     const sysPath =
       remap !== undefined && network.namespace === "host" ? await showSys(bundle, undo) : undefined;
-    const spec =
+    const placed =
       remap !== undefined
         ? remappedSpec(wanted, remap, sysPath)
         : isRootless
           ? rootlessSpec(wanted, processes?.namespacePath)
           : wanted;
+    const spec = withTerminal(placed, streams.terminal === true);
     let { runc } = this.#options;
     if (step.secretEnv.length > 0) {
       // The spec has the secrets, and crun keeps a copy of it with its state.
@@ -188,7 +189,8 @@ export class Executor {
 
     signal.throwIfAborted();
     const kills = new MemoryKills(spec.linux.cgroupsPath === undefined ? undefined : step.id);
-    const exit = await this.#runToEnd(runc, step.id, bundle, onOutput, signal, processes);
+    const container = new RunningContainer({ id: step.id, runc, bundle, rootfsPath, spec, memory });
+    const exit = await this.#runToEnd(container, streams, signal, processes);
     if (!step.readonlyRootfs) {
       stubs.remove();
     }
@@ -200,20 +202,25 @@ export class Executor {
    * would wait for it.
    */
   async #runToEnd(
-    runc: Runc,
-    id: string,
-    bundle: string,
-    onOutput: OutputListener,
+    container: RunningContainer,
+    { onStart, ...streams }: ProcessStreams,
     signal: AbortSignal,
     processes: StepProcesses | undefined,
   ): Promise<RuntimeExit> {
+    const { id, runc, bundle } = container.place;
+    const begin = (process: StartedProcess) => {
+      this.#containers.set(id, container);
+      onStart?.(process);
+    };
     const ended = new AbortController();
     const watching = processes?.killAfterFirst(pidFileIn(bundle), ended.signal);
     try {
-      return await runc.run(id, bundle, onOutput, signal);
+      return await runc.run(id, bundle, { ...streams, ...(onStart && { onStart: begin }) }, signal);
     } finally {
+      this.#containers.delete(id);
       ended.abort();
       await watching;
+      await container.end();
     }
   }
 
@@ -270,23 +277,6 @@ export class Executor {
   }
 }
 
-/**
- * Removes a bundle: files and empty directories, nothing deeper. What a mount that would not go away shows is not ours
- * to delete; it then fails.
- */
-async function removeBundle(bundle: string): Promise<void> {
-  for (const entry of await readdir(bundle, { withFileTypes: true })) {
-    const path = join(bundle, entry.name);
-    await (entry.isDirectory() ? removeMountPoint(path) : unlink(path));
-  }
-  await rmdir(bundle);
-}
-
-/** Writes config.json to `directory`, and a link to it where the runtime looks for it if that is elsewhere. */
-async function writeConfig(spec: RuntimeSpec, bundle: string, directory: string): Promise<void> {
-  const path = join(directory, "config.json");
-  await writeFile(path, JSON.stringify(spec), { mode: 0o600 });
-  if (directory !== bundle) {
-    await symlink(path, join(bundle, "config.json"));
-  }
+function withTerminal(spec: RuntimeSpec, terminal: boolean): RuntimeSpec {
+  return terminal ? { ...spec, process: { ...spec.process, terminal } } : spec;
 }

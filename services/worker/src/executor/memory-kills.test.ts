@@ -129,7 +129,8 @@ for (const runtime of runtimes) {
       await using on = await fixture(runtime);
       const started = Promise.withResolvers<void>();
       const what = step(on.image, ["sh", "-c", "echo started; exec sleep 3000"]);
-      const running = on.executor.run(what, () => started.resolve(), new AbortController().signal);
+      const streams = { onOutput: () => started.resolve() };
+      const running = on.executor.run(what, streams, new AbortController().signal);
       await started.promise;
       const pid = await readFile(join(memoryTree, "buildkit", what.id, "cgroup.procs"), "utf8");
       process.kill(Number(pid), "SIGKILL");

@@ -85,6 +85,7 @@ export interface IDMapping {
 export interface RuntimeSpec {
   readonly ociVersion: string;
   readonly process: {
+    readonly terminal?: boolean;
     readonly user: ProcessUser;
     readonly args: readonly string[];
     readonly env: readonly string[];

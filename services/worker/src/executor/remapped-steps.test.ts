@@ -10,7 +10,7 @@ import { type Mount, mountAll } from "@oci-worker/mounts/mount";
 import { mountPointsBeneath } from "@oci-worker/mounts/mountinfo";
 import { noEdits } from "../cdi/container-edits.ts";
 import { UserRemap } from "../remap/user-remap.ts";
-import { pidFileIn, pidIn } from "./runc.ts";
+import { pidFileIn, pidIn } from "./pid-file.ts";
 import { fixture, run, runtimes, step } from "./sample-image.ts";
 import type { Step } from "./step.ts";
 
@@ -85,11 +85,13 @@ for (const runtime of runtimes) {
       let output = "";
       const running = on.executor.run(
         what,
-        (_stream, chunk) => {
-          output += chunk.toString();
-          if (output === "0\n0\n") {
-            started.resolve();
-          }
+        {
+          onOutput: (_stream, chunk) => {
+            output += chunk.toString();
+            if (output === "0\n0\n") {
+              started.resolve();
+            }
+          },
         },
         controller.signal,
       );

@@ -25,11 +25,12 @@ async function standIn(script: string, startTimeoutMs: number) {
 }
 
 const unaborted = new AbortController().signal;
+const silent = { onOutput: () => undefined };
 
 describe("a runtime", () => {
   test("that does not start the step is killed with all that it has started", async () => {
     await using on = await standIn("sleep 3000 & wait", 200);
-    const failure = await on.runc.run("x", on.bundle, () => undefined, unaborted).catch((error) => error);
+    const failure = await on.runc.run("x", on.bundle, silent, unaborted).catch((error) => error);
     assert(failure instanceof UnavailableError);
     assert.match(failure.message, /^Cannot run the step: .*\/runtime has not started it in 0\.2 s$/);
     // The child had the step's output; that the promise has settled says that it is gone.
@@ -45,7 +46,7 @@ describe("a runtime", () => {
     await using on = await fixture(binary);
     const controller = new AbortController();
     const what = step(on.image, ["sh", "-c", "echo started; sleep 3000"]);
-    const running = on.executor.run(what, () => started.resolve(), controller.signal);
+    const running = on.executor.run(what, { onOutput: () => started.resolve() }, controller.signal);
     await started.promise;
     controller.abort();
     await assert.rejects(running, /aborted/);
@@ -63,7 +64,7 @@ describe("a runtime", () => {
     await using on = await fixture(binary);
     const started = Promise.withResolvers<void>();
     const what = step(on.image, ["sh", "-c", "echo started; sleep 3000"]);
-    const running = on.executor.run(what, () => started.resolve(), unaborted);
+    const running = on.executor.run(what, { onOutput: () => started.resolve() }, unaborted);
     await started.promise;
     process.kill(Number(await readFile(pidFile, "utf8")), "SIGKILL");
     await assert.rejects(running, /Cannot tell how the step ended: .* was ended by SIGKILL/);
@@ -71,19 +72,16 @@ describe("a runtime", () => {
 
   test("that is not there, or ends without a word, is told", async () => {
     await using on = await standIn("exit 7", 60_000);
-    assert.deepEqual(await on.runc.run("x", on.bundle, () => undefined, unaborted), {
+    assert.deepEqual(await on.runc.run("x", on.bundle, silent, unaborted), {
       code: 7,
       complaint: "the runtime has not started it",
     });
     await rm(join(on.path, "runtime"));
-    await assert.rejects(
-      on.runc.run("x", on.bundle, () => undefined, unaborted),
-      (error) => {
-        assert(error instanceof UnavailableError);
-        assert.match(error.message, /^Cannot start .*\/runtime: spawn .* ENOENT/);
-        return true;
-      },
-    );
+    await assert.rejects(on.runc.run("x", on.bundle, silent, unaborted), (error) => {
+      assert(error instanceof UnavailableError);
+      assert.match(error.message, /^Cannot start .*\/runtime: spawn .* ENOENT/);
+      return true;
+    });
   });
 
   test("says what it could not do with a step", async () => {

@@ -12,7 +12,7 @@ import { Runc } from "./runc.ts";
 import type { Step } from "./step.ts";
 
 const applets =
-  "cat chmod chown dd echo env grep head hostname id kill ln ls mkdir mknod mount mv pwd rm rmdir sh sleep stat test touch true yes".split(
+  "cat chmod chown dd echo env grep head hostname id kill ln ls mkdir mknod mount mv pwd rm rmdir sh sleep stat stty test touch true tty wc yes".split(
     " ",
   );
 
@@ -117,9 +117,11 @@ export async function run(
   const output: Record<1 | 2, string> = { 1: "", 2: "" };
   const exit = await executor.run(
     what,
-    (stream, chunk) => {
-      output[stream] += chunk.toString();
-      onOutput();
+    {
+      onOutput: (stream, chunk) => {
+        output[stream] += chunk.toString();
+        onOutput();
+      },
     },
     signal,
   );

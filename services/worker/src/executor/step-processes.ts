@@ -1,7 +1,7 @@
 import { readdir, readlink } from "node:fs/promises";
 import { setTimeout as delay } from "node:timers/promises";
 import { isPinned, linkOf, pinNamespace, unpinNamespace } from "../pinned-namespace.ts";
-import { pidIn } from "./runc.ts";
+import { pidIn } from "./pid-file.ts";
 
 /** A step's first process is looked at this often. */
 const pauseMs = 50;

@@ -53,22 +53,28 @@ export interface AgentSocket {
   readonly connect: (connection: Duplex) => void;
 }
 
-/** One command to run in a container of its own. */
-export interface Step {
+/** A process to run. */
+export interface Command {
+  readonly args: readonly string[];
+  readonly env: readonly string[];
+  /** `NAME=value` that is written to no disk. */
+  readonly secretEnv: readonly string[];
+  readonly cwd: string;
+  /** As in `USER` of an image. */
+  readonly user: string;
+}
+
+/**
+ * One command to run in a container of its own. Its working directory is absolute, and made if the image lacks it; an empty
+ * user is root.
+ */
+export interface Step extends Command {
   readonly id: string;
   readonly rootMounts: readonly Mount[];
   readonly readonlyRootfs: boolean;
   readonly mounts: readonly StepMount[];
   /** Of what a mount point takes that the image lacks, everything is removed afterwards and not the last part alone. */
   readonly removeStubParents: boolean;
-  readonly args: readonly string[];
-  readonly env: readonly string[];
-  /** `NAME=value` that is written to no disk. */
-  readonly secretEnv: readonly string[];
-  /** Absolute; made if the image lacks it. */
-  readonly cwd: string;
-  /** As in `USER` of an image; empty for root. */
-  readonly user: string;
   readonly hostname: string;
   readonly extraHosts: readonly ExtraHost[];
   readonly network: NetworkMode;

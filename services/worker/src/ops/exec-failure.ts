@@ -1,4 +1,4 @@
-import type { ContainerExit } from "../executor/runc.ts";
+import type { ContainerExit } from "../executor/executor.ts";
 import { ExitError } from "../solver/failure.ts";
 
 /** The shell's exit codes for a command that is not there, and for one that may not be run. */

@@ -68,7 +68,8 @@ export class ExecOperation implements Operation {
   async #run(step: Step, { report, signal }: OperationContext): Promise<void> {
     const { echoLog, executor, logLimits, slots } = this.#parts;
     using log = new StepLog(report, logLimits, echoLog && new StepEcho(echoLog, report.vertex));
-    const running = () => executor.run(step, (stream, chunk) => log.write(stream, chunk), signal);
+    const running = () =>
+      executor.run(step, { onOutput: (stream, chunk) => log.write(stream, chunk) }, signal);
     try {
       const exit = await (slots === undefined ? running() : slots.run(running, signal));
       signal.throwIfAborted();

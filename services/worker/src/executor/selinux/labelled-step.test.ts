@@ -26,11 +26,13 @@ async function begin(on: Awaited<ReturnType<typeof fixture>>) {
   let text = "";
   const ended = on.executor.run(
     what,
-    (_stream, chunk) => {
-      text += chunk.toString();
-      if (isWhole(text)) {
-        told.resolve(JSON.parse(text));
-      }
+    {
+      onOutput: (_stream, chunk) => {
+        text += chunk.toString();
+        if (isWhole(text)) {
+          told.resolve(JSON.parse(text));
+        }
+      },
     },
     new AbortController().signal,
   );
