@@ -96,10 +96,11 @@ describe("deploy/", () => {
     assert(readme.includes("--oci-worker-apparmor-profile oci-worker-step"));
   });
 
-  test("apparmor/oci-worker-step lets steps do as they like with files, but with none of the kernel's", async () => {
+  test("apparmor/oci-worker-step lets steps do as they like with files, but mount nothing and leave the kernel's alone", async () => {
     await using directory = await mkdtempDisposable(join(tmpdir(), "deployed-"));
     const file = join(deploy, "apparmor/oci-worker-step");
-    const { mayFile } = await compilePolicy(file, join(directory.path, "binary"));
+    const { deniesMounts, mayFile } = await compilePolicy(file, join(directory.path, "binary"));
+    assert(deniesMounts);
     for (const path of [
       "/bin/sh",
       "/etc/passwd",

@@ -18,10 +18,15 @@ export interface AppArmorPolicy {
   readonly binary: Buffer;
   /** Whether a program with the profile may do this to a file of its own; of the first profile. */
   mayFile(path: string, access: keyof typeof accessBits): boolean;
+  /** Whether the kernel asks the first profile about mounts, and it never allows one. */
+  readonly deniesMounts: boolean;
 }
 
 /** In the parser's numbers (of the owner of a file). */
 const accessBits = { execute: 1, write: 2, read: 4, append: 8 };
+
+/** What the kernel begins its questions about mounts with (AA_CLASS_MOUNT). */
+const mountClass = 7;
 
 /**
  * Has the parser compile the policy in `file`, writing the binary to `target`.
@@ -39,11 +44,12 @@ export async function compilePolicy(file: string, target: string): Promise<AppAr
   const states = await run("apparmor_parser", [...compiling, "--dump=dfa-states", file], {
     maxBuffer: 64 * 1024 * 1024,
   });
-  const automaton = parseStates(states.stdout + states.stderr);
+  const [files, others] = parseAutomata(states.stdout + states.stderr);
   return {
     profiles: names.stdout.trimEnd().split("\n"),
     binary: await readFile(target),
-    mayFile: (path, access) => (automaton.permissions(path) & accessBits[access]) !== 0,
+    mayFile: (path, access) => (permissions(files, path) & accessBits[access]) !== 0,
+    deniesMounts: deniesAll(others, mountClass),
   };
 }
 
@@ -55,12 +61,25 @@ interface State {
   otherwise?: { readonly state: string; readonly not: string };
 }
 
-/** Reads the states of the first automaton, which is that of the files, and can follow it. */
-function parseStates(dump: string) {
-  const [, body = ""] = /^\{1\} <==[\s\S]*?\n\n([\s\S]*?)\n\n/m.exec(dump) ?? [];
+/** By name. */
+type Automaton = ReadonlyMap<string, State>;
+
+const start = "1";
+
+/** Reads the states of both automata: that of the files, and that of everything else. */
+function parseAutomata(dump: string): readonly [Automaton, Automaton] {
+  const bodies = dump.matchAll(/^\{1\} <==[\s\S]*?\n\n([\s\S]*?)(?:\n\n|$(?![\s\S]))/gm);
+  const [files, others] = [...bodies].map(([, body = ""]) => parseStates(body));
+  if (files === undefined || others === undefined) {
+    throw new Error("Cannot find two automata in what the parser dumps");
+  }
+  return [files, others];
+}
+
+function parseStates(body: string): Automaton {
   const states = new Map<string, State>();
   let current: State = { allowed: 0, next: new Map() };
-  for (const line of body.split("\n")) {
+  for (const line of body.split("\n").filter((each) => each !== "")) {
     const state = /^\{(\d+)\} perms: (?:none| \(0x ([0-9a-f]+))/.exec(line);
     const step = /^ {4}(?:\[\^?(.*)\]|.*?(0x[0-9a-f]+)) -> \{(\d+)\}/.exec(line);
     if (state !== null) {
@@ -74,15 +93,31 @@ function parseStates(dump: string) {
       throw new Error(`Cannot read a line of the parser's states: ${JSON.stringify(line)}`);
     }
   }
-  return {
-    permissions(path: string): number {
-      let state = states.get("1");
-      for (const byte of Buffer.from(path)) {
-        const { next, otherwise } = state ?? { next: new Map<number, string>() };
-        const isOther = otherwise !== undefined && !otherwise.not.includes(String.fromCharCode(byte));
-        state = states.get(next.get(byte) ?? (isOther ? otherwise.state : ""));
-      }
-      return state?.allowed ?? 0;
-    },
-  };
+  return states;
+}
+
+function permissions(states: Automaton, path: string): number {
+  let state = states.get(start);
+  for (const byte of Buffer.from(path)) {
+    const { next, otherwise } = state ?? { next: new Map<number, string>() };
+    const isOther = otherwise !== undefined && !otherwise.not.includes(String.fromCharCode(byte));
+    state = states.get(next.get(byte) ?? (isOther ? otherwise.state : ""));
+  }
+  return state?.allowed ?? 0;
+}
+
+/** What has no state is not asked about at all, and so not denied. */
+function deniesAll(states: Automaton, first: number): boolean {
+  const from = states.get(start)?.next.get(first);
+  const reached = new Set(from === undefined ? [] : [from]);
+  for (const name of reached) {
+    const { allowed, next, otherwise } = states.get(name) ?? { allowed: 0, next: new Map<number, string>() };
+    if (allowed !== 0) {
+      return false;
+    }
+    for (const each of [...next.values(), ...(otherwise === undefined ? [] : [otherwise.state])]) {
+      reached.add(each);
+    }
+  }
+  return from !== undefined;
 }

@@ -98,6 +98,15 @@ function openDirectory(path: Buffer): number | undefined {
   }
 }
 
+/** What has gone meanwhile, and a file system that takes no labels and has one of its own, such as one of FUSE. */
+const passedOver: ReadonlySet<string | undefined> = new Set([
+  "ENOENT",
+  "ENODATA",
+  "ENOTSUP",
+  "EOPNOTSUPP",
+  "EROFS",
+]);
+
 /** Writes only what is otherwise: a write costs the disk, and most files of a cache have been labelled before. */
 function set(value: Buffer, read: () => Buffer, write: () => void): void {
   try {
@@ -105,14 +114,14 @@ function set(value: Buffer, read: () => Buffer, write: () => void): void {
       return;
     }
   } catch (error) {
-    if (codeOf(error) !== "ENODATA" && codeOf(error) !== "ENOENT") {
+    if (!passedOver.has(codeOf(error))) {
       throw error;
     }
   }
   try {
     write();
   } catch (error) {
-    if (codeOf(error) !== "ENOENT") {
+    if (!passedOver.has(codeOf(error))) {
       throw error;
     }
   }

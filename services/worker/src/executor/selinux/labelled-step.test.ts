@@ -3,6 +3,7 @@ import { mkdir, rm, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { lgetxattr } from "@oci-worker/libc/xattr";
+import { mountAll, unmount } from "@oci-worker/mounts/mount";
 import type { RuntimeSpec } from "../oci-spec.ts";
 import { fixture, run, step } from "../sample-image.ts";
 import { parseLabel } from "./context.ts";
@@ -113,6 +114,22 @@ describe("a step where SELinux is in force", () => {
     assert.equal(spec.linux.mountLabel, undefined);
     assert.throws(() => labelOf(on.image), { code: "ENODATA" });
   });
+});
+
+test("a file system that takes no labels keeps its own", async () => {
+  await using on = await fixture();
+  const tree = join(on.path, "tree");
+  await mkdir(tree);
+  await mountAll([{ type: "tmpfs", source: "tmpfs", options: [] }], tree);
+  try {
+    await writeFile(join(tree, "file"), "");
+    await mountAll([{ type: "bind", source: tree, options: ["bind", "ro"] }], tree);
+    await labelTree(tree, "u:r:t:s0");
+    assert.throws(() => labelOf(join(tree, "file")), { code: "ENODATA" });
+  } finally {
+    await unmount(tree);
+    await unmount(tree);
+  }
 });
 
 test("no link that is in a tree leads to a file being labelled", async () => {
