@@ -79,7 +79,8 @@ describe("a worker", () => {
     const args = ["--containerd-worker=false", "--containerd-cni-pool-size=3"];
     const environment = { BUILDKIT_DEBUG_PANIC_ON_ERROR: "1" };
     await using worker = await configured(toml, { args, environment });
-    const warnings = worker.process.log.flatMap((line) => {
+    const lines = worker.process.log.filter((line) => line.startsWith("{"));
+    const warnings = lines.flatMap((line) => {
       const { msg, what } = JSON.parse(line) as { msg: string; what?: string };
       return msg === "setting is not as it should be"
         ? [what?.replaceAll(/ of \S+buildkitd\.toml/g, "")]

@@ -31,9 +31,14 @@ async function startWith(environment: NodeJS.ProcessEnv, args: readonly string[]
   return { worker, output, [Symbol.asyncDispose]: () => owned.disposeAsync() };
 }
 
-/** The lines of the worker's log with the fields that are asked for. */
-function linesWith({ process }: WorkerPeer, ...fields: readonly string[]): Record<string, unknown>[] {
+/** Ends the worker, so that all of its log is there, and gives the lines with the fields that are asked for. */
+async function linesWith(
+  { process }: WorkerPeer,
+  ...fields: readonly string[]
+): Promise<Record<string, unknown>[]> {
+  await process.stop();
   return process.log
+    .filter((line) => line.startsWith("{"))
     .map((line) => JSON.parse(line) as Record<string, unknown>)
     .filter((line) => fields.every((field) => Object.hasOwn(line, field)));
 }
@@ -58,12 +63,12 @@ describe("a worker", () => {
     {
       await using on = await startWith({});
       await on.output(script);
-      assert.deepEqual(linesWith(on.worker, "line"), []);
+      assert.deepEqual(await linesWith(on.worker, "line"), []);
     }
     await using on = await startWith({ BUILDKIT_DEBUG_EXEC_OUTPUT: "1" });
     await on.output(script);
     assert.deepEqual(
-      linesWith(on.worker, "line")
+      (await linesWith(on.worker, "line"))
         .map(({ step, stream, line }) => `${step} ${stream} ${line}`)
         .toSorted(),
       [`${script} stderr err`, `${script} stdout out`],
@@ -105,26 +110,23 @@ describe("a worker", () => {
   });
 
   test("logs what it decides of vertices, and why, if the environment says so", async () => {
-    const decided = (worker: WorkerPeer, name: string) =>
-      linesWith(worker, "step")
-        .filter(({ step }) => step === name)
-        .map(({ msg }) => msg);
     {
       await using on = await startWith({ BUILDKIT_SCHEDULER_DEBUG: "1" });
       await on.output("true");
-      const made = ["vertex has a cache key", "result is not in the cache", "work begins", "work has ended"];
-      const ends = ["vertex is not wanted any more"];
-      assert.deepEqual(decided(on.worker, "true"), [...made, ...ends]);
-      assert.deepEqual(decided(on.worker, "the image"), [...made, ...ends]);
       await on.output("true");
-      const found = ["vertex has a cache key", "result is in the cache", ...ends];
-      assert.deepEqual(decided(on.worker, "true").slice(made.length + ends.length), found);
-      const keys = linesWith(on.worker, "step", "key").filter(({ step }) => step === "true");
+      const lines = await linesWith(on.worker, "step");
+      const decided = (name: string) => lines.filter(({ step }) => step === name).map(({ msg }) => msg);
+      const made = ["vertex has a cache key", "result is not in the cache", "work begins", "work has ended"];
+      const ends = "vertex is not wanted any more";
+      const found = ["vertex has a cache key", "result is in the cache", ends];
+      assert.deepEqual(decided("true"), [...made, ends, ...found]);
+      assert.deepEqual(decided("the image"), [...made, ends, "vertex has a cache key", ends]);
+      const keys = lines.filter(({ step, key }) => step === "true" && key !== undefined);
       assert.equal(new Set(keys.map(({ key }) => key)).size, 1, "what was found is what was made");
     }
     await using on = await startWith({ BUILDKIT_SCHEDULER_DEBUG_STEPS: "first^" });
     await on.output("true first", "true second", "true third");
-    const told = new Set(linesWith(on.worker, "step").map(({ step }) => step));
+    const told = new Set((await linesWith(on.worker, "step")).map(({ step }) => step));
     assert.deepEqual([...told].toSorted(), ["true first", "true second"]);
   });
 });

@@ -28,7 +28,7 @@ export interface Resolved {
 }
 
 /** Where the value of a setting comes from if nobody says anything of it. */
-const defaultOrigin = "default";
+export const defaultOrigin = "default";
 
 /**
  * Puts together what flags, environment and file say, and checks what one setting means for another.

@@ -57,7 +57,10 @@ const effects: Readonly<Record<SettingName, readonly [file: string, title: strin
   networkMode: [networks, "is what auto means if its file is there, and must work then"],
   rootless: [rootless, "pulls an image, runs a step and gives its result, with nothing but the user's own"],
   workerRootless: [rootless, "is not rootless"],
-  noProcessSandbox: [rootless, "see those of the worker, and leave none behind"],
+  noProcessSandbox: [
+    rootless,
+    "without a sandbox for processes see those of the worker, and leave none behind",
+  ],
   cniConfigPath: [networks, "is used by the flag --oci-cni-config-path"],
   cniBinaryDirectory: [networks, "cannot be without its plugin"],
   cniPoolSize: [networks, "are there before a step asks, and gone with the worker"],
@@ -118,8 +121,9 @@ test("every setting has a test of its effect", async () => {
   for (const [name] of allSettings) {
     const [file, title] = effects[name];
     const text = await readFile(join(repository, file), "utf8");
+    const quoted = title.replaceAll(/[.*+?^${}()|[\]\\]/g, "\\$&");
     assert(
-      text.includes(title),
+      new RegExp(`\\btest\\(\\s*["\`]${quoted}`).test(text),
       `${file}, which shows the effect of ${name}, has no test ${JSON.stringify(title)}`,
     );
   }

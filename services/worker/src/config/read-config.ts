@@ -10,6 +10,7 @@ import { readEnvironment } from "./environment.ts";
 import { readConfigFile } from "./file.ts";
 import { parseCommandLine } from "./flags.ts";
 import { usage } from "./help.ts";
+import { idleSettings } from "./idle-settings.ts";
 import { printConfig } from "./print-config.ts";
 import { configFileOf, requireMappedRoot, requireUserNamespace, rootlessDefaults } from "./rootless.ts";
 
@@ -62,6 +63,7 @@ export async function readConfig(
     ...warnings,
     ...variables.warnings,
     ...commandLine.warnings,
+    ...idleSettings(resolved, registry, configFile),
     ...(resolved.config.noProcessSandbox ? [noProcessSandbox] : []),
   ];
   if (commandLine.printConfig) {
