@@ -26,10 +26,10 @@ const fallbackNameservers = ["8.8.8.8", "8.8.4.4", "2001:4860:4860::8888", "2001
 const resolvedPath = "/run/systemd/resolve/resolv.conf";
 
 /** The host's resolv.conf; that of systemd-resolved if the host's only names its stub on loopback. */
-export async function hostResolvConf(path = "/etc/resolv.conf"): Promise<string> {
+export async function hostResolvConf(path = "/etc/resolv.conf", behindStub = resolvedPath): Promise<string> {
   const own = await readOrEmpty(path);
   const stubOnly = /^\s*nameserver\s+127\.0\.0\.53\s*$/m.test(own) && nameserversOf(own).every(isLoopback);
-  return stubOnly ? (await readOrEmpty(resolvedPath)) || own : own;
+  return stubOnly ? (await readOrEmpty(behindStub)) || own : own;
 }
 
 /**
