@@ -79,6 +79,18 @@ describe("a worker that cannot start", () => {
     assert(!(await readdir(directory.path)).includes("root"), "it has left a root behind");
   });
 
+  test("says in one line what its runtime cannot do", async () => {
+    await using directory = await mkdtempDisposable(join(tmpdir(), "worker-"));
+    const runtime = join(directory.path, "runtime");
+    await writeFile(runtime, "#!/bin/sh\necho 'no state directory' >&2\nexit 4\n", { mode: 0o755 });
+    const place = ["--root", join(directory.path, "root"), "--addr", `unix://${directory.path}/x.sock`];
+    const message = await failure([...place, "--oci-worker-binary", runtime]);
+    assert.match(
+      message,
+      /^oci-worker: Cannot list the containers of an earlier run: .*\/runtime has failed: no state directory\n$/m,
+    );
+  });
+
   test("says what is wrong with its command line and its config", async () => {
     await using directory = await mkdtempDisposable(join(tmpdir(), "worker-"));
     assert.match(

@@ -9,7 +9,7 @@ import type { Networks } from "../network/networks.ts";
 import { hostIDs, type StepIDs } from "../remap/step-ids.ts";
 import type { UserRemap } from "../remap/user-remap.ts";
 import { memoryName, processesName, removeBundle, secretStatePath, writeConfig } from "./bundle.ts";
-import { hasUnifiedCgroups } from "./cgroups.ts";
+import { hasSystemd, hasUnifiedCgroups, isSlice } from "./cgroups.ts";
 import { hostFailure } from "./host-failure.ts";
 import {
   refuseLinkedKernelPlaces,
@@ -185,6 +185,10 @@ export class Executor {
       runc = runc.withState(join(bundle, secretStatePath));
     } else {
       await writeConfig(spec, bundle, bundle);
+    }
+
+    if (spec.linux.cgroupsPath !== undefined && isSlice(step.cgroupParent) && hasSystemd()) {
+      runc = runc.withSystemdCgroups();
     }
 
     signal.throwIfAborted();

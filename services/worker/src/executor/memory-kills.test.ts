@@ -203,6 +203,7 @@ describe("the kernel's log", () => {
       "/kube/pod/buildkit/s-1",
       "/buildkit/s-1/inner",
       "/a.slice/buildkit-s-1.scope",
+      "/a.slice:buildkit:s-1",
     ]) {
       assert.equal(isKilled("s-1", 1, noise + kill(path) + noise), true, path);
     }

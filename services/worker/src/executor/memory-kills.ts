@@ -48,8 +48,8 @@ export function isKilled(group: string, kills: number, log: string): boolean | u
   const stories = log.split(/: Killed process \d+ /);
   // The last of several: one that ends just then is left alone, though its story is told.
   const groups = stories.map((story) => /^.*,task_memcg=(.*?),task=/s.exec(story)?.[1]);
-  // Beneath a slice of systemd's the name has a prefix.
-  const name = new RegExp(`[/-]${RegExp.escape(group)}(\\.scope)?(/|$)`);
+  // In a slice of systemd's the name has a prefix, of another form where there is no systemd.
+  const name = new RegExp(`[/:-]${RegExp.escape(group)}(\\.scope)?(/|$)`);
   if (groups.some((path) => path !== undefined && name.test(path))) {
     return true;
   }

@@ -1,6 +1,7 @@
 import { InvalidArgumentError } from "@oci-worker/errdefs";
 import type { HookName, IntelRdt } from "../cdi/container-edits.ts";
 import type { NetworkNamespace } from "../network/network.ts";
+import { cgroupsPath } from "./cgroups.ts";
 import type { SpecDevice } from "./devices.ts";
 import type { DeviceRule, Privileges } from "./privileges.ts";
 import type { SeccompProfile } from "./seccomp.ts";
@@ -226,20 +227,6 @@ function networkNamespace(network: NetworkNamespace) {
     return [];
   }
   return [{ type: "network", ...(network !== "empty" && { path: network.path }) }];
-}
-
-/** Where the step's cgroup is: beneath the parent, in systemd's form if the parent is a slice. */
-function cgroupsPath(parent: string, id: string): string {
-  if (parent.includes(".slice") && parent.endsWith(":")) {
-    return `${parent}${id}`;
-  }
-  const parents = parent.split("/").filter(Boolean);
-  if (parents.includes("..")) {
-    throw new InvalidArgumentError(
-      `Cannot use ${JSON.stringify(parent)} as cgroup parent: want a path without ".."`,
-    );
-  }
-  return `/${[...parents, "buildkit", id].join("/")}`;
 }
 
 function bindFile(source: string, destination: string): SpecMount {

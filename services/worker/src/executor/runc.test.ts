@@ -70,6 +70,37 @@ describe("a runtime", () => {
     await assert.rejects(running, /Cannot tell how the step ended: .* was ended by SIGKILL/);
   });
 
+  test("that hangs or fails when the containers of an earlier run are asked for is told, in its own words", async () => {
+    await using directory = await mkdtempDisposable(join(tmpdir(), "runtime-"));
+    const binary = join(directory.path, "runtime");
+    const runc = new Runc({ binary, stateDirectory: join(directory.path, "state"), commandTimeoutMs: 200 });
+    const cases = [
+      ["trap '' TERM; while :; do sleep 1; done", /runtime has not answered in 0\.2 s$/],
+      ["echo 'no such' >&2; echo cgroup >&2; exit 4", /runtime has failed: no such; cgroup$/],
+      ["exit 4", /runtime has failed: Command failed: .* list --quiet$/],
+    ] as const;
+    for (const [script, message] of cases) {
+      await writeFile(binary, `#!/bin/sh\n${script}\n`, { mode: 0o755 });
+      await assert.rejects(runc.list(), (error) => {
+        assert(error instanceof UnavailableError);
+        assert.match(error.message, /^Cannot list the containers of an earlier run: /);
+        assert.match(error.message, message);
+        return true;
+      });
+    }
+    // It fails to delete, and still has the container.
+    await writeFile(
+      binary,
+      '#!/bin/sh\ncase "$*" in *list*) echo x; exit 0;; esac\necho stuck >&2; exit 1\n',
+    );
+    await assert.rejects(
+      runc.delete("x"),
+      /^UnavailableError: Cannot remove container x: .* has failed: stuck$/,
+    );
+    await writeFile(binary, '#!/bin/sh\ncase "$*" in *list*) exit 0;; esac\nexit 1\n');
+    await runc.delete("x");
+  });
+
   test("that is not there, or ends without a word, is told", async () => {
     await using on = await standIn("exit 7", 60_000);
     assert.deepEqual(await on.runc.run("x", on.bundle, silent, unaborted), {

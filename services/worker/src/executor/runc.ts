@@ -1,14 +1,18 @@
 import { execFile } from "node:child_process";
 import { join } from "node:path";
 import { promisify } from "node:util";
+import { UnavailableError } from "@oci-worker/errdefs";
 import { pidFileIn, pidIn } from "./pid-file.ts";
 import { ifThere, type RuntimeExit, runToEnd } from "./runtime-process.ts";
 import type { ProcessStreams } from "./stdio/streams.ts";
 
 const run = promisify(execFile);
 
-/** One call of runc that only signals or deletes; one that hangs is given up. */
-const commandTimeoutMs = 7000;
+/** One call of runc that only lists, signals or deletes; one that hangs is given up. */
+const defaultCommandTimeoutMs = 7000;
+
+/** Of what a runtime says when it fails, so much is told. */
+const maxQuoted = 1000;
 
 /** A runtime that has not started its container by then never will; a machine under load takes seconds. */
 const defaultStartTimeoutMs = 60_000;
@@ -20,6 +24,10 @@ export interface RuncOptions {
   readonly stateDirectory: string;
   /** How long the runtime may take until the step's process runs. */
   readonly startTimeoutMs?: number;
+  /** How long it may take for what does not last as long as a process. */
+  readonly commandTimeoutMs?: number;
+  /** Whether systemd is asked for the cgroups of containers, which are in one of its slices then. */
+  readonly systemdCgroups?: boolean;
 }
 
 /** What a further process of a container needs on disk. */
@@ -75,20 +83,29 @@ export class Runc {
     return new Runc({ ...this.#options, stateDirectory });
   }
 
-  /** Every container whose state is kept, whether it runs or not. */
-  async list(): Promise<string[]> {
-    const { stdout } = await run(this.#options.binary, [...this.#global(), "list", "--quiet"], {
-      timeout: commandTimeoutMs,
-    });
-    return stdout.split("\n").filter(Boolean);
+  /** The same runtime, with cgroups of systemd's. */
+  withSystemdCgroups(): Runc {
+    return new Runc({ ...this.#options, systemdCgroups: true });
   }
 
-  /** Kills the container and removes what is left of it. */
+  /**
+   * Every container whose state is kept, whether it runs or not.
+   *
+   * @throws {UnavailableError} if the runtime does not tell.
+   */
+  async list(): Promise<string[]> {
+    const listing = await this.#ask("list the containers of an earlier run", ["list", "--quiet"]);
+    return listing.split("\n").filter(Boolean);
+  }
+
+  /**
+   * Kills the container and removes what is left of it.
+   *
+   * @throws {UnavailableError} if the runtime does not do that.
+   */
   async delete(id: string): Promise<void> {
     try {
-      await run(this.#options.binary, [...this.#global(), "delete", "--force", id], {
-        timeout: commandTimeoutMs,
-      });
+      await this.#ask(`remove container ${id}`, ["delete", "--force", id]);
     } catch (error) {
       // A runtime that outlived the worker which had started it removes its container at the same time.
       if ((await this.list()).includes(id)) {
@@ -103,8 +120,31 @@ export class Runc {
   }
 
   #global(logPath?: string): string[] {
+    const { stateDirectory, systemdCgroups = false } = this.#options;
     const log = logPath === undefined ? [] : ["--log", logPath, "--log-format", "json"];
-    return ["--root", this.#options.stateDirectory, ...log];
+    return ["--root", stateDirectory, ...log, ...(systemdCgroups ? ["--systemd-cgroup"] : [])];
+  }
+
+  /**
+   * Has the runtime do something that takes no time, and gives what it says.
+   *
+   * @param what it is, for the error.
+   * @throws {UnavailableError} if it does not answer, or in its own words if it fails.
+   */
+  async #ask(what: string, args: readonly string[]): Promise<string> {
+    const { binary, commandTimeoutMs = defaultCommandTimeoutMs } = this.#options;
+    try {
+      const { stdout } = await run(binary, [...this.#global(), ...args], {
+        timeout: commandTimeoutMs,
+        killSignal: "SIGKILL",
+      });
+      return stdout;
+    } catch (cause) {
+      const why = hasHung(cause)
+        ? `has not answered in ${commandTimeoutMs / 1000} s`
+        : `has failed: ${wordsOf(cause)}`;
+      throw new UnavailableError(`Cannot ${what}: ${binary} ${why}`, { cause });
+    }
   }
 
   /** Removes a container whose runtime has died; its first process is killed if the runtime will not do that either. */
@@ -124,12 +164,24 @@ export class Runc {
    */
   async #kill(id: string): Promise<boolean> {
     try {
-      await run(this.#options.binary, [...this.#global(), "kill", id, "KILL"], { timeout: commandTimeoutMs });
+      await this.#ask(`kill container ${id}`, ["kill", id, "KILL"]);
       return false;
     } catch (error) {
-      return error instanceof Error && "killed" in error && error.killed === true;
+      return error instanceof UnavailableError && hasHung(error.cause);
     }
   }
+}
+
+/** Whether `error` is that of a program that was killed because it had taken too long. */
+function hasHung(error: unknown): boolean {
+  return error instanceof Error && "killed" in error && error.killed === true;
+}
+
+/** What a program that has failed said, on one line; what the system has to say if it was nothing. */
+function wordsOf(error: unknown): string {
+  const said = error instanceof Error && "stderr" in error ? String(error.stderr).trim() : "";
+  const words = said === "" && error instanceof Error ? error.message.trim() : said;
+  return words.slice(-maxQuoted).replaceAll(/\s*\n\s*/g, "; ");
 }
 
 /** Sends SIGKILL to the process of a pid file, if it has been started. */
