@@ -7,6 +7,7 @@ import { describe, test } from "node:test";
 import { promisify } from "node:util";
 import type { Build, BuildOptions } from "@oci-worker/client/build";
 import { BuildError } from "@oci-worker/client/build-error";
+import { CanceledError } from "@oci-worker/errdefs";
 import { definitionOf, image, type RunOptions, run, type Tree } from "@oci-worker/llb/build";
 import { formatReference, type Reference } from "@oci-worker/oci/reference";
 import { assembleImage, createImage, layerOf, programs } from "./peers/image.ts";
@@ -119,6 +120,40 @@ describe("a cache mount", () => {
     const seen = step(on.reference, "cat /cache/names", { mounts: [cache("locked", { id: "locked" })] });
     const { stdout } = await solve(on.worker, seen);
     assert.deepEqual(stdout.trim().split("\n").sort(), ["locked-1", "locked-2", "locked-3"]);
+  });
+
+  test("that is locked goes on to the next step when the one before is canceled, and to none that has gone", async () => {
+    await using on = await fixture();
+    const mounts = [cache("locked")];
+    const start = (script: string) => {
+      const ending = new AbortController();
+      const build = on.worker.client.solve(definitionOf(step(on.reference, script, { mounts })), {
+        signal: ending.signal,
+      });
+      build.result.catch(() => undefined);
+      return { ending, build };
+    };
+    const holder = start("touch /cache/held; echo held; sleep 3000");
+    let waiter: ReturnType<typeof start> | undefined;
+    let last: Promise<string> | undefined;
+    for await (const { logs } of holder.build.status) {
+      if (logs.length > 0 && waiter === undefined) {
+        waiter = start("touch /cache/waiter");
+        for await (const { vertices } of waiter.build.status) {
+          if (
+            vertices.some(({ name, startedAtMs }) => name.includes("waiter") && startedAtMs !== undefined)
+          ) {
+            waiter.ending.abort();
+          }
+        }
+        await assert.rejects(waiter.build.result, CanceledError);
+        last = solve(on.worker, step(on.reference, "ls /cache", { mounts })).then(({ stdout }) => stdout);
+        holder.ending.abort();
+      }
+    }
+    await assert.rejects(holder.build.result, CanceledError);
+    assert.equal(await last, "held\n");
+    assert.deepEqual(await on.worker.client.diskUsage({ filters: ["inuse"] }), []);
   });
 
   test("does not lock two steps against each other that want two of them", async () => {
