@@ -26,13 +26,7 @@ import { openWorker } from "./worker.ts";
  *
  * Whatever its settings and the machine do not agree on is found before anything is made.
  */
-export async function runWorker({
-  config,
-  registry,
-  collector,
-  resourceAttributes,
-  warnings,
-}: Instructions): Promise<void> {
+export async function runWorker({ config, registry, tracing, warnings }: Instructions): Promise<void> {
   const log = createLog("worker", config.logLevel, config.logFormat);
   for (const what of warnings) {
     log.warn({ what }, "setting is not as it should be");
@@ -61,6 +55,7 @@ export async function runWorker({
   const sessions = new SessionManager(log);
   metrics.watchSessions(() => sessions.live().length);
   await using _sessionServer = await serveSessions(addresses.sessions, sessions, log);
+  const { collector, resourceAttributes } = tracing;
   await using forwarder = collector && new SpanForwarder(collector, log);
   if (collector !== undefined && forwarder !== undefined) {
     log.info({ collector: collector.place.text, protocol: collector.protocol }, "spans go to a collector");

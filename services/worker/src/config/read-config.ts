@@ -3,7 +3,7 @@ import { loadConfig } from "@oci-worker/daemon/load-config";
 import { version } from "@oci-worker/daemon/version";
 import { isInUserNamespace } from "@oci-worker/libc/user-namespace";
 import type { TomlTable } from "smol-toml";
-import { type Collector, readCollector, readResourceAttributes } from "../traces/forwarding/collector.ts";
+import { readTracing, type Tracing } from "../traces/forwarding/tracing.ts";
 import { appArmorStanding } from "./apparmor.ts";
 import { type Config, resolveConfig } from "./config.ts";
 import { readEnvironment } from "./environment.ts";
@@ -19,10 +19,7 @@ export interface Instructions {
   readonly config: Config;
   /** The table `[registry]` of the file, for the resolver. */
   readonly registry: TomlTable;
-  /** Where the spans of builds go besides; undefined for nowhere. */
-  readonly collector: Collector | undefined;
-  /** What the worker's own spans are to say of it. */
-  readonly resourceAttributes: readonly (readonly [name: string, value: string])[];
+  readonly tracing: Tracing;
   /** What the operator should know of the settings. */
   readonly warnings: readonly string[];
 }
@@ -72,11 +69,11 @@ export async function readConfig(
     return undefined;
   }
   requireUserNamespace(resolved.config, standing);
+  const tracing = await readTracing(environment);
   return {
     config: resolved.config,
     registry,
-    collector: await readCollector(environment),
-    resourceAttributes: readResourceAttributes(environment),
-    warnings: allWarnings,
+    tracing,
+    warnings: [...allWarnings, ...tracing.warnings],
   };
 }

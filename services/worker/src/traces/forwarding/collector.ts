@@ -68,20 +68,6 @@ export async function readCollector(environment: NodeJS.ProcessEnv): Promise<Col
   };
 }
 
-/**
- * What the environment has the worker say of itself in its spans: `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES`.
- *
- * @throws {InvalidArgumentError} if they cannot be read.
- */
-export function readResourceAttributes(environment: NodeJS.ProcessEnv): [name: string, value: string][] {
-  const variables = new OtelVariables(environment);
-  const service = variables.first("OTEL_SERVICE_NAME");
-  return [
-    ...OtelVariables.pairs(variables.first("OTEL_RESOURCE_ATTRIBUTES")),
-    ...(service === undefined ? [] : [["service.name", service.value] as [string, string]]),
-  ];
-}
-
 function readProtocol(variables: OtelVariables): Collector["protocol"] {
   const variable = variables.exporter("PROTOCOL") ?? { name: "", value: "grpc" };
   const { value } = variable;
