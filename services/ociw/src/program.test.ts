@@ -156,23 +156,36 @@ describe("ociw run", () => {
   });
 
   test("overrides what the command line overrides, and asks for what that needs", async () => {
-    const seen = Promise.withResolvers<readonly [Asked, readonly string[]]>();
+    const seen = Promise.withResolvers<readonly [Asked, readonly string[], boolean]>();
     const options: FakeDaemonOptions = {
       imageConfig,
       build: async (build) => {
-        seen.resolve([await asked(build), build.request.Entitlements]);
+        seen.resolve([await asked(build), build.request.Entitlements, build.request.ProxyNetwork]);
         return {};
       },
     };
     await withDaemon(options, async (place) => {
-      const flags = ["--env", "A=2", "-w", "/tmp", "-u", "0", "--entrypoint", "sh", "--network", "host"];
+      const flags = [
+        "--env",
+        "A=2",
+        "-w",
+        "/tmp",
+        "-u",
+        "0",
+        "--entrypoint",
+        "sh",
+        "--network",
+        "host",
+        "--proxy-network",
+      ];
       const { exitCode } = await place.ociw(["run", ...flags, "busybox", "--", "-c", "true"]);
       assert.equal(exitCode, 0);
-      const [{ exec }, entitlements] = await seen.promise;
+      const [{ exec }, entitlements, proxyNetwork] = await seen.promise;
       assert.deepEqual(exec.meta?.args, ["sh", "-c", "true"]);
       assert.deepEqual(exec.meta?.env, ["PATH=/bin", "A=2"]);
       assert.deepEqual([exec.meta?.cwd, exec.meta?.user, exec.network], ["/tmp", "0", 1]);
       assert.deepEqual(entitlements, ["network.host"]);
+      assert.equal(proxyNetwork, true);
     });
   });
 

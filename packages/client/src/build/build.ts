@@ -44,6 +44,8 @@ export interface BuildOptions {
   readonly sshAgents?: AgentSockets;
   /** What steps may do beyond the usual, such as `network.host`. The daemon must allow it, too. */
   readonly entitlements?: readonly string[];
+  /** Whether steps reach networks by an HTTP proxy of the daemon alone, which tells in their logs what they have asked for. */
+  readonly proxyNetwork?: boolean;
   /** Where this user's part of the token authority's secret is kept; docker's configuration directory unless given. */
   readonly seedDirectory?: string;
   /** More services for the daemon to call. */

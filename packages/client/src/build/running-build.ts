@@ -179,12 +179,13 @@ class RunningBuild {
   }
 
   #request(session: Session) {
-    const { output, entitlements = [] } = this.#options;
+    const { output, entitlements = [], proxyNetwork = false } = this.#options;
     const exporter = exporterOf(output);
     return {
       Ref: this.#id,
       Session: session.id,
       Entitlements: [...entitlements],
+      ProxyNetwork: proxyNetwork,
       Cache: {},
       // Daemons before 0.14 read the first two fields, later ones the list.
       ExporterDeprecated: exporter?.Type ?? "",

@@ -24,7 +24,18 @@ test("a full command line is understood", () => {
     ],
     ...["--security", "insecure", "--secret", "id=s,env=S", "--ssh", "default"],
     ...["--device", "v.com/c=a", "--device", "gpu,optional"],
-    ...["--network", "none", "-o", "/out/", "--username", "me", "--password-stdin", "--progress", "plain"],
+    ...[
+      "--network",
+      "none",
+      "--proxy-network",
+      "-o",
+      "/out/",
+      "--username",
+      "me",
+      "--password-stdin",
+      "--progress",
+      "plain",
+    ],
     ...["busybox", "--", "echo", "--env"],
   );
   assert.deepEqual(parsed, {
@@ -32,6 +43,7 @@ test("a full command line is understood", () => {
     process: { command: ["echo", "--env"], entrypoint: "e", env: ["A=1", "B="], workdir: "/w", user: "1:2" },
     platform: { os: "linux", architecture: "arm64" },
     network: "none",
+    proxyNetwork: true,
     security: "insecure",
     devices: [{ name: "v.com/c=a" }, { name: "gpu", optional: true }],
     lending: {

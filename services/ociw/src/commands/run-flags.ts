@@ -22,6 +22,9 @@ export const runFlags = {
     choices: ["sandbox", "host", "none"],
     help: "network of the command: sandbox, host or none (default sandbox)",
   },
+  "proxy-network": {
+    help: "let the command reach its network by an HTTP proxy of the daemon alone, and tell what it has asked for",
+  },
   security: {
     value: "MODE",
     choices: ["sandbox", "insecure"],
@@ -44,6 +47,7 @@ export interface RunRequest {
   readonly process: ProcessFlags;
   readonly platform: Platform | undefined;
   readonly network: "sandbox" | "host" | "none";
+  readonly proxyNetwork: boolean;
   readonly security: "sandbox" | "insecure";
   readonly devices: readonly DeviceOptions[];
   readonly lending: Lending;
@@ -83,6 +87,7 @@ export function runRequest({ flags, words, rest }: ParsedArgs): RunRequest {
     },
     platform: platform === undefined ? undefined : parsed(parsePlatform, platform),
     network: (one("network") ?? "sandbox") as RunRequest["network"],
+    proxyNetwork: flags["proxy-network"] !== undefined,
     security: (one("security") ?? "sandbox") as RunRequest["security"],
     devices: (flags["device"] ?? []).map(deviceOf),
     lending: lendingOf(flags),

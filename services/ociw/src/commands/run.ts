@@ -99,6 +99,7 @@ function start(
       ...(security === "insecure" ? ["security.insecure"] : []),
       ...devices.map(({ name }) => `device=${name}`),
     ],
+    proxyNetwork: request.proxyNetwork,
     ...(output !== undefined && { output: { type: "local", directory: output } as const }),
   };
   return { build: client.build(build, options), command: () => command };
