@@ -28,6 +28,8 @@ export interface Vertex {
    * that needs it. Absent if nothing does.
    */
   readonly variant?: string;
+  /** Whether it is to reach its network by a proxy of the worker and in no other way. Absent: it is not. */
+  readonly proxied?: boolean;
 }
 
 /** One output of an operation. */

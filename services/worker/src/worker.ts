@@ -208,6 +208,7 @@ export async function openWorker(
       history,
       traces,
       entitlements: config.entitlements,
+      proxyNetwork: config.proxyNetwork,
       grantDevices: (graph, entitlements) => grantDevices(graph, entitlements, devices, log),
       onEnd: () => collector.request(),
     }),

@@ -27,6 +27,7 @@ import type { TraceContext } from "../traces/trace-context.ts";
 import { requireEntitled } from "./entitlements.ts";
 import type { Exporter, ResultMetadata } from "./exporter.ts";
 import { type BuildResult, Gateway } from "./gateway.ts";
+import { throughProxy } from "./proxy-network.ts";
 
 /** What a client asks for with Control.Solve. */
 export interface BuildRequest {
@@ -40,6 +41,8 @@ export interface BuildRequest {
   readonly exporter: Exporter | undefined;
   /** What the client allows its build beyond the sandbox. */
   readonly entitlements: readonly string[];
+  /** Whether its steps are to reach their networks by a proxy of the worker and in no other way. */
+  readonly proxyNetwork: boolean;
   /** What is remembered of it; undefined for one that is nobody's business. */
   readonly description: BuildDescription | undefined;
   /** What the client's call is a part of; undefined if it has not said. */
@@ -72,6 +75,8 @@ export interface BuildsParts {
   /** What the operator lets builds be granted. */
   readonly entitlements: ReadonlySet<Entitlement>;
   readonly grantDevices: GrantDevices;
+  /** Whether every build is as one that asks for a proxy network. */
+  readonly proxyNetwork: boolean;
   readonly metrics: Pick<WorkerMetrics, "build">;
   readonly history: Pick<BuildHistory, "begin" | "complete">;
   readonly traces: TraceRecorder;
@@ -86,6 +91,7 @@ export class Builds implements AsyncDisposable {
   readonly #records: Pick<CacheRecords, "lease">;
   readonly #entitlements: ReadonlySet<Entitlement>;
   readonly #grantDevices: GrantDevices;
+  readonly #proxyNetwork: boolean;
   readonly #metrics: Pick<WorkerMetrics, "build">;
   readonly #history: Pick<BuildHistory, "begin" | "complete">;
   readonly #traces: TraceRecorder;
@@ -96,12 +102,13 @@ export class Builds implements AsyncDisposable {
 
   constructor(parts: BuildsParts) {
     const { scheduler, sessions, records, entitlements, grantDevices, metrics } = parts;
-    const { history, traces, onEnd } = parts;
+    const { history, traces, proxyNetwork, onEnd } = parts;
     this.#scheduler = scheduler;
     this.#sessions = sessions;
     this.#records = records;
     this.#entitlements = entitlements;
     this.#grantDevices = grantDevices;
+    this.#proxyNetwork = proxyNetwork;
     this.#metrics = metrics;
     this.#history = history;
     this.#traces = traces;
@@ -275,9 +282,10 @@ export class Builds implements AsyncDisposable {
     return { result, metadata };
   }
 
-  async #load(graph: Graph, { entitlements }: BuildRequest, job: Job): Promise<RunEdge> {
+  async #load(graph: Graph, { entitlements, proxyNetwork }: BuildRequest, job: Job): Promise<RunEdge> {
     requireEntitled(graph, entitlements, this.#entitlements);
-    const granted = await this.#grantDevices(graph, entitlements);
+    const withDevices = await this.#grantDevices(graph, entitlements);
+    const granted = proxyNetwork || this.#proxyNetwork ? throughProxy(withDevices) : withDevices;
     // A build that has ended meanwhile would never leave what it joins now.
     job.signal.throwIfAborted();
     return this.#scheduler.load(granted, job);

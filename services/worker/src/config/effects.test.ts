@@ -61,6 +61,10 @@ const effects: Readonly<Record<SettingName, readonly [file: string, title: strin
     rootless,
     "without a sandbox for processes see those of the worker, and leave none behind",
   ],
+  proxyNetwork: [
+    "e2e/worker-proxies-steps.test.ts",
+    "is put before every step if the worker is told so, by flag or by key",
+  ],
   cniConfigPath: [networks, "is used by the flag --oci-cni-config-path"],
   cniBinaryDirectory: [networks, "cannot be without its plugin"],
   cniPoolSize: [networks, "are there before a step asks, and gone with the worker"],

@@ -77,6 +77,7 @@ const wrongValues: Readonly<Record<SettingName, Wrong>> = {
   rootless: { flag: ["maybe"], key: [] },
   workerRootless: { flag: ["maybe"], key: ['"true"', "1"] },
   noProcessSandbox: { flag: ["maybe"], key: ['"true"', "1", "true"] },
+  proxyNetwork: { flag: ["maybe"], key: ['"yes"', "1"] },
   cniConfigPath: { flag: ["cni.json"], key: ["5", '"cni.json"'] },
   cniBinaryDirectory: { flag: ["bin"], key: ["5", '"bin"'] },
   cniPoolSize: { flag: ["-1", "many", ""], key: ["-1", "1.5", '"many"'] },
@@ -123,7 +124,6 @@ const wrongValues: Readonly<Record<SettingName, Wrong>> = {
 /** Words of a command line, and of a file, that are wrong by themselves. */
 const wrongArguments: readonly { readonly args: readonly string[]; readonly named: string }[] = [
   { args: ["--oci-worker-snapshoter=x"], named: "--oci-worker-snapshoter: there is none of that name" },
-  { args: ["--proxy-network"], named: "--proxy-network: it is true; this worker puts no proxy" },
   { args: ["--cdi-disabled", "--allow-insecure-entitlement=device"], named: "CDI is disabled" },
   { args: ["--root"], named: "--root: it has no value" },
   { args: ["start"], named: '"start"' },
@@ -140,8 +140,6 @@ const wrongFiles: readonly string[] = [
   "worker = 5",
   "[worker]\noci = 5",
   "grpc = []",
-  "proxyNetwork = true",
-  'proxyNetwork = "yes"',
   'frontend."dockerfile.v0".enabled = "yes"',
   'frontend."gateway.v0".enabled = 1',
   'frontend."gateway.v0".allowedRepositories = "r.example/frontend"',

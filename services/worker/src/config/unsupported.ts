@@ -47,14 +47,6 @@ const noFrontends = "this worker has no frontends: it takes builds as LLB, which
 
 export const unsupportedSettings: readonly Unsupported[] = [
   unsupported({
-    key: "proxyNetwork",
-    flag: "proxy-network",
-    kind: truth,
-    isMet: isFalse,
-    verdict: "refused",
-    why: "this worker puts no proxy before its steps: want a network of CNI's that does",
-  }),
-  unsupported({
     key: 'frontend."dockerfile.v0".enabled',
     kind: truth,
     isMet: isFalse,

@@ -4,7 +4,7 @@ import { join, posix } from "node:path";
 import { unmount } from "@oci-worker/mounts/mount";
 import type { Logger } from "pino";
 import { applyEdits, editedPaths } from "../cdi/apply-edits.ts";
-import type { NetworkNamespace } from "../network/network.ts";
+import type { StepNetwork } from "../network/network.ts";
 import type { Networks } from "../network/networks.ts";
 import { hostIDs, type StepIDs } from "../remap/step-ids.ts";
 import type { UserRemap } from "../remap/user-remap.ts";
@@ -25,6 +25,7 @@ import { type RuntimeSpec, runtimeSpec, type SpecMount } from "./oci-spec.ts";
 import { pidFileIn } from "./pid-file.ts";
 import { insecurePrivileges, type Privileges, sandboxPrivileges } from "./privileges.ts";
 import { processUser } from "./process-user.ts";
+import { proxiedEnvironment, trustProxy } from "./proxied-step.ts";
 import { remappedSpec, showSys } from "./remapped-spec.ts";
 import { RootMounts } from "./root-mounts.ts";
 import { Rootfs } from "./rootfs.ts";
@@ -162,11 +163,14 @@ export class Executor {
       step.removeStubParents,
     );
     const memory = undo.use(new MemoryDirectory(join(bundle, memoryName), labels?.mount));
-    const mounts = await specMounts(step.mounts, { bundle, memory, ids: this.#ids, labels, undo });
+    const mounts = [
+      ...(await specMounts(step.mounts, { bundle, memory, ids: this.#ids, labels, undo })),
+      ...(await trustProxy(network.proxy, step, rootfsPath, { memory, undo })),
+    ];
     const processes = this.#options.sharesProcesses
       ? undo.use(await StepProcesses.begin(join(bundle, processesName)))
       : undefined;
-    const plain = await this.#spec(step, bundle, rootfsPath, mounts, network.namespace, labels);
+    const plain = await this.#spec(step, bundle, rootfsPath, mounts, network, labels);
     const { isRootless, remap } = this.#options;
     const wanted = applyEdits(plain, step.edits, isRootless || remap !== undefined);
     const sysPath =
@@ -195,6 +199,10 @@ export class Executor {
     const kills = new MemoryKills(spec.linux.cgroupsPath === undefined ? undefined : step.id);
     const container = new RunningContainer({ id: step.id, runc, bundle, rootfsPath, spec, memory });
     const exit = await this.#runToEnd(container, streams, signal, processes);
+    const requests = await network.proxy?.close();
+    if (requests) {
+      await streams.onOutput(2, Buffer.from(requests));
+    }
     if (!step.readonlyRootfs) {
       stubs.remove();
     }
@@ -239,7 +247,7 @@ export class Executor {
     bundle: string,
     rootfsPath: string,
     mounts: readonly SpecMount[],
-    network: NetworkNamespace,
+    { namespace: network, proxy }: StepNetwork,
     labels: StepLabels | undefined,
   ): Promise<RuntimeSpec> {
     using rootfs = new Rootfs(rootfsPath);
@@ -263,7 +271,7 @@ export class Executor {
       rootfsPath,
       readonlyRootfs: step.readonlyRootfs,
       args: step.args,
-      env: [...step.env, ...step.secretEnv],
+      env: proxiedEnvironment([...step.env, ...step.secretEnv], proxy),
       cwd,
       user,
       hostname: step.hostname,

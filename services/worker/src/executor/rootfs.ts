@@ -53,6 +53,31 @@ export class Rootfs implements Disposable {
   }
 
   /**
+   * A descriptor of the regular file `path`, which the caller closes; undefined if there is none, whatever else is there.
+   * Nothing but a regular file is ever opened: of a device or a fifo that alone may have effects.
+   *
+   * @param flags of open(2).
+   */
+  openFile(path: string, flags: number): number | undefined {
+    let place: number | undefined;
+    try {
+      place = this.#open(path, O_PATH);
+    } catch (error) {
+      if (!/^(ELOOP|ENAMETOOLONG|ENOTDIR)$/.test(codeOf(error) ?? "")) {
+        throw error;
+      }
+    }
+    if (place === undefined) {
+      return undefined;
+    }
+    try {
+      return fstatSync(place).isFile() ? openSync(`/proc/self/fd/${place}`, flags) : undefined;
+    } finally {
+      closeSync(place);
+    }
+  }
+
+  /**
    * Makes the directory `path` and those above it that are missing, 0755 and owned by `owner`.
    *
    * @param maker who makes it: somebody whose files the file system has ids for.

@@ -6,6 +6,7 @@ import { mountPointsBeneath } from "@oci-worker/mounts/mountinfo";
 import { pino } from "pino";
 import { noEdits } from "../cdi/container-edits.ts";
 import { hostNetwork, Networks } from "../network/networks.ts";
+import { ProxyNetworks } from "../network/proxy/proxy-networks.ts";
 import { Executor, type ExecutorOptions } from "./executor.ts";
 import { findRuntime } from "./find-runtime.ts";
 import { Runc } from "./runc.ts";
@@ -47,10 +48,14 @@ export async function fixture(runtime = "runc", more: Partial<ExecutorOptions> =
     stateDirectory: join(directory.path, "state"),
   });
   const bundles = join(directory.path, "bundles");
+  const log = pino({ level: "silent" });
+  const proxied = undo.use(
+    await ProxyNetworks.open({ directory: join(directory.path, "proxy"), owner: undefined, log }),
+  );
   const executor = new Executor({
     directory: bundles,
     runc,
-    networks: new Networks(hostNetwork),
+    networks: new Networks(hostNetwork, proxied),
     dns: { nameservers: [], searchDomains: [], options: [] },
     syncsOnCommit: true,
     apparmorProfile: "",
@@ -59,7 +64,7 @@ export async function fixture(runtime = "runc", more: Partial<ExecutorOptions> =
     sharesProcesses: false,
     remap: undefined,
     traceSocketPath: undefined,
-    log: pino({ level: "silent" }),
+    log,
     ...more,
   });
   await executor.recover();
@@ -98,6 +103,7 @@ export function step(image: string, args: readonly string[], more: Partial<Step>
     hostname: "",
     extraHosts: [],
     network: "default",
+    proxied: false,
     insecure: false,
     cgroupParent: "",
     limits: [],

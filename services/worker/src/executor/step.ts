@@ -78,6 +78,8 @@ export interface Step extends Command {
   readonly hostname: string;
   readonly extraHosts: readonly ExtraHost[];
   readonly network: NetworkMode;
+  /** Whether it reaches that by a proxy of the worker and in no other way. */
+  readonly proxied: boolean;
   /** It may do all that this worker may: no sandbox but its name spaces. */
   readonly insecure: boolean;
   readonly cgroupParent: string;

@@ -10,6 +10,18 @@ export type NetworkNamespace = "host" | "empty" | { readonly path: string };
 /** The network of one step, until it is disposed of. */
 export interface StepNetwork extends AsyncDisposable {
   readonly namespace: NetworkNamespace;
+  /** The only way out of it; undefined if it is not by a proxy. */
+  readonly proxy?: NetworkProxy;
+}
+
+/** A proxy of the worker, as a step gets to know it. */
+export interface NetworkProxy {
+  /** Of the environment, by name: where it is. */
+  readonly variables: ReadonlyMap<string, string>;
+  /** The certificate, PEM, that whoever uses it must trust. */
+  readonly authority: string;
+  /** Ends it. @returns what the step is told of the requests that it has made; empty if there was none. */
+  close(): Promise<string>;
 }
 
 /** What decides, besides its mode, which network a step gets. */

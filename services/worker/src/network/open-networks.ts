@@ -1,3 +1,4 @@
+import { join } from "node:path";
 import type { Logger } from "pino";
 import { CniNamespaces } from "./cni/namespaces.ts";
 import { OwnBridge } from "./cni/own-bridge.ts";
@@ -6,6 +7,7 @@ import { lockedBy } from "./init-lock.ts";
 import type { NetworkSettings } from "./network-settings.ts";
 import { hostNetwork, Networks } from "./networks.ts";
 import type { NetworkPlan } from "./plan.ts";
+import { ProxyNetworks } from "./proxy/proxy-networks.ts";
 
 export interface NetworksOptions {
   readonly plan: NetworkPlan;
@@ -58,14 +60,16 @@ export async function openNetworks(options: NetworksOptions): Promise<OpenNetwor
       log,
     }),
   );
+  const proxied = undo.use(await ProxyNetworks.open({ directory: join(directory, "proxy"), owner, log }));
   const ownBridge = new OwnBridge(directory, netns, log);
   if (plan.kind === "host") {
     await ownBridge.claim(undefined);
     if (plan.isFallback) {
       log.warn("using host network as the default");
     }
-    const networks = new Networks(hostNetwork);
-    return { networks, resolved: "host", [Symbol.asyncDispose]: () => Promise.resolve() };
+    const networks = new Networks(hostNetwork, proxied);
+    const owned = undo.move();
+    return { networks, resolved: "host", [Symbol.asyncDispose]: () => owned.disposeAsync() };
   }
   undo.defer(() => ownBridge.remove());
   const { config, directories, loopbackType } = plan;
@@ -83,7 +87,7 @@ export async function openNetworks(options: NetworksOptions): Promise<OpenNetwor
   );
   const owned = undo.move();
   return {
-    networks: new Networks(provider),
+    networks: new Networks(provider, proxied),
     resolved: "cni",
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
   };

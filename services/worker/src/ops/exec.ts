@@ -35,12 +35,17 @@ export interface ExecParts extends MountParts {
 /** Runs a command in the file systems that its inputs are. */
 export class ExecOperation implements Operation {
   readonly #op: ExecOp;
+  readonly #proxied: boolean;
   readonly #platform: Platform;
   readonly #parts: ExecParts;
 
-  /** @param op with the names of devices that it is to have, if any. */
-  constructor(op: ExecOp, platform: Platform, parts: ExecParts) {
+  /**
+   * @param op with the names of devices that it is to have, if any.
+   * @param proxied whether it must reach its network by a proxy.
+   */
+  constructor(op: ExecOp, proxied: boolean, platform: Platform, parts: ExecParts) {
     this.#op = op;
+    this.#proxied = proxied;
     this.#platform = platform;
     this.#parts = parts;
   }
@@ -110,6 +115,7 @@ export class ExecOperation implements Operation {
       hostname: meta.hostname,
       extraHosts: meta.extraHosts.map(({ Host, IP }) => ({ host: Host, ip: IP })),
       network: networkMode(network),
+      proxied: this.#proxied,
       insecure: isInsecure(security),
       cgroupParent: meta.cgroupParent || this.#parts.defaultCgroupParent,
       limits: meta.ulimit.map(({ Name, Soft, Hard }) => ({ name: Name, soft: Soft, hard: Hard })),

@@ -39,7 +39,7 @@ export function operationOf(vertex: Vertex, parts: OperationParts): Operation {
           parts.cacheMounts.forget(id);
         }
       }
-      return new ExecOperation(op.value, target, parts);
+      return new ExecOperation(op.value, vertex.proxied === true, target, parts);
     case "file":
     case "build":
     case "merge":

@@ -102,6 +102,7 @@ function buildRequest(request: SolveRequest, { exporters }: ControlParts): Omit<
     sessionID: Session,
     graph,
     entitlements: request.Entitlements,
+    proxyNetwork: request.ProxyNetwork,
     exporter: exporterOf(request, exporters),
     description: request.Internal ? undefined : descriptionOf(request),
   };

@@ -33,6 +33,12 @@ export const networkSettings = {
       help: "network of steps; auto: cni if there is a configuration of it, else host",
     },
   ),
+  proxyNetwork: setting(truth, {
+    flag: "proxy-network",
+    key: "proxyNetwork",
+    fallback: false,
+    help: "let steps reach networks by a proxy of the worker alone, also in builds that do not ask for it",
+  }),
   cniConfigPath: setting(path, {
     flag: "oci-cni-config-path",
     key: "worker.oci.cniConfigPath",
