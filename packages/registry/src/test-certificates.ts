@@ -15,8 +15,12 @@ export interface Certificate {
 /** An authority of its own, in a directory that is gone with it. */
 export interface Authority extends AsyncDisposable {
   readonly caFile: string;
-  /** A certificate for 127.0.0.1 and `<name>.test`, good for servers and clients. */
-  issue(name: string): Promise<Certificate>;
+  /**
+   * A certificate for 127.0.0.1 and `<name>.test`, good for servers and clients.
+   *
+   * @param days how long; negative for one that has expired.
+   */
+  issue(name: string, days?: number): Promise<Certificate>;
 }
 
 /** For tests: makes an authority with openssl, because Node reads X.509 certificates and writes none. */
@@ -32,7 +36,7 @@ export async function createAuthority(): Promise<Authority> {
   ]);
   return {
     caFile,
-    async issue(name) {
+    async issue(name, days = 1) {
       const [certFile, keyFile, requestFile] = [
         file(`${name}.pem`),
         file(`${name}.key`),
@@ -43,7 +47,7 @@ export async function createAuthority(): Promise<Authority> {
       await run("openssl", ["req", ...key, "-subj", `/CN=${name}`, "-keyout", keyFile, "-out", requestFile]);
       await run("openssl", [
         ...["x509", "-req", "-in", requestFile, "-CA", caFile, "-CAkey", caKeyFile, "-CAcreateserial"],
-        ...["-days", "1", "-extfile", extensions, "-out", certFile],
+        ...["-days", String(days), "-extfile", extensions, "-out", certFile],
       ]);
       return { certFile, keyFile };
     },

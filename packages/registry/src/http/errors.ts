@@ -1,4 +1,5 @@
 import { FailedPreconditionError, ServiceError, UnavailableError } from "@oci-worker/errdefs";
+import { connectionCodeOf, explainConnectionError } from "@oci-worker/errdefs/connection";
 
 /** A failure that may pass when the same is tried again a little later. */
 export class TransientError extends UnavailableError {
@@ -31,24 +32,6 @@ const transient: ReadonlySet<string> = new Set([
   "HPE_INVALID_EOF_STATE",
 ]);
 
-/** What the codes of Node and OpenSSL mean to an operator. */
-const explanations: Readonly<Record<string, string>> = {
-  CERT_HAS_EXPIRED: "its certificate has expired",
-  CERT_NOT_YET_VALID: "its certificate is not valid yet",
-  DEPTH_ZERO_SELF_SIGNED_CERT: "its certificate is self-signed and not trusted",
-  EAI_AGAIN: "its name cannot be looked up at the moment",
-  ECONNREFUSED: "it refuses connections",
-  ECONNRESET: "the connection broke",
-  ENOTFOUND: "its name is not known",
-  EPROTO: "it does not speak TLS, or none that we do",
-  EPIPE: "the connection broke",
-  ERR_TLS_CERT_ALTNAME_INVALID: "its certificate is for another name",
-  HPE_HEADER_OVERFLOW: "the headers of its answer are too long",
-  SELF_SIGNED_CERT_IN_CHAIN: "its certificate is signed by an authority that is not trusted",
-  UNABLE_TO_GET_ISSUER_CERT_LOCALLY: "its certificate is signed by an authority that is not trusted",
-  UNABLE_TO_VERIFY_LEAF_SIGNATURE: "its certificate is signed by an authority that is not trusted",
-};
-
 /** Codes that are about the configuration of TLS, so that waiting does not help. */
 const tlsCode = /CERT|SSL|TLS|SIGNATURE|EPROTO/;
 
@@ -62,9 +45,8 @@ export function exchangeError(attempt: string, cause: unknown): ServiceError {
     // From whoever gives the body of the request, or a TLS file.
     return cause;
   }
-  const code = codeOf(cause);
-  const reason = explanations[code] ?? describe(cause);
-  const message = code in explanations ? `${attempt}: ${reason} (${code})` : `${attempt}: ${reason}`;
+  const code = connectionCodeOf(cause);
+  const message = `${attempt}: ${explainConnectionError(cause)}`;
   if (transient.has(code)) {
     return new TransientError(message, { cause });
   }
@@ -74,15 +56,4 @@ export function exchangeError(attempt: string, cause: unknown): ServiceError {
   return tlsCode.test(code)
     ? new FailedPreconditionError(message, { cause })
     : new UnavailableError(message, { cause });
-}
-
-/** Node puts the codes of several failed addresses into an AggregateError. */
-function codeOf(cause: unknown): string {
-  const first = cause instanceof AggregateError ? (cause.errors[0] ?? cause) : cause;
-  return first instanceof Error && "code" in first ? String(first.code) : "";
-}
-
-function describe(cause: unknown): string {
-  const first: unknown = cause instanceof AggregateError ? cause.errors[0] : cause;
-  return first instanceof Error ? first.message : String(first);
 }
