@@ -41,8 +41,38 @@ test("workers and info are told in our words", async () => {
 });
 
 describe("an address", () => {
-  test("of another kind than unix is refused", () => {
-    assert.throws(() => new BuildKitClient("tcp://127.0.0.1:1234"), /tcp is not supported, want unix:/);
+  test("of another kind is refused", () => {
+    assert.throws(
+      () => new BuildKitClient("ssh://somewhere"),
+      /ssh is not supported, want unix:\/\/PATH or tcp:\/\/HOST:PORT/,
+    );
+  });
+  test("in the network has a host and a port", async () => {
+    for (const address of [
+      "tcp://",
+      "tcp://host",
+      "tcp://host:0",
+      "tcp://host:65536",
+      "tcp://::1:1",
+      "tcp://a:1/b",
+    ]) {
+      assert.throws(() => new BuildKitClient(address), /want tcp:\/\/HOST:PORT with a port from 1 to 65535/);
+    }
+    for (const address of ["tcp://host:1", "tcp://127.0.0.1:65535", "tcp://[::1]:1234"]) {
+      await using _client = new BuildKitClient(address);
+    }
+  });
+  test("takes no TLS that cannot be", () => {
+    const tls = { ca: "no PEM" };
+    assert.throws(() => new BuildKitClient("unix:///x.sock", { tls: {} }), /TLS is not for unix sockets/);
+    assert.throws(
+      () => new BuildKitClient("tcp://h:1", { tls: { cert: "x" } }),
+      /want a certificate and its key/,
+    );
+    assert.throws(
+      () => new BuildKitClient("tcp://h:1", { tls: { ...tls, cert: "x", key: "y" } }),
+      /want PEM/,
+    );
   });
   test("without a kind is refused with what was probably meant", () => {
     assert.throws(() => new BuildKitClient("/run/x.sock"), /you meant unix:\/\/\/run\/x\.sock/);

@@ -5,10 +5,10 @@ import { LLBBridge } from "@oci-worker/api/buildkit/llb-bridge";
 import type { BuildkitVersion, WorkerRecord } from "@oci-worker/api/buildkit/worker";
 import { CacheService } from "@oci-worker/api/ociworker/worker";
 import { fromConnectError } from "@oci-worker/errdefs/connect";
-import { type Channel, unixChannel } from "@oci-worker/grpc/channel";
+import type { Channel, ClientTls } from "@oci-worker/grpc/channel";
 import { platformFromProto } from "@oci-worker/llb/platform";
 import type { Platform } from "@oci-worker/oci/platform";
-import { socketPathOf } from "./address.ts";
+import { type ClientOptions, openChannel } from "./address.ts";
 import type { Build, BuildOptions } from "./build/build.ts";
 import type { BuildFunction } from "./build/gateway.ts";
 import { startBuild } from "./build/running-build.ts";
@@ -20,6 +20,8 @@ import {
   type PruneOptions,
   pruneRequest,
 } from "./cache/usage.ts";
+
+export type { ClientOptions, ClientTls };
 
 /** A worker of a daemon. */
 export interface WorkerInfo {
@@ -48,11 +50,6 @@ export interface DaemonInfo {
   readonly revision: string;
 }
 
-export interface ClientOptions {
-  /** How long a call waits for a daemon that cannot be reached yet, in milliseconds; 0 fails at once. */
-  readonly patienceMs?: number;
-}
-
 /**
  * A client of a BuildKit daemon, ours or upstream's.
  *
@@ -76,11 +73,11 @@ export class BuildKitClient implements AsyncDisposable {
   /**
    * Nothing is connected before the first call.
    *
-   * @param address `unix://` and the path of a socket.
-   * @throws {InvalidArgumentError} if the address is of another kind.
+   * @param address `unix://` and the path of a socket, or `tcp://` and host and port.
+   * @throws {InvalidArgumentError} if the address is of another kind, or TLS cannot be made of what is given.
    */
   constructor(address: string, options: ClientOptions = {}) {
-    this.#channel = unixChannel(socketPathOf(address), options);
+    this.#channel = openChannel(address, options);
     this.#control = createClient(Control, this.#channel);
     this.#bridge = createClient(LLBBridge, this.#channel);
     this.#cache = createClient(CacheService, this.#channel);

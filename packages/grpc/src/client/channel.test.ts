@@ -13,7 +13,7 @@ import { Echo } from "../echo/service.ts";
 import { echoing, serving, texts, valuesOf } from "../echo/serving.ts";
 import { implement } from "../server/router.ts";
 import { serve } from "../server/serve.ts";
-import { hostChannel, unixChannel } from "./channel.ts";
+import { tcpChannel, unixChannel } from "./channel.ts";
 
 const { IDEMPOTENT, NO_SIDE_EFFECTS } = MethodOptions_IdempotencyLevel;
 
@@ -71,7 +71,7 @@ describe("a channel", () => {
     server.listen(0, "127.0.0.1");
     await once(server, "listening");
     const { port } = server.address() as AddressInfo;
-    using channel = hostChannel({ host: "127.0.0.1", port, tls: undefined });
+    using channel = tcpChannel({ host: "127.0.0.1", port });
     assert.equal((await createClient(Echo, channel).one({ value: "a" })).value, "a!");
     assert.equal(authority, `127.0.0.1:${port}`);
     server.close();

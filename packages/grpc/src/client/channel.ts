@@ -1,7 +1,6 @@
 import type { OutgoingHttpHeaders } from "node:http2";
-import { connect, isIP } from "node:net";
+import { connect } from "node:net";
 import type { Duplex } from "node:stream";
-import { connect as connectTls, type ConnectionOptions as TlsOptions } from "node:tls";
 import {
   create,
   type DescMessage,
@@ -30,6 +29,9 @@ import { formatTimeout } from "../timeout.ts";
 import { abortError, ClientCall } from "./call.ts";
 import { Connection } from "./connection.ts";
 import { drained } from "./drained.ts";
+import { addressOf, dialTcp, explainDial, originOf, type TcpTarget } from "./tcp.ts";
+
+export type { ClientTls, TcpTarget } from "./tcp.ts";
 
 export interface ChannelOptions {
   /** How long a call waits for a peer that cannot be reached, such as one that restarts. 0: it fails at once. */
@@ -37,6 +39,9 @@ export interface ChannelOptions {
   /** Largest message in either direction, in bytes. */
   readonly maxMessageBytes?: number;
 }
+
+/** A server in the network that has not spoken by then is treated as one that is not there. */
+const handshakeTimeoutMs = 20_000;
 
 /**
  * How often a unary call is sent again that the server has refused unseen, as a restarting one does; or that it may
@@ -54,25 +59,16 @@ export function unixChannel(path: string, options?: ChannelOptions): Channel {
   return new Channel(new Connection({ target, dial: () => connect(target) }), options);
 }
 
-/** Who listens in the network. */
-export interface HostTarget {
-  /** A name or an address. */
-  readonly host: string;
-  readonly port: number;
-  /** Certificates, if it is TLS that is spoken; undefined speaks in the clear. */
-  readonly tls: Pick<TlsOptions, "ca" | "cert" | "key"> | undefined;
-}
-
-/** A channel to a server in the network. As {@link unixChannel}. */
-export function hostChannel({ host, port, tls }: HostTarget, options?: ChannelOptions): Channel {
-  const target = `${isIP(host) === 6 ? `[${host}]` : host}:${port}`;
-  const dial = () =>
-    tls === undefined
-      ? connect({ host, port })
-      : // An address is no name that a server may be asked for (RFC 6066, 3).
-        connectTls({ ...tls, host, port, ALPNProtocols: ["h2"], servername: isIP(host) === 0 ? host : "" });
-  const origin = `${tls === undefined ? "http" : "https"}://${target}`;
-  return new Channel(new Connection({ target, origin, dial }), options);
+/** As {@link unixChannel}, to whoever listens in the network. */
+export function tcpChannel(target: TcpTarget, options?: ChannelOptions): Channel {
+  const connection = new Connection({
+    target: addressOf(target),
+    origin: originOf(target),
+    dial: () => dialTcp(target),
+    handshakeTimeoutMs,
+    explain: (failure) => explainDial(target, failure),
+  });
+  return new Channel(connection, options);
 }
 
 /** A channel over one byte stream, such as a tunnel. When that ends, so does the channel. */

@@ -10,6 +10,13 @@ export interface ConnectionOptions {
   readonly origin?: string;
   /** Opens the byte stream. It may still be connecting; a failure is its `error` event. */
   readonly dial: () => Duplex;
+  /**
+   * How long the server may take until it has said that it speaks HTTP/2, in milliseconds; undefined: that is taken for granted as
+   * soon as the byte stream is there.
+   */
+  readonly handshakeTimeoutMs?: number;
+  /** What a failed dial means; `failure` is undefined where the other side just ended it. Its own message unless given. */
+  readonly explain?: (failure: Error | undefined) => string;
 }
 
 /** First wait after a failed dial, what each further one multiplies it with, and the most it gets to. */
@@ -92,11 +99,15 @@ export class Connection implements Disposable {
   }
 
   #dial(): Promise<ClientHttp2Session> {
-    const session = connect(this.#options.origin ?? "http://localhost", {
-      createConnection: this.#options.dial,
+    const { origin = "http://localhost", dial, handshakeTimeoutMs } = this.#options;
+    const stream = dial();
+    const session = connect(origin, {
+      createConnection: () => stream,
       maxSessionMemory: 512,
       settings: { enablePush: false, initialWindowSize: streamWindowBytes },
     });
+    // Node does not do that where TLS fails after it has come about, and the session would never get to its end.
+    stream.on("error", () => stream.destroy());
     this.#dialled = session;
     const { promise, resolve, reject } = Promise.withResolvers<ClientHttp2Session>();
     let failure: Error | undefined;
@@ -109,7 +120,16 @@ export class Connection implements Disposable {
       this.#failed(failure);
       reject(this.#unreachable());
     });
-    session.once("connect", () => {
+    const timer =
+      handshakeTimeoutMs === undefined
+        ? undefined
+        : setTimeout(
+            () => session.destroy(new Error(`it does not answer within ${handshakeTimeoutMs} ms`)),
+            handshakeTimeoutMs,
+          );
+    session.once("close", () => clearTimeout(timer));
+    session.once(handshakeTimeoutMs === undefined ? "connect" : "remoteSettings", () => {
+      clearTimeout(timer);
       session.setLocalWindowSize(connectionWindowBytes);
       this.#dialling = undefined;
       this.#session = session;
@@ -125,8 +145,9 @@ export class Connection implements Disposable {
       return;
     }
     this.#dialling = undefined;
-    const why = failure === undefined ? "" : `: ${failure.message}`;
-    this.#lastFailure = new UnavailableError(`Cannot reach ${this.#options.target}${why}`, {
+    const { target, explain = messageOf } = this.#options;
+    const why = explain(failure);
+    this.#lastFailure = new UnavailableError(`Cannot reach ${target}${why === "" ? "" : `: ${why}`}`, {
       cause: failure,
     });
     this.#backoffMs = Math.min(maxBackoffMs, Math.max(firstBackoffMs, this.#backoffMs * backoffFactor));
@@ -139,6 +160,10 @@ export class Connection implements Disposable {
       this.#session = undefined;
     }
   }
+}
+
+function messageOf(failure: Error | undefined): string {
+  return failure?.message ?? "";
 }
 
 /** `promise`, or the reason of `signal` if that comes first; what was begun goes on for others. */

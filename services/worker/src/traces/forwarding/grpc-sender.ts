@@ -1,6 +1,6 @@
 import { Code, ConnectError, createClient } from "@connectrpc/connect";
 import { type ExportTraceServiceRequest, TraceService } from "@oci-worker/api/opentelemetry/trace-service";
-import { type Channel, hostChannel, unixChannel } from "@oci-worker/grpc/channel";
+import { type Channel, tcpChannel, unixChannel } from "@oci-worker/grpc/channel";
 import type { Collector } from "./collector.ts";
 import { type SendOutcome, type SpanSender, withoutHeaders } from "./span-sender.ts";
 
@@ -55,6 +55,6 @@ export class GrpcSender implements SpanSender {
 
 function channelTo({ place, tls }: Collector): Channel {
   return place.socketPath === undefined
-    ? hostChannel({ host: place.host, port: place.port, tls: place.isTls ? tls : undefined })
+    ? tcpChannel({ host: place.host, port: place.port, tls: place.isTls ? tls : undefined })
     : unixChannel(place.socketPath);
 }
