@@ -11,8 +11,12 @@ export interface CertifiedKey {
 
 /** An authority that signs certificates; only openssl makes them here. */
 export interface Authority extends CertifiedKey {
-  /** A certificate for 127.0.0.1 in the name of `name`. */
-  sign(name: string): Promise<CertifiedKey>;
+  /**
+   * A certificate for 127.0.0.1 in the name of `name`.
+   *
+   * @param days how long it is good; negative for one that has expired.
+   */
+  sign(name: string, days?: number): Promise<CertifiedKey>;
 }
 
 const openssl = (...args: string[]) => promisify(execFile)("openssl", args);
@@ -38,13 +42,13 @@ export async function createAuthority(directory: string, name: string): Promise<
   return {
     cert,
     key,
-    async sign(subject) {
+    async sign(subject, days = 1) {
       const file = (suffix: string) => join(directory, `${name}-${subject}.${suffix}`);
       await writeFile(file("ext"), "subjectAltName=IP:127.0.0.1,DNS:localhost\n");
       await openssl("req", ...newKey, "-subj", `/CN=${subject}`, "-keyout", file("key"), "-out", file("csr"));
       await openssl(
-        ...["x509", "-req", "-in", file("csr"), "-CA", cert, "-CAkey", key, "-CAcreateserial", "-days", "1"],
-        ...["-extfile", file("ext"), "-out", file("pem")],
+        ...["x509", "-req", "-in", file("csr"), "-CA", cert, "-CAkey", key, "-CAcreateserial"],
+        ...["-days", String(days), "-extfile", file("ext"), "-out", file("pem")],
       );
       return { cert: file("pem"), key: file("key") };
     },

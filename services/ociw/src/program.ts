@@ -1,6 +1,8 @@
+import { BuildKitClient } from "@oci-worker/client";
 import { nearest } from "@oci-worker/nearest";
-import { addressOf, globalFlags } from "./args/address.ts";
-import { commandIndex, type FlagSpecs, parseFlags } from "./args/flags.ts";
+import { addressOf, tlsOf } from "./args/daemon.ts";
+import { commandIndex, type FlagSpecs, type ParsedArgs, parseFlags } from "./args/flags.ts";
+import { globalFlags } from "./args/global-flags.ts";
 import { commandHelp, groupHelp, programHelp } from "./args/help.ts";
 import { UsageError } from "./args/usage-error.ts";
 import type { Command, CommandGroup } from "./commands/command.ts";
@@ -69,18 +71,17 @@ async function dispatch(args: readonly string[], terminal: Terminal): Promise<nu
     terminal.stderr.write(help);
     return usageExitCode;
   }
-  const addr = before.flags["addr"]?.[0];
   const entry = named(word, commands);
   return "commands" in entry
-    ? await dispatchInGroup(entry, after, addr, terminal)
-    : await runCommand(entry, entry.flags, after, addr, terminal);
+    ? await dispatchInGroup(entry, after, before.flags, terminal)
+    : await runCommand(entry, entry.flags, after, before.flags, terminal);
 }
 
 /** Runs the command that the first word of `args` names. Flags of the group may stand before that. */
 async function dispatchInGroup(
   group: CommandGroup,
   args: readonly string[],
-  addr: string | undefined,
+  globals: ParsedArgs["flags"],
   terminal: Terminal,
 ): Promise<number> {
   const flags = { ...group.flags, ...globalFlags };
@@ -95,14 +96,14 @@ async function dispatchInGroup(
   }
   const command = named(word, group.commands);
   const others = [...args.slice(0, at), ...args.slice(at + 1)];
-  return await runCommand(command, { ...command.flags, ...group.flags }, others, addr, terminal);
+  return await runCommand(command, { ...command.flags, ...group.flags }, others, globals, terminal);
 }
 
 async function runCommand(
   command: Command,
   flags: FlagSpecs,
   args: readonly string[],
-  addr: string | undefined,
+  globals: ParsedArgs["flags"],
   terminal: Terminal,
 ): Promise<number> {
   const parsed = parseFlags(args, { ...flags, ...globalFlags });
@@ -110,8 +111,13 @@ async function runCommand(
     terminal.stdout.write(commandHelp(name, { ...command, flags }, globalFlags));
     return 0;
   }
-  const address = addressOf(parsed.flags["addr"]?.[0] ?? addr, terminal.env);
-  return await command.run({ ...parsed, address, terminal });
+  const all = { ...globals, ...parsed.flags };
+  const address = addressOf(all, terminal.env);
+  const connect = async () => {
+    const tls = await tlsOf(all);
+    return new BuildKitClient(address, { ...(tls && { tls }) });
+  };
+  return await command.run({ ...parsed, address, connect, terminal });
 }
 
 function helpFor([word, second]: readonly string[], help: string): string {

@@ -1,3 +1,4 @@
+import type { BuildKitClient } from "@oci-worker/client";
 import type { FlagSpecs, ParsedArgs } from "../args/flags.ts";
 import type { Described } from "../args/help.ts";
 import type { Terminal } from "../terminal.ts";
@@ -6,6 +7,12 @@ import type { Terminal } from "../terminal.ts";
 export interface Invocation extends ParsedArgs {
   /** Address of the daemon. */
   readonly address: string;
+  /**
+   * A client of the daemon, by what the flags of every command say. Nothing is dialled yet.
+   *
+   * @throws {UsageError} if they make no sense.
+   */
+  readonly connect: () => Promise<BuildKitClient>;
   readonly terminal: Terminal;
 }
 

@@ -1,4 +1,3 @@
-import { BuildKitClient } from "@oci-worker/client";
 import { UsageError } from "../args/usage-error.ts";
 import { formatFlags, json, wantsJSON } from "../output/format.ts";
 import { formatBytes } from "../progress/units.ts";
@@ -18,11 +17,11 @@ export const du: Command = {
   details: ["A * behind an id tells that it still changes, as cache mounts do."],
   flags,
 
-  async run({ address, flags: given, words, rest, terminal }) {
+  async run({ connect, flags: given, words, rest, terminal }) {
     if (words.length > 0 || rest !== undefined) {
       throw new UsageError("Cannot show records by name: want --filter id==NAME");
     }
-    await using client = new BuildKitClient(address);
+    await using client = await connect();
     const records = await client.diskUsage({ filters: given["filter"] ?? [] });
     if (wantsJSON(given)) {
       terminal.stdout.write(json(records.map(describeRecord)));

@@ -1,4 +1,3 @@
-import { BuildKitClient } from "@oci-worker/client";
 import { UsageError } from "../args/usage-error.ts";
 import { formatFlags, json, wantsJSON } from "../output/format.ts";
 import { table } from "../output/table.ts";
@@ -11,11 +10,11 @@ export const info: Command = {
   details: [],
   flags: formatFlags,
 
-  async run({ address, flags, words, rest, terminal }) {
+  async run({ address, connect, flags, words, rest, terminal }) {
     if (words.length > 0 || rest !== undefined) {
       throw new UsageError("Cannot tell more than is asked: want no more words after info");
     }
-    await using client = new BuildKitClient(address);
+    await using client = await connect();
     const daemon = { address, ...(await client.info()) };
     const rows = [[[daemon.address], [daemon.package], [daemon.version], [daemon.revision]]];
     const text = wantsJSON(flags) ? json(daemon) : table(["ADDRESS", "PACKAGE", "VERSION", "REVISION"], rows);

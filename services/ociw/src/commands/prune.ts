@@ -1,4 +1,3 @@
-import { BuildKitClient } from "@oci-worker/client";
 import type { CacheRecord, PruneOptions } from "@oci-worker/client/cache";
 import type { ParsedArgs } from "../args/flags.ts";
 import { parseDuration, parseSize } from "../args/quantities.ts";
@@ -29,13 +28,13 @@ export const prune: Command = {
   details: ["Without flags that is everything but what is internal. What a build uses always stays."],
   flags,
 
-  async run({ address, flags: given, words, rest, terminal }) {
+  async run({ connect, flags: given, words, rest, terminal }) {
     if (words.length > 0 || rest !== undefined) {
       throw new UsageError("Cannot remove records by name: want --filter id==NAME");
     }
     const options = optionsOf(given);
     using interruption = listenForInterruption(terminal);
-    await using client = new BuildKitClient(address);
+    await using client = await connect();
     const removed: CacheRecord[] = [];
     try {
       for await (const record of client.prune({ ...options, signal: interruption.signal })) {

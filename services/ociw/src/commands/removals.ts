@@ -1,4 +1,3 @@
-import { BuildKitClient } from "@oci-worker/client";
 import type { RemovedRecord } from "@oci-worker/client/removal";
 import { UsageError } from "../args/usage-error.ts";
 import { formatAge } from "../output/age.ts";
@@ -22,7 +21,7 @@ export const removals: Command = {
   ],
   flags,
 
-  async run({ address, flags: given, words, rest, terminal }) {
+  async run({ connect, flags: given, words, rest, terminal }) {
     if (words.length > 0 || rest !== undefined) {
       throw new UsageError("Cannot tell of a record by its name: want no more words after removals");
     }
@@ -30,7 +29,7 @@ export const removals: Command = {
     if (!/^\d{1,9}$/.test(last)) {
       throw new UsageError(`Cannot use --last ${JSON.stringify(last)}: want a number`);
     }
-    await using client = new BuildKitClient(address);
+    await using client = await connect();
     const removed = await client.removals(Number(last));
     terminal.stdout.write(wantsJSON(given) ? json(removed) : asTable(removed, Date.now()));
     return 0;

@@ -1,4 +1,4 @@
-import { BuildKitClient } from "@oci-worker/client";
+import type { BuildKitClient } from "@oci-worker/client";
 import type { Build } from "@oci-worker/client/build";
 import { BuildError } from "@oci-worker/client/build-error";
 import type { CredentialSource } from "@oci-worker/client/credentials";
@@ -29,13 +29,13 @@ export const run: Command = {
   ],
   flags: runFlags,
 
-  async run({ address, terminal, ...args }) {
+  async run({ connect, terminal, ...args }) {
     const request = runRequest(args);
     requireTerminal(request.progress, terminal);
     const credentials = await credentialsOf(request.username, request.image, terminal);
     const lent = await lend(request.lending, terminal.env);
     using interruption = listenForInterruption(terminal);
-    await using client = new BuildKitClient(address);
+    await using client = await connect();
     const running = start(client, request, lent, credentials, interruption.signal);
     const failure = await show(running, request, terminal);
     if (failure === undefined) {

@@ -1,4 +1,4 @@
-import { BuildKitClient, type WorkerInfo } from "@oci-worker/client";
+import type { WorkerInfo } from "@oci-worker/client";
 import { formatPlatform } from "@oci-worker/oci/platform";
 import { UsageError } from "../args/usage-error.ts";
 import { formatFlags, json, wantsJSON } from "../output/format.ts";
@@ -12,11 +12,11 @@ export const workers: Command = {
   details: [],
   flags: formatFlags,
 
-  async run({ address, flags, words, rest, terminal }) {
+  async run({ connect, flags, words, rest, terminal }) {
     if (words.length > 0 || rest !== undefined) {
       throw new UsageError("Cannot list workers by name: want no more words after workers");
     }
-    await using client = new BuildKitClient(address);
+    await using client = await connect();
     const list = await client.workers();
     terminal.stdout.write(wantsJSON(flags) ? asJson(list) : asTable(list));
     return 0;
