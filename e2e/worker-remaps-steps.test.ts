@@ -12,6 +12,7 @@ import { definitionOf, image, type RunOptions, run, type Tree } from "@oci-worke
 import { startContainerd } from "./peers/containerd.ts";
 import { makeGate } from "./peers/gate.ts";
 import { assembleImage, createImage, layerOf, programs } from "./peers/image.ts";
+import { lazyLayerOf } from "./peers/lazy-images.ts";
 import { linkedProgram } from "./peers/linked-program.ts";
 import { startOutsideServer } from "./peers/outside-server.ts";
 import { pushTo } from "./peers/pushed-image.ts";
@@ -212,6 +213,24 @@ describe("the users of remapped steps", () => {
       const made = step(image(on.reference), "touch /made; busybox chown 1000 /made; rm /data/removed");
       const look = step(made, "stat -c '%u:%g' /made /etc/kept; ls /data; echo z >>/etc/kept");
       assert.equal((await build(worker.client, look)).output, "1000:0\n0:0\n");
+    });
+  }
+
+  for (const mode of ["erofs", "fuse"]) {
+    test(`see lazy layers as theirs (${mode})`, async () => {
+      await using on = await fixture();
+      const big = { type: "file", name: "big", uid: 1000, content: Buffer.alloc(300_000, "lazy ") } as const;
+      const lazy = assembleImage([await lazyLayerOf(await programs()), await lazyLayerOf([big])]);
+      const reference = await pushTo(on.registry, lazy, "test/lazy");
+      const config = `${toUser("unprivileged")}[worker.oci.stargzSnapshotter]\nlazyMode = "${mode}"\n`;
+      await using worker = await on.worker("state", { args: ["--oci-worker-snapshotter", "stargz"] }, config);
+      const script = "stat -c %u /big /bin; echo x >>/big; busybox wc -c </big";
+      const building = build(worker.client, step(image(reference), script));
+      assert.equal((await building).output, "1000\n0\n300002\n");
+      assert(
+        worker.process.log.some((line) => line.includes('"remote-snapshot-prepared":"true"')),
+        "they are lazy",
+      );
     });
   }
 

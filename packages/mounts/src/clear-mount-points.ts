@@ -1,6 +1,5 @@
 import { readdir, rmdir } from "node:fs/promises";
-import { basename, join } from "node:path";
-import { mappedPrefix } from "./mapped.ts";
+import { join } from "node:path";
 import { unmountBeneath } from "./mountinfo.ts";
 
 /**
@@ -12,16 +11,6 @@ import { unmountBeneath } from "./mountinfo.ts";
 export async function clearMountPoints(directory: string): Promise<void> {
   await unmountBeneath(directory);
   for (const name of await readdir(directory)) {
-    await removeMountPoint(join(directory, name));
+    await rmdir(join(directory, name));
   }
-}
-
-/** Removes the directory `path` on which nothing is mounted, or on whose directories nothing is, if an overlay with mapped ids was. */
-export async function removeMountPoint(path: string): Promise<void> {
-  if (basename(path).startsWith(mappedPrefix)) {
-    for (const name of await readdir(path)) {
-      await rmdir(join(path, name));
-    }
-  }
-  await rmdir(path);
 }

@@ -3,7 +3,11 @@ import { basename, dirname, join } from "node:path";
 import {
   MNT_DETACH,
   MOUNT_ATTR_RDONLY,
+  MS_NODEV,
+  MS_NOSUID,
+  MS_PRIVATE,
   mapIDs,
+  mount,
   moveMount,
   openTreeClone,
   UMOUNT_NOFOLLOW,
@@ -38,14 +42,14 @@ export interface MappedDirectories extends Disposable {
 }
 
 /** How the directory is called, up to a random part, that mapped directories of an overlay are mounted in. */
-export const mappedPrefix = "mapped-";
+const mappedPrefix = "mapped-";
 
 /**
  * Replaces the lower directories in `data`, the options of an overlay that is to be mounted at `at`, by read-only mounts
  * of them with mapped ids.
  *
- * They are beside `at` for so long: whoever is killed meanwhile finds them where its own mounts are, and
- * `clearMountPoints` puts all of that in order.
+ * They are beside `at` for so long: whoever is killed meanwhile finds them where its own mounts are, beneath one directory that
+ * is empty without them.
  *
  * The overlay makes private copies of these mounts for itself, so they are taken away again as soon as it is there. Each
  * directory has a mount of its own, because a layer may be a file system of its own.
@@ -62,14 +66,16 @@ export function mappedDirectories(
   using undo = new DisposableStack();
   const directory = mkdtempSync(join(dirname(at), mappedPrefix));
   undo.defer(() => rmdirSync(directory));
+  // In memory, and taken away as a whole: each unmount waits for all processors. What is beneath is for nobody else to see.
+  mount("tmpfs", directory, "tmpfs", MS_NODEV | MS_NOSUID, "mode=0700");
+  undo.defer(() => umount2(directory, MNT_DETACH | UMOUNT_NOFOLLOW));
+  mount("", directory, "", MS_PRIVATE, "");
   let count = 0;
   const mapped = (source: string, attributes: bigint): string => {
     const path = `${directory}/${count}`;
     count += 1;
     mkdirSync(path);
-    undo.defer(() => rmdirSync(path));
     attachMapped(source, path, userNamespace, false, attributes);
-    undo.defer(() => umount2(path, MNT_DETACH | UMOUNT_NOFOLLOW));
     return path;
   };
   const upper = withUpper ? upperParent(data) : undefined;

@@ -254,15 +254,15 @@ describe("to unmount", () => {
 });
 
 describe("mount points that a killed process has left", () => {
-  test("are cleared away, those of lower directories with mapped ids too, and nothing that they show", async () => {
+  test("are cleared away, those beneath others too, and nothing that they show", async () => {
     await using scene = await makeScene();
     const source = await makeDirectory(scene.path, "source");
     await writeFile(join(source, "file"), "content");
     const parent = await makeDirectory(scene.path, "parent");
-    for (const names of [["mount-a"], ["mapped-b", "0"], ["mapped-b", "1"]]) {
-      await mountAll([bind(source)], await makeDirectory(parent, ...names));
-    }
-    await makeDirectory(parent, "mapped-b", "2");
+    await mountAll([bind(source)], await makeDirectory(parent, "mount-a"));
+    const memory = { type: "tmpfs", source: "tmpfs", options: [] };
+    await mountAll([memory], await makeDirectory(parent, "mapped-b"));
+    await mountAll([bind(source)], await makeDirectory(parent, "mapped-b", "0"));
     await clearMountPoints(parent);
     assert.deepEqual(readdirSync(parent), []);
     assert.deepEqual(await mountPointsBeneath(scene.path), []);

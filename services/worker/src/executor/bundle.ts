@@ -1,6 +1,5 @@
 import { readdir, rmdir, symlink, unlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { removeMountPoint } from "@oci-worker/mounts/clear-mount-points";
 import type { RuntimeSpec } from "./oci-spec.ts";
 
 /** In a bundle: what the processes of a step are known by, if they have no pid name space. */
@@ -26,7 +25,7 @@ export async function writeConfig(spec: RuntimeSpec, bundle: string, directory: 
 export async function removeBundle(bundle: string): Promise<void> {
   for (const entry of await readdir(bundle, { withFileTypes: true })) {
     const path = join(bundle, entry.name);
-    await (entry.isDirectory() ? removeMountPoint(path) : unlink(path));
+    await (entry.isDirectory() ? rmdir(path) : unlink(path));
   }
   await rmdir(bundle);
 }

@@ -167,6 +167,16 @@ for (const runtime of runtimes) {
       const owner = { uid: 65_536, gid: 0, mode: 0o400 };
       const secret = { kind: "secret", destination: "/secret", content: Buffer.from("x"), owner } as const;
       await assert.rejects(fail({ mounts: [secret] }), refused);
+      await mkdir(join(on.image, "far"));
+      await chown(join(on.image, "far"), 65_536, 0);
+      await assert.rejects(fail({ cwd: "/far/below" }), (error) => {
+        assert(error instanceof InvalidArgumentError, String(error));
+        assert.match(
+          error.message,
+          /^Cannot make working dir \/far\/below: .* whose id steps do not have, want another$/,
+        );
+        return true;
+      });
       assert.match((await on.script("chown 65536 /etc/passwd")).stderr, /Invalid argument/);
     });
 
@@ -283,10 +293,11 @@ test("a remapped step may open its output again", async () => {
 
 test("what a worker that was killed has left of a mount is removed", async () => {
   await using on = await remapped("runc");
-  const lower = join(on.bundles, "left/mapped-x/0");
-  await mkdir(lower, { recursive: true });
-  await mkdir(join(on.bundles, "left/mapped-x/1"));
-  await mountAll([{ type: "bind", source: on.image, options: ["bind"] }], lower);
+  const mapped = join(on.bundles, "left/mapped-x");
+  await mkdir(mapped, { recursive: true });
+  await mountAll([{ type: "tmpfs", source: "tmpfs", options: [] }], mapped);
+  await mkdir(join(mapped, "0"));
+  await mountAll([{ type: "bind", source: on.image, options: ["bind"] }], join(mapped, "0"));
   await on.executor.recover();
   assert.deepEqual(await readdir(on.bundles), []);
   assert.deepEqual(await mountPointsBeneath(on.bundles), []);

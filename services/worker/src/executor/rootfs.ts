@@ -88,6 +88,13 @@ export class Rootfs implements Disposable {
       closeSync(this.#openDirectory(path, owner, maker));
     } catch (cause) {
       const code = codeOf(cause);
+      // Root is denied nothing else (CAP_DAC_OVERRIDE).
+      if (code === "EACCES" || code === "EOVERFLOW") {
+        throw new InvalidArgumentError(
+          `Cannot make working dir ${path}: a directory above it belongs to a user or a group whose id steps do not have, want another`,
+          { cause },
+        );
+      }
       if (/^(EEXIST|ELOOP|ENAMETOOLONG|ENOENT|ENOTDIR)$/.test(code ?? "")) {
         throw new InvalidArgumentError(`working dir ${path} points to invalid target: ${code}`, { cause });
       }
