@@ -197,7 +197,10 @@ export class Executor {
 
     signal.throwIfAborted();
     const kills = new MemoryKills(spec.linux.cgroupsPath === undefined ? undefined : step.id);
-    const container = new RunningContainer({ id: step.id, runc, bundle, rootfsPath, spec, memory });
+    const container = new RunningContainer({
+      ...{ id: step.id, runc, bundle, rootfsPath, spec, memory },
+      ids: this.#ids,
+    });
     const exit = await this.#runToEnd(container, streams, signal, processes);
     const requests = await network.proxy?.close();
     if (requests) {
@@ -227,7 +230,8 @@ export class Executor {
     const ended = new AbortController();
     const watching = processes?.killAfterFirst(pidFileIn(bundle), ended.signal);
     try {
-      return await runc.run(id, bundle, { ...streams, ...(onStart && { onStart: begin }) }, signal);
+      const owner = this.#ids.owners?.root;
+      return await runc.run(id, bundle, { ...streams, owner, ...(onStart && { onStart: begin }) }, signal);
     } finally {
       this.#containers.delete(id);
       ended.abort();

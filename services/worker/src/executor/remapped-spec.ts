@@ -3,6 +3,7 @@ import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { lockableOptions } from "@oci-worker/mounts/locked-options";
 import { mountAll, unmount } from "@oci-worker/mounts/mount";
+import { requireIDs } from "../remap/step-ids.ts";
 import type { UserRemap } from "../remap/user-remap.ts";
 import type { SpecDevice } from "./devices.ts";
 import { type IDMapping, isBind, type RuntimeSpec, type SpecMount } from "./oci-spec.ts";
@@ -20,10 +21,7 @@ export function remappedSpec(
   remap: Pick<UserRemap, "hostOwner" | "namespacePath" | "uids" | "gids">,
   sysPath: string | undefined,
 ): RuntimeSpec {
-  const { additionalGids, ...user } = spec.process.user;
-  for (const gid of [user.gid, ...additionalGids]) {
-    remap.hostOwner({ uid: user.uid, gid });
-  }
+  requireIDs(remap, spec.process.user);
   const { devices = [], ...linux } = spec.linux;
   const there = devices.filter(isOnHost);
   const mounts = spec.mounts.map((mount) => (mount.type === "sysfs" ? sysMount(mount, sysPath) : mount));

@@ -12,6 +12,7 @@ import { noEdits } from "../cdi/container-edits.ts";
 import { UserRemap } from "../remap/user-remap.ts";
 import { pidFileIn, pidIn } from "./pid-file.ts";
 import { fixture, run, runtimes, step } from "./sample-image.ts";
+import type { StartedProcess } from "./stdio/streams.ts";
 import type { Step } from "./step.ts";
 
 const ids = { user: "somebody", uids: "0:100000:65536", gids: "0:200000:65536" };
@@ -67,6 +68,8 @@ async function pidOf(bundle: string): Promise<number> {
     await changes.next();
   }
 }
+
+const unaborted = new AbortController().signal;
 
 async function ownerOf(path: string): Promise<string> {
   const { uid, gid } = await lstat(path);
@@ -281,15 +284,64 @@ for (const runtime of runtimes) {
       assert.deepEqual([code, stderr], [0, ""]);
       assert.equal(stdout, "changed\ncharacter special file\n");
     });
+
+    for (const user of ["", "app"]) {
+      test(`may open its output again as ${user || "root"}`, async () => {
+        await using on = await remapped(runtime);
+        const text = "echo out >/dev/stdout; echo err >/dev/stderr";
+        const { code, stdout, stderr } = await on.script(text, { user });
+        assert.deepEqual([code, stdout, stderr], [0, "out\n", "err\n"]);
+      });
+    }
+
+    for (const terminal of [false, true]) {
+      test(`has further processes like itself, ${terminal ? "in" : "without"} a terminal`, async () => {
+        await using on = await remapped(runtime);
+        const started = Promise.withResolvers<StartedProcess>();
+        const what = step(on.image, ["sleep", "3000"]);
+        const controller = new AbortController();
+        const running = on.executor.run(
+          what,
+          { onStart: started.resolve, onOutput: () => undefined },
+          controller.signal,
+        );
+        await using _ended = {
+          async [Symbol.asyncDispose]() {
+            controller.abort();
+            await running;
+          },
+        };
+        await Promise.race([started.promise, running]);
+        const exec = async (script: string, user: string) => {
+          let output = "";
+          const more = { env: ["PATH=/bin"], secretEnv: [], cwd: "", user };
+          const streams = {
+            terminal,
+            onOutput: (_stream: 1 | 2, chunk: Buffer) => {
+              output += chunk.toString();
+            },
+          };
+          const exit = await on.executor.exec(
+            what.id,
+            { args: ["sh", "-c", script], ...more },
+            streams,
+            unaborted,
+          );
+          return { code: exit.code, output: output.replaceAll("\r", "") };
+        };
+        const script =
+          "id -u; touch /by-$(id -u); read inside outside size </proc/self/uid_map; echo $inside $outside; echo x >/dev/stdout";
+        assert.deepEqual(await exec(script, ""), { code: 0, output: "0\n0 100000\nx\n" });
+        assert.deepEqual(await exec("id -u; id -g; echo x", "app"), {
+          code: 0,
+          output: "1000\n1001\nx\n",
+        });
+        await assert.rejects(exec("true", "65536"), /Cannot give user 65536 to a step/);
+        assert.equal(await ownerOf(join(on.image, "by-0")), "0:0");
+      });
+    }
   });
 }
-
-test("a remapped step may open its output again", async () => {
-  // Under crun it is a socket of ours, which nobody can open.
-  await using on = await remapped("runc");
-  const { code, stdout, stderr } = await on.script("echo out >/dev/stdout; echo err >/dev/stderr");
-  assert.deepEqual([code, stdout, stderr], [0, "out\n", "err\n"]);
-});
 
 test("what a worker that was killed has left of a mount is removed", async () => {
   await using on = await remapped("runc");

@@ -1,6 +1,7 @@
 import { unlink, writeFile } from "node:fs/promises";
 import { join, posix } from "node:path";
 import { FailedPreconditionError } from "@oci-worker/errdefs";
+import { requireIDs, type StepIDs } from "../remap/step-ids.ts";
 import { refuseWorkingDirectoryInProc } from "./kernel-places.ts";
 import type { MemoryDirectory } from "./memory-directory.ts";
 import type { RuntimeSpec } from "./oci-spec.ts";
@@ -18,6 +19,7 @@ interface ContainerPlace {
   readonly rootfsPath: string;
   readonly spec: RuntimeSpec;
   readonly memory: MemoryDirectory;
+  readonly ids: StepIDs;
 }
 
 /** A container whose first process runs, and what else runs in it. */
@@ -58,7 +60,7 @@ export class RunningContainer {
   }
 
   async #exec(command: Command, streams: ProcessStreams, signal: AbortSignal): Promise<RuntimeExit> {
-    const { id, runc, bundle, memory } = this.place;
+    const { id, ids, runc, bundle, memory } = this.place;
     this.#count += 1;
     const name = `exec-${this.#count}`;
     await using undo = new AsyncDisposableStack();
@@ -72,23 +74,25 @@ export class RunningContainer {
     const files = { specPath, pidPath: file(bundle, ".pid"), logPath: file(bundle, ".log") };
     const spec = this.#process(command, streams.terminal === true);
     await writeFile(specPath, JSON.stringify(spec), { mode: 0o600 });
-    return await runc.exec(id, files, streams, signal);
+    return await runc.exec(id, files, { ...streams, owner: ids.owners?.root }, signal);
   }
 
   /** What it does not say itself it has as the first process. */
   #process({ args, env, secretEnv, cwd, user }: Command, terminal: boolean): RuntimeSpec["process"] {
-    const { rootfsPath, spec } = this.place;
+    const { ids, rootfsPath, spec } = this.place;
     const { terminal: _, ...first } = spec.process;
     using rootfs = new Rootfs(rootfsPath);
     const directory = cwd === "" ? first.cwd : posix.resolve("/", cwd);
     refuseWorkingDirectoryInProc(rootfsPath, directory);
+    const asked = user === "" ? first.user : processUser(user, rootfs);
+    requireIDs(ids, asked);
     return {
       ...first,
       ...(terminal && { terminal }),
       args,
       env: [...env, ...secretEnv],
       cwd: directory,
-      user: user === "" ? first.user : processUser(user, rootfs),
+      user: asked,
     };
   }
 }

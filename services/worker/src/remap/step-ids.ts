@@ -1,4 +1,5 @@
 import type { Owner, OwnerMap } from "@oci-worker/mounts/owner-map";
+import type { ProcessUser } from "../executor/oci-spec.ts";
 
 /** What the ids of steps are on the host. */
 export interface StepIDs {
@@ -10,6 +11,17 @@ export interface StepIDs {
    * @throws {InvalidArgumentError} if steps have no such ids.
    */
   hostOwner(owner: Owner): Owner;
+}
+
+/**
+ * Makes sure that steps have all ids of a process.
+ *
+ * @throws {InvalidArgumentError} naming the one that they have not.
+ */
+export function requireIDs(ids: Pick<StepIDs, "hostOwner">, { uid, gid, additionalGids }: ProcessUser): void {
+  for (const each of [gid, ...additionalGids]) {
+    ids.hostOwner({ uid, gid: each });
+  }
 }
 
 /** The ids of steps are those of the host. */

@@ -1,4 +1,4 @@
-import { closeSync } from "node:fs";
+import { closeSync, fchownSync } from "node:fs";
 import { Socket } from "node:net";
 import type { Readable } from "node:stream";
 import { openPipe } from "@oci-worker/libc/file";
@@ -9,11 +9,18 @@ import type { OutputListener, ProcessStreams, Stdio } from "./streams.ts";
  * Pipes for a process without a terminal. They are pipes and not the sockets that Node makes by itself, for of those a process
  * cannot open `/dev/stdout` (unix(7)), and not every runtime puts pipes of its own in between.
  */
-export function openPipes({ input, onOutput }: Pick<ProcessStreams, "input" | "onOutput">): Stdio {
+export function openPipes({
+  input,
+  onOutput,
+  owner,
+}: Pick<ProcessStreams, "input" | "onOutput" | "owner">): Stdio {
   using undo = new DisposableStack();
   const open = () => {
     const pipe = openPipe();
     undo.defer(() => closeAll([pipe.readFd, pipe.writeFd]));
+    if (owner !== undefined) {
+      fchownSync(pipe.writeFd, owner.uid, owner.gid);
+    }
     return pipe;
   };
   const stdin = input && { input, ...open() };

@@ -1,4 +1,5 @@
 import type { WindowSize } from "@oci-worker/libc/pty";
+import type { Owner } from "@oci-worker/mounts/owner-map";
 import type { ProcessInput } from "./process-input.ts";
 
 /**
@@ -13,6 +14,8 @@ export interface ProcessStreams {
   /** Absent: it finds nothing to read. */
   readonly input?: ProcessInput;
   readonly onOutput: OutputListener;
+  /** Who on the host may open pipes again that the process is given, as `/dev/stdout`; absent: this process's user. */
+  readonly owner?: Owner | undefined;
   /** Whether it has a terminal, so that all that it writes is standard output. */
   readonly terminal?: boolean;
   /** Told once, when the process runs, before any of its output. */
