@@ -70,7 +70,7 @@ export interface SecretVariable {
 
 export type MountOptions<T> = BindMount<T> | CacheMount<T> | TmpfsMount | SessionMount;
 
-/** A tree at `dest`. What the process writes to it is a result of the run, unless it is read-only. */
+/** A tree at `dest`. What the process writes to it is a result of the run, unless it is read-only or discarded. */
 export interface BindMount<T> {
   readonly type: "bind";
   readonly dest: string;
@@ -78,6 +78,8 @@ export interface BindMount<T> {
   /** The part of the tree that is mounted. */
   readonly selector?: string;
   readonly readonly?: boolean;
+  /** Whether what the process writes to it is dropped. */
+  readonly discarded?: boolean;
 }
 
 /** A directory that is kept from run to run. */
@@ -88,6 +90,9 @@ export interface CacheMount<T> {
   readonly sharing?: "shared" | "private" | "locked";
   /** What it holds at first. */
   readonly from?: T;
+  /** The part of it that is mounted. */
+  readonly selector?: string;
+  readonly readonly?: boolean;
 }
 
 export interface TmpfsMount {
@@ -213,20 +218,22 @@ function writeMount<T>(mount: MountOptions<T>, inputOf: (tree: T) => number): Wr
   const { dest } = mount;
   switch (mount.type) {
     case "bind": {
-      const { selector = "", readonly = false } = mount;
+      const { selector = "", readonly = false, discarded = false } = mount;
       const input = BigInt(inputOf(mount.from));
       const caps = [
         ...(input < 0n ? [] : ["exec.mount.bind"]),
-        ...(selector === "" ? [] : ["exec.mount.selector"]),
+        ...(discarded ? ["exec.mount.bind.readwrite-nooutput"] : []),
+        ...selectorCaps(selector),
       ];
-      return { mount: { dest, input, selector, readonly }, caps, hasOutput: !readonly };
+      return { mount: { dest, input, selector, readonly }, caps, hasOutput: !readonly && !discarded };
     }
     case "cache": {
       const cacheOpt = { ID: mount.id, sharing: sharings[mount.sharing ?? "shared"] };
       const input = BigInt(mount.from === undefined ? -1 : inputOf(mount.from));
+      const { selector = "", readonly = false } = mount;
       return {
-        mount: { dest, input, mountType: MountType.CACHE, cacheOpt },
-        caps: ["exec.mount.cache", "exec.mount.cache.sharing"],
+        mount: { dest, input, selector, readonly, mountType: MountType.CACHE, cacheOpt },
+        caps: ["exec.mount.cache", "exec.mount.cache.sharing", ...selectorCaps(selector)],
         hasOutput: false,
       };
     }
@@ -264,4 +271,8 @@ function requireDistinct(destinations: readonly string[]): void {
       `Cannot run a process with two mounts at ${JSON.stringify(twice)}: want one`,
     );
   }
+}
+
+function selectorCaps(selector: string): readonly string[] {
+  return selector === "" ? [] : ["exec.mount.selector"];
 }
