@@ -170,15 +170,53 @@ describe("a cache mount", () => {
     );
   });
 
-  test("is the same at two places of one step, and shows a part of itself", async () => {
+  test("is the same at two places of one step", async () => {
     await using on = await fixture();
-    const part = run({
-      root: image(on.reference),
-      args: ["sh", "-c", "mkdir /one/sub; echo both > /one/sub/file; cat /two/sub/file"],
-      env: ["PATH=/bin"],
+    const twice = step(on.reference, "mkdir /one/sub; echo both > /one/sub/file; cat /two/sub/file", {
       mounts: [cache("locked", { dest: "/one" }), cache("locked", { dest: "/two" })],
-    }).root;
-    assert.equal((await solve(on.worker, part)).stdout, "both\n");
+    });
+    assert.equal((await solve(on.worker, twice)).stdout, "both\n");
+  });
+
+  test("shows a part of itself, and is only read, if the step says so", async () => {
+    await using on = await fixture();
+    const from = step(on.reference, "mkdir -p /part/deep; echo base > /part/deep/file");
+    const part = (more: object = {}) => [cache("locked", { from, selector: "/part/deep", ...more })];
+    const write = step(on.reference, "cat /cache/file; echo added > /cache/added", { mounts: part() });
+    assert.equal((await solve(on.worker, write)).stdout, "base\n");
+    const read = step(on.reference, "ls /cache; touch /cache/more || true", {
+      mounts: part({ readonly: true }),
+    });
+    const { stdout, stderr } = await solve(on.worker, read);
+    assert.equal(stdout, "added\nfile\n");
+    assert.match(stderr, /\/cache\/more: Read-only file system/);
+    const whole = step(on.reference, "ls /cache/part/deep", { mounts: [cache("locked", { from })] });
+    assert.equal((await solve(on.worker, whole)).stdout, "added\nfile\n");
+  });
+
+  test("that is private makes nobody wait: a step that finds it in use has another one", async () => {
+    await using on = await fixture();
+    // Each of the two ends only when the other has begun, too.
+    const meet = (mine: string, other: string) =>
+      step(
+        on.reference,
+        `ls /private; touch /private/${mine} /cache/${mine}; until test -e /cache/${other}; do sleep 0.02; done`,
+        { mounts: [cache("shared"), cache("private", { dest: "/private", id: "own" })] },
+      );
+    const outputs = await Promise.all([solve(on.worker, meet("a", "b")), solve(on.worker, meet("b", "a"))]);
+    assert.deepEqual(
+      outputs.map(({ stdout }) => stdout),
+      ["", ""],
+    );
+    // Both are kept, and given out again.
+    const mounts = [cache("private", { dest: "/private", id: "own" })];
+    const { stdout } = await solve(on.worker, step(on.reference, "ls /private", { mounts }));
+    assert.match(stdout, /^[ab]\n$/);
+    const kept = await on.worker.client.diskUsage({ filters: ["type==exec.cachemount"] });
+    assert.equal(
+      kept.filter(({ description }) => description.startsWith("cached mount /private ")).length,
+      2,
+    );
   });
 
   test("is empty again for who wants nothing from the cache", async () => {
@@ -187,6 +225,24 @@ describe("a cache mount", () => {
     await solve(on.worker, step(on.reference, "echo old > /cache/file", { mounts }));
     const { stdout } = await solve(on.worker, step(on.reference, "ls /cache", { mounts, ignoreCache: true }));
     assert.equal(stdout, "");
+  });
+});
+
+describe("a tree that is mounted", () => {
+  test("can be written to by a step without being a result, or a change of what it is", async () => {
+    await using on = await fixture();
+    const tree = step(on.reference, "mkdir /data; echo kept > /data/file");
+    const at = { type: "bind", dest: "/tree", from: tree, selector: "/data" } as const;
+    const writing = run({
+      root: image(on.reference),
+      args: ["sh", "-c", "echo lost > /tree/file; cat /tree/file"],
+      env: ["PATH=/bin"],
+      mounts: [{ ...at, discarded: true }],
+    });
+    assert.deepEqual([...writing.mounts.keys()], ["/"]);
+    assert.equal((await solve(on.worker, writing.root)).stdout, "lost\n");
+    const reading = step(on.reference, "cat /tree/file", { mounts: [{ ...at, readonly: true }] });
+    assert.equal((await solve(on.worker, reading)).stdout, "kept\n");
   });
 });
 
@@ -259,6 +315,17 @@ describe("a secret", () => {
       );
       assert.equal(stdout, `absent ${index}\n`);
     }
+    const required = step(on.reference, "env", { secretEnv: [{ name: "TOKEN", id: "token" }] });
+    await assert.rejects(solve(on.worker, required), /secret token: not found/);
+    await assert.rejects(solve(on.worker, required, secrets({ token: "c4n4ry\0" })), (error) => {
+      assert(error instanceof BuildError);
+      assert.match(
+        error.message,
+        /Cannot put secret "token" into the environment: it has a zero byte, want text/,
+      );
+      assert.doesNotMatch(error.message, /c4n4ry/);
+      return true;
+    });
     const secretEnv = [{ name: "TOKEN", id: "token", optional: true }];
     const { stdout } = await solve(on.worker, step(on.reference, "env", { secretEnv }));
     assert.doesNotMatch(stdout, /TOKEN/);

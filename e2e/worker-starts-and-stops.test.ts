@@ -16,6 +16,7 @@ import { describe, test } from "node:test";
 import { setImmediate } from "node:timers/promises";
 import { promisify } from "node:util";
 import { createClient } from "@connectrpc/connect";
+import { Control } from "@oci-worker/api/buildkit/control";
 import { Health, HealthCheckResponse_ServingStatus as ServingStatus } from "@oci-worker/api/grpc/health";
 import { BuildError } from "@oci-worker/client/build-error";
 import { unixChannel } from "@oci-worker/grpc/channel";
@@ -141,6 +142,15 @@ describe("a worker that has started", () => {
       assert.equal(only.labels["round"], "yes");
       assert.equal((await worker.client.info()).package, "oci-worker");
       using channel = unixChannel(worker.address);
+      const control = createClient(Control, channel);
+      const idsOf = async (...filter: readonly string[]) =>
+        (await control.listWorkers({ filter: [...filter] })).record.map(({ ID }) => ID);
+      assert.deepEqual(await idsOf("labels.round==yes", "id==none"), [only.id]);
+      assert.deepEqual(await idsOf('labels."org.mobyproject.buildkit.worker.executor"!=oci'), []);
+      await assert.rejects(
+        idsOf("labels.=="),
+        /Cannot read filter at character 8: .*want the name of a field/,
+      );
       const { status } = await createClient(Health, channel).check({ service: "moby.buildkit.v1.Control" });
       assert.equal(status, ServingStatus.SERVING);
     }
