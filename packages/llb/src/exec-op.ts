@@ -205,7 +205,8 @@ export function execOp<T>(options: ExecOptions<T>, inputOf: (tree: T) => number)
   return { exec, caps: [...caps], outputs };
 }
 
-const networks = { sandbox: NetMode.UNSET, host: NetMode.HOST, none: NetMode.NONE } as const;
+/** The networks of a process, as the worker is told of them. */
+export const networks = { sandbox: NetMode.UNSET, host: NetMode.HOST, none: NetMode.NONE } as const;
 const securities = { sandbox: SecurityMode.SANDBOX, insecure: SecurityMode.INSECURE } as const;
 const sharings = {
   shared: CacheSharingOpt.SHARED,
@@ -214,6 +215,11 @@ const sharings = {
 } as const;
 
 /** The order in which inputs are numbered is that of the mounts. */
+/** A mount as the worker is told of it, without the tree that it is of. */
+export function mountOf<T>(mount: MountOptions<T>): MountInit {
+  return writeMount(mount, () => -1).mount;
+}
+
 function writeMount<T>(mount: MountOptions<T>, inputOf: (tree: T) => number): Written {
   const { dest } = mount;
   switch (mount.type) {

@@ -17,6 +17,7 @@ import { DeviceRegistry } from "./cdi/device-registry.ts";
 import { grantDevices } from "./cdi/grant-devices.ts";
 import type { Peers } from "./children/children.ts";
 import type { Config } from "./config/config.ts";
+import { BuildContainers } from "./containers/build-containers.ts";
 import { ContentStore } from "./content/store.ts";
 import type { WorkerMetrics } from "./debug/worker-metrics.ts";
 import { Executor } from "./executor/executor.ts";
@@ -48,6 +49,7 @@ import type { TraceRecorder } from "./traces/recorder.ts";
 export interface Worker extends AsyncDisposable {
   readonly identity: Identity;
   readonly builds: Builds;
+  readonly containers: BuildContainers;
   readonly images: ImageStore;
   readonly content: ContentStore;
   readonly exporters: Readonly<Record<string, ExporterKind>>;
@@ -213,6 +215,7 @@ export async function openWorker(
       onEnd: () => collector.request(),
     }),
   );
+  const containers = new BuildContainers({ builds, containers: operationParts, records, log });
   collector.request();
   const owned = undo.move();
   return {
@@ -221,6 +224,7 @@ export async function openWorker(
     content,
     defaultPlatform,
     builds,
+    containers,
     usage,
     collector,
     removals,

@@ -5,13 +5,16 @@ import type { LLBBridge, Result } from "@oci-worker/api/buildkit/llb-bridge";
 import { type Status, StatusSchema } from "@oci-worker/api/google/status";
 import { UnimplementedError } from "@oci-worker/errdefs";
 import { statusOf } from "@oci-worker/errdefs/connect";
+import { type MountOptions, mountOf, networks } from "@oci-worker/llb/exec-op";
 import { platformToProto } from "@oci-worker/llb/platform";
 import { type Digest, parseDigest } from "@oci-worker/oci/digest";
 import { type ImageConfig, parseImageConfig } from "@oci-worker/oci/image-config";
 import type { Platform } from "@oci-worker/oci/platform";
 import { formatReference, parseReference, type Reference } from "@oci-worker/oci/reference";
+import { newID } from "../new-id.ts";
 import { BuildError, buildErrorOf } from "./build-error.ts";
 import { Capabilities } from "./capabilities.ts";
+import { type Container, containerOf } from "./container.ts";
 import { statusOfError } from "./error-details.ts";
 
 /** Says which build a call of the bridge belongs to. */
@@ -52,6 +55,18 @@ export interface SolveOptions {
   readonly evaluate?: boolean;
 }
 
+export interface ContainerOptions {
+  readonly root: BuildRef;
+  readonly readonlyRoot?: boolean;
+  readonly mounts?: readonly MountOptions<BuildRef>[];
+  /** `host` needs the entitlement `network.host`. */
+  readonly network?: "sandbox" | "host" | "none";
+  readonly hostname?: string;
+  readonly extraHosts?: readonly { readonly host: string; readonly ip: string }[];
+  /** What its programs are for; the worker's own platform unless given. */
+  readonly platform?: Platform;
+}
+
 /** How a build goes step by step: ask, solve, look, solve again. Usable until the build function has returned. */
 export interface Gateway {
   /** What the daemon can do for a build function. */
@@ -74,6 +89,14 @@ export interface Gateway {
    * @throws {BuildError} if it fails.
    */
   solve(definition: Definition, options?: SolveOptions): Promise<BuildRef>;
+
+  /**
+   * Makes a container of results, to run processes in. What they write is lost. It ends with the build, if not before.
+   *
+   * @throws {UnimplementedError} if the daemon has no containers.
+   * @throws {BuildError} if it fails, such as for a result that cannot be made.
+   */
+  newContainer(options: ContainerOptions): Promise<Container>;
 }
 
 /** Decides what is built; returns the result, or undefined for none. */
@@ -132,6 +155,23 @@ export async function openGateway(
       return singleRef(result);
     },
 
+    async newContainer({ root, readonlyRoot = false, mounts = [], network = "sandbox", ...more }) {
+      capabilities.require("gateway.exec");
+      const { hostname = "", extraHosts = [], platform } = more;
+      const id = newID();
+      const rootMount = { type: "bind", dest: "/", from: root, readonly: readonlyRoot } as const;
+      const request = {
+        ContainerID: id,
+        Mounts: [rootMount, ...mounts].map(containerMount),
+        Network: networks[network],
+        hostname,
+        extraHosts: extraHosts.map(({ host, ip }) => ({ Host: host, IP: ip })),
+        ...(platform && { platform: platformToProto(platform) }),
+      };
+      await bridge.newContainer(request, call).catch(fail);
+      return containerOf(bridge, id, call);
+    },
+
     async finish(ref) {
       capabilities.require("proto.refarray");
       const value = { id: ref?.id ?? "" };
@@ -146,6 +186,11 @@ export async function openGateway(
       );
     },
   };
+}
+
+function containerMount(mount: MountOptions<BuildRef>) {
+  const resultID = "from" in mount ? (mount.from?.id ?? "") : "";
+  return { ...mountOf(mount), input: -1n, resultID };
 }
 
 function singleRef(result: Result | undefined): BuildRef {

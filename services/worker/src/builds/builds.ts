@@ -24,7 +24,7 @@ import type { RunEdge } from "../solver/vertex-run.ts";
 import { BuildTrace } from "../traces/build-trace.ts";
 import type { TraceRecorder } from "../traces/recorder.ts";
 import type { TraceContext } from "../traces/trace-context.ts";
-import { requireEntitled } from "./entitlements.ts";
+import { requireAllEntitled, requireEntitled } from "./entitlements.ts";
 import type { Exporter, ResultMetadata } from "./exporter.ts";
 import { type BuildResult, Gateway } from "./gateway.ts";
 import { throughProxy } from "./proxy-network.ts";
@@ -47,6 +47,16 @@ export interface BuildRequest {
   readonly description: BuildDescription | undefined;
   /** What the client's call is a part of; undefined if it has not said. */
   readonly caller: TraceContext | undefined;
+}
+
+/** A build whose client decides what is done, as it is seen by what is done for that client. */
+export interface DrivenBuild {
+  readonly job: Job;
+  readonly gateway: Gateway;
+  /** Whether what has a network is to reach it by a proxy. */
+  readonly proxied: boolean;
+  /** @throws {PermissionDeniedError} if client and operator have not both allowed all of `needed`. */
+  requireEntitled(needed: readonly Entitlement[]): void;
 }
 
 interface Build {
@@ -181,13 +191,22 @@ export class Builds implements AsyncDisposable {
     return gateway.keep(result);
   }
 
-  /** Makes the result that the client of the build `ref` knows as `id`. */
-  async evaluate(ref: string, id: string, signal: AbortSignal): Promise<void> {
+  /** Makes the result that the client of the build `ref` knows as `id`. It is held until the build ends. */
+  async evaluate(ref: string, id: string, signal: AbortSignal): Promise<Ref> {
     const { job, gateway } = await this.#findGateway(ref, signal);
     const result = gateway.resultOf(id);
-    if (result !== undefined) {
-      await this.#scheduler.evaluate(result, job);
-    }
+    return result === undefined ? { snapshot: undefined } : await this.#scheduler.evaluate(result, job);
+  }
+
+  /** The build `ref`, for what its client does with the results beside solving. */
+  async driven(ref: string, signal: AbortSignal): Promise<DrivenBuild> {
+    const { gateway, job, request } = await this.#findGateway(ref, signal);
+    return {
+      job,
+      gateway,
+      proxied: request.proxyNetwork || this.#proxyNetwork,
+      requireEntitled: (needed) => requireAllEntitled(needed, request.entitlements, this.#entitlements),
+    };
   }
 
   /** Ends the client's part of the build `ref`: `id` names its result, empty for none at all. */
@@ -268,6 +287,8 @@ export class Builds implements AsyncDisposable {
       const { result, metadata } = await this.#resultOf(build);
       return exporter === undefined ? {} : await this.#export(exporter, result, metadata, job);
     } finally {
+      // They stand on results, which are let go of with the build.
+      await build.gateway?.containers[Symbol.asyncDispose]();
       signal.removeEventListener("abort", cancel);
     }
   }

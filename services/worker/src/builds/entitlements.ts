@@ -1,4 +1,4 @@
-import { NetMode, type Op, SecurityMode } from "@oci-worker/api/buildkit/llb";
+import { type ExecOp, NetMode, type Op, SecurityMode } from "@oci-worker/api/buildkit/llb";
 import { PermissionDeniedError } from "@oci-worker/errdefs";
 import type { Graph } from "@oci-worker/llb/definition";
 import type { Entitlement } from "../config/config.ts";
@@ -14,23 +14,35 @@ export function requireEntitled(
   requested: readonly string[],
   allowed: ReadonlySet<Entitlement>,
 ): void {
-  const granted = (entitlement: Entitlement) => requested.includes(entitlement) && allowed.has(entitlement);
-  for (const { op } of graph.vertices) {
-    for (const entitlement of neededBy(op)) {
-      if (!granted(entitlement)) {
-        throw new PermissionDeniedError(`${entitlement} is not allowed`);
-      }
+  requireAllEntitled(
+    graph.vertices.flatMap(({ op }) => neededBy(op)),
+    requested,
+    allowed,
+  );
+}
+
+/** As {@link requireEntitled}, for what is known to reach that far. */
+export function requireAllEntitled(
+  needed: readonly Entitlement[],
+  requested: readonly string[],
+  allowed: ReadonlySet<Entitlement>,
+): void {
+  for (const entitlement of needed) {
+    if (!(requested.includes(entitlement) && allowed.has(entitlement))) {
+      throw new PermissionDeniedError(`${entitlement} is not allowed`);
     }
   }
 }
 
 function neededBy({ op }: Op): Entitlement[] {
-  if (op.case !== "exec") {
-    return [];
-  }
+  return op.case === "exec" ? entitlementsOf(op.value) : [];
+}
+
+/** What a process with these modes needs. */
+export function entitlementsOf({ network, security }: Pick<ExecOp, "network" | "security">): Entitlement[] {
   return [
-    ...(op.value.network === NetMode.HOST ? (["network.host"] as const) : []),
+    ...(network === NetMode.HOST ? (["network.host"] as const) : []),
     // Whatever it is that later versions call by other numbers, it is not the sandbox.
-    ...(op.value.security === SecurityMode.SANDBOX ? [] : (["security.insecure"] as const)),
+    ...(security === SecurityMode.SANDBOX ? [] : (["security.insecure"] as const)),
   ];
 }

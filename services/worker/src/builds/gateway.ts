@@ -1,4 +1,5 @@
 import { FailedPreconditionError, NotFoundError } from "@oci-worker/errdefs";
+import { Containers } from "../containers/containers.ts";
 import { newId } from "../new-id.ts";
 import type { RunEdge } from "../solver/vertex-run.ts";
 import type { ResultMetadata } from "./exporter.ts";
@@ -17,6 +18,8 @@ export interface BuildResult {
  * and returns one of them in the end.
  */
 export class Gateway {
+  /** What the client looks at results with. */
+  readonly containers = new Containers();
   readonly #results = new Map<string, SolvedResult>();
   readonly #returned = Promise.withResolvers<BuildResult>();
 

@@ -13,17 +13,26 @@ const exitNotExecutable = 126;
  */
 export function exitFailure(
   args: readonly string[],
-  { code, complaint, outOfMemory }: ContainerExit,
+  exit: ContainerExit,
   valid: readonly number[],
 ): ExitError | undefined {
+  const { code, complaint } = exit;
   if (complaint === "" && (valid.length > 0 ? valid : [0]).includes(code)) {
     return undefined;
   }
-  const why = [complaint, outOfMemory ? "cannot allocate memory" : ""].filter(Boolean);
-  const shellCode = exitCodeOf(complaint) ?? code;
-  const reasons = [...why, `exit code: ${shellCode}`].join(": ");
+  const { shellCode, reasons } = howItEnded(exit);
   const command = JSON.stringify(args.join(" "));
   return new ExitError(`process ${command} did not complete successfully: ${reasons}`, shellCode);
+}
+
+/** Why a process has failed, in words, and the code a shell would have ended with in its place. */
+export function howItEnded({ code, complaint, outOfMemory }: ContainerExit): {
+  readonly shellCode: number;
+  readonly reasons: string;
+} {
+  const why = [complaint, outOfMemory ? "cannot allocate memory" : ""].filter(Boolean);
+  const shellCode = exitCodeOf(complaint) ?? code;
+  return { shellCode, reasons: [...why, `exit code: ${shellCode}`].join(": ") };
 }
 
 /** The code a shell would have ended with, where the runtime could not start the command at all. */

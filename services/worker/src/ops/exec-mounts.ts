@@ -15,6 +15,9 @@ export interface MountParts {
   readonly sessions: SessionManager;
 }
 
+/** For whom mounts are made ready. */
+export type MountContext = Pick<OperationContext, "lease" | "sessionIDs" | "signal">;
+
 /** One mount of a step, and what becomes of it afterwards. */
 export interface PreparedMount {
   readonly mount: OpMount;
@@ -28,17 +31,12 @@ export interface PreparedMount {
 export class MountPreparation {
   readonly #parts: MountParts;
   readonly #inputs: readonly Ref[];
-  readonly #context: OperationContext;
+  readonly #context: MountContext;
   readonly #undo: AsyncDisposableStack;
   /** Two mounts of one step with the same cache mount have it together, whatever its sharing. */
   readonly #caches = new Map<string, CacheMountUse>();
 
-  constructor(
-    parts: MountParts,
-    inputs: readonly Ref[],
-    context: OperationContext,
-    undo: AsyncDisposableStack,
-  ) {
+  constructor(parts: MountParts, inputs: readonly Ref[], context: MountContext, undo: AsyncDisposableStack) {
     this.#parts = parts;
     this.#inputs = inputs;
     this.#context = context;

@@ -1,5 +1,5 @@
-import { type ExecOp, NetMode, SecurityMode } from "@oci-worker/api/buildkit/llb";
-import { InvalidArgumentError, NotFoundError } from "@oci-worker/errdefs";
+import type { ExecOp } from "@oci-worker/api/buildkit/llb";
+import { InvalidArgumentError } from "@oci-worker/errdefs";
 import type { Digest } from "@oci-worker/oci/digest";
 import type { Platform } from "@oci-worker/oci/platform";
 import type { Logger } from "pino";
@@ -7,14 +7,14 @@ import { type ContainerEdits, noEdits } from "../cdi/container-edits.ts";
 import type { DeviceRegistry } from "../cdi/device-registry.ts";
 import type { Executor } from "../executor/executor.ts";
 import type { Step } from "../executor/step.ts";
-import type { NetworkMode } from "../network/network.ts";
 import { newId } from "../new-id.ts";
-import { findSecret } from "../session/secrets.ts";
 import type { Slots } from "../slots.ts";
 import type { Operation, OperationContext, Ref } from "../solver/operation.ts";
 import { exitFailure } from "./exec-failure.ts";
 import { execKey } from "./exec-key.ts";
 import { type MountParts, MountPreparation, type PreparedMount } from "./exec-mounts.ts";
+import { isInsecure, networkMode } from "./sandbox-modes.ts";
+import { secretEnvironment } from "./secret-environment.ts";
 import { StepEcho } from "./step-echo.ts";
 import { stepEnvironment } from "./step-environment.ts";
 import { StepLog, type StepLogLimits } from "./step-log.ts";
@@ -57,7 +57,12 @@ export class ExecOperation implements Operation {
   async execute(inputs: readonly Ref[], context: OperationContext): Promise<readonly (Ref | undefined)[]> {
     const { meta, mounts } = this.#op;
     await using undo = new AsyncDisposableStack();
-    const secretEnv = await this.#secretEnv(context);
+    const secretEnv = await secretEnvironment(
+      this.#op.secretenv,
+      this.#parts.sessions,
+      context.sessionIDs(),
+      context.signal,
+    );
     const preparation = new MountPreparation(this.#parts, inputs, context, undo);
     const prepared = await preparation.prepareAll(mounts, meta?.cwd ?? "/", `exec ${meta?.args.join(" ")}`);
     await this.#run(this.#step(prepared, secretEnv, await this.#edits(), context), context);
@@ -130,54 +135,4 @@ export class ExecOperation implements Operation {
     const devices = names.length === 0 ? undefined : await this.#parts.devices?.read();
     return devices?.edits(names) ?? noEdits;
   }
-
-  /** The variables of the environment that hold secrets of the clients. */
-  async #secretEnv({ sessionIDs, signal }: OperationContext): Promise<string[]> {
-    const variables: string[] = [];
-    for (const { ID, name, optional } of this.#op.secretenv) {
-      try {
-        const secret = await findSecret(this.#parts.sessions, sessionIDs(), ID, signal);
-        variables.push(`${name}=${variableText(secret, ID)}`);
-      } catch (error) {
-        if (!(optional && error instanceof NotFoundError)) {
-          throw error;
-        }
-      }
-    }
-    return variables;
-  }
-}
-
-function isInsecure(mode: SecurityMode): boolean {
-  switch (mode) {
-    case SecurityMode.SANDBOX:
-      return false;
-    case SecurityMode.INSECURE:
-      return true;
-    default:
-      throw new InvalidArgumentError(`Cannot run a step with security mode ${mode}: want 0 or 1`);
-  }
-}
-
-function networkMode(mode: NetMode): NetworkMode {
-  switch (mode) {
-    case NetMode.UNSET:
-      return "default";
-    case NetMode.HOST:
-      return "host";
-    case NetMode.NONE:
-      return "none";
-    default:
-      throw new InvalidArgumentError(`Cannot run a step with network mode ${mode}: want 0 to 2`);
-  }
-}
-
-/** @throws {InvalidArgumentError} for what cannot stand in an environment; the secret itself is not told. */
-function variableText(secret: Uint8Array, id: string): string {
-  if (secret.includes(0)) {
-    throw new InvalidArgumentError(
-      `Cannot put secret ${JSON.stringify(id)} into the environment: it has a zero byte, want text`,
-    );
-  }
-  return Buffer.from(secret).toString();
 }

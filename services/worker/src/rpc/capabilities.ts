@@ -17,6 +17,10 @@ export const frontendCapabilities = enabled([
   "gateway.solve.metadata",
   "gateway.solve.evaluate",
   "gateway.evaluate",
+  "gateway.exec",
+  "gateway.exec.extrahosts",
+  "gateway.exec.secretenv",
+  "gateway.exec.signals",
   "gateway.warnings",
 ]);
 

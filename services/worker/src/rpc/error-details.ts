@@ -27,6 +27,13 @@ export function encodeError(thrown: unknown): Uint8Array {
   return toBinary(StatusSchema, buildStatus(thrown));
 }
 
+/** How a process has failed that a client has started itself. */
+export function processStatus(failure: Error): Status {
+  const { code, message } = statusOf(failure);
+  const details = failure instanceof ExitError ? [detail(exitDetail, { Code: failure.exitCode })] : [];
+  return create(StatusSchema, { code, message, details });
+}
+
 function buildStatus(thrown: unknown): Status {
   const { code, message } = statusOf(thrown);
   if (!(thrown instanceof VertexError)) {

@@ -9,14 +9,18 @@ import { platformFromProto } from "@oci-worker/llb/platform";
 import { normalizePlatform, type Platform } from "@oci-worker/oci/platform";
 import { parseReference } from "@oci-worker/oci/reference";
 import type { Builds } from "../builds/builds.ts";
+import type { BuildContainers } from "../containers/build-containers.ts";
 import type { ImageStore } from "../image/image-store.ts";
 import { frontendCapabilities, llbCapabilities } from "./capabilities.ts";
 import { buildError } from "./error-details.ts";
+import { execProcess } from "./exec-process.ts";
+import { newContainer } from "./new-container.ts";
 import { warningOf } from "./warnings.ts";
 import { type RecordParts, workerRecord } from "./worker-record.ts";
 
 export interface BridgeParts extends RecordParts {
   readonly builds: Builds;
+  readonly containers: BuildContainers;
   readonly images: ImageStore;
   readonly defaultPlatform: Platform;
 }
@@ -29,7 +33,7 @@ const buildHeader = "buildkit-controlapi-buildid";
  * buildctl has built nothing otherwise since v0.11.
  */
 export function llbBridgeService(parts: BridgeParts): Partial<ServiceImpl<typeof LLBBridge>> {
-  const { builds, defaultPlatform, images } = parts;
+  const { builds, containers, defaultPlatform, images } = parts;
   return {
     ping: async () => ({
       FrontendAPICaps: frontendCapabilities,
@@ -101,6 +105,29 @@ export function llbBridgeService(parts: BridgeParts): Partial<ServiceImpl<typeof
     },
 
     inputs: () => ({ Definitions: {} }),
+
+    async newContainer(request, context) {
+      try {
+        await containers.open(buildOf(context), newContainer(request), context.signal);
+        return {};
+      } catch (thrown) {
+        throw buildError(thrown);
+      }
+    },
+
+    async releaseContainer({ ContainerID }, context) {
+      await containers.release(buildOf(context), ContainerID, context.signal);
+      return {};
+    },
+
+    execProcess(requests, context) {
+      const ref = buildOf(context);
+      return execProcess(
+        requests,
+        (process) => containers.prepare(ref, process, context.signal),
+        context.signal,
+      );
+    },
   };
 }
 

@@ -21,6 +21,13 @@ export class VertexError extends ServiceError {
   }
 }
 
+/** `error` as clients may be told of it. */
+export function failureOf(error: unknown): ServiceError {
+  return error instanceof ServiceError
+    ? error
+    : new ServiceError(reasonOf(error), messageOf(error), { cause: error });
+}
+
 /** What upstream's clients know a canceled vertex by. */
 const canceled = "context canceled";
 
