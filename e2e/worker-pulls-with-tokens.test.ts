@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { mkdtempDisposable } from "node:fs/promises";
+import { mkdtempDisposable, readdir } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, test } from "node:test";
@@ -46,20 +46,21 @@ async function fixture() {
   const worker = undo.use(await startWorker());
   const seeds = undo.use(await mkdtempDisposable(join(tmpdir(), "seeds-"))).path;
   const { root } = run({ root: image(reference), args: ["cat", "/hello"], env: ["PATH=/bin"] });
-  const build = (name: keyof typeof passwords, signal?: AbortSignal) =>
+  const build = (name: keyof typeof passwords, signal?: AbortSignal, fetchesTokens = true) =>
     worker.client.solve(definitionOf(root), {
       credentials: credentialsFor(registry.host, {
         kind: "password",
         username: name,
         password: new Secret(passwords[name]),
       }),
+      fetchesTokens,
       seedDirectory: join(seeds, name),
       ...(signal && { signal }),
     });
   const before = tokens.requests.length;
   const askedBy = () => tokens.requests.slice(before).map(({ user }) => user);
   const owned = undo.move();
-  return { tokens, build, askedBy, [Symbol.asyncDispose]: () => owned.disposeAsync() };
+  return { tokens, build, askedBy, seeds, [Symbol.asyncDispose]: () => owned.disposeAsync() };
 }
 
 /** Reads what a build writes to its end, and tells of the moment at which its first vertex has begun. */
@@ -83,6 +84,16 @@ function watch(build: Build, onText: (text: string) => void = () => undefined) {
 }
 
 describe("a pull with tokens", () => {
+  test("gets them itself if the client is not to", async () => {
+    await using on = await fixture();
+    const { stdout } = await watch(on.build("alice", undefined, false)).output;
+    assert.equal(stdout, "hello\n");
+    assert.deepEqual(new Set(on.askedBy()), new Set(["alice"]));
+    assert.deepEqual(await readdir(on.seeds), [], "the client has proved that it has an authority");
+    await on.build("bob").result;
+    assert.deepEqual(await readdir(on.seeds), ["bob"]);
+  });
+
   test("that two builds share goes on with the second one's client when the first one's has gone", async () => {
     await using on = await fixture();
     const asked = Promise.withResolvers<void>();

@@ -37,19 +37,20 @@ class Place {
     return join(this.directory, "d.sock");
   }
 
-  start(args: readonly string[], command = program): ChildProcess {
+  start(args: readonly string[], command = program, environment: NodeJS.ProcessEnv = {}): ChildProcess {
     const env = {
       PATH: process.env["PATH"],
       BUILDKIT_HOST: `unix://${this.socketPath}`,
       DOCKER_CONFIG: join(this.directory, "docker"),
       LANG: "C.UTF-8",
       TERM: "xterm",
+      ...environment,
     };
     return spawn(command, args, { env, stdio: ["pipe", "pipe", "pipe"] });
   }
 
-  async ociw(args: readonly string[], stdin = ""): Promise<Ended> {
-    const child = this.start(args);
+  async ociw(args: readonly string[], stdin = "", environment: NodeJS.ProcessEnv = {}): Promise<Ended> {
+    const child = this.start(args, program, environment);
     child.stdin?.end(stdin);
     return await ending(child);
   }
@@ -205,6 +206,43 @@ describe("ociw run", () => {
       const { stdout, stderr } = await place.ociw(["run", "--progress", "quiet", "busybox"]);
       assert(stdout.equals(out));
       assert(Buffer.from(stderr).equals(err));
+    });
+  });
+
+  test("shows progress as the environment says, where the command line does not", async () => {
+    await withDaemon(daemonThatWrites(Buffer.from("out"), Buffer.from("err\n")), async (place) => {
+      const environment = { BUILDKIT_PROGRESS: "quiet" };
+      assert.equal((await place.ociw(["run", "busybox"], "", environment)).stderr, "err\n");
+      const plain = await place.ociw(["run", "--progress", "plain", "busybox"], "", environment);
+      assert.match(plain.stderr, /#2 DONE/);
+    });
+  });
+
+  test("keeps to the password if the environment says that no tokens are to be got here", async () => {
+    const options = (seen: (authority: Promise<Uint8Array>) => void): FakeDaemonOptions => ({
+      imageConfig,
+      build: async (build) => {
+        const auth = createClient(Auth, build.session.channel);
+        const asking = auth.getTokenAuthority({ Host: "r.example", Salt: new Uint8Array(32) });
+        seen(asking.then(({ PublicKey }) => PublicKey));
+        await Promise.allSettled([asking]);
+        await build.returned;
+        return {};
+      },
+    });
+    const authorityWith = async (environment: NodeJS.ProcessEnv) => {
+      const { promise, resolve } = Promise.withResolvers<Uint8Array>();
+      // It is looked at when the program has ended.
+      promise.catch(() => undefined);
+      await withDaemon(options(resolve), async (place) => {
+        assert.equal((await place.ociw(["run", "r.example/a"], "", environment)).exitCode, 0);
+      });
+      return await promise;
+    };
+    assert.equal((await authorityWith({ BUILDKIT_NO_CLIENT_TOKEN: "0" })).length, 32);
+    await assert.rejects(authorityWith({ BUILDKIT_NO_CLIENT_TOKEN: "true" }), (error) => {
+      assert.equal(ConnectError.from(error).code, Code.Unavailable);
+      return true;
     });
   });
 
@@ -491,6 +529,19 @@ describe("ociw", () => {
       const { exitCode, stdout, stderr } = await new Place(dir.path).ociw(args);
       assert.equal(exitCode, 2);
       assert.equal(stdout.length, 0);
+      assert.match(stderr, text);
+    });
+  }
+
+  for (const [environment, text] of [
+    [{ BUILDKIT_PROGRESS: "rawjson" }, /BUILDKIT_PROGRESS: it is "rawjson", want one of auto, plain/],
+    [{ BUILDKIT_PROGRESS: "tty" }, /BUILDKIT_PROGRESS=tty: standard error is no terminal/],
+    [{ BUILDKIT_NO_CLIENT_TOKEN: "yes" }, /BUILDKIT_NO_CLIENT_TOKEN: it is "yes", want true or false/],
+  ] as const) {
+    test(`ends with 2 and says what is wrong with the environment: ${JSON.stringify(environment)}`, async () => {
+      await using dir = await mkdtempDisposable(join(tmpdir(), "ociw-"));
+      const { exitCode, stderr } = await new Place(dir.path).ociw(["run", "busybox"], "", environment);
+      assert.equal(exitCode, 2);
       assert.match(stderr, text);
     });
   }

@@ -38,6 +38,8 @@ export interface BuildOptions {
   readonly output?: Output;
   /** Asked when a registry wants to know who pulls; without one images are pulled anonymously. */
   readonly credentials?: CredentialSource;
+  /** Whether tokens for registries are got here, as they are unless it is false: then the daemon is shown passwords. */
+  readonly fetchesTokens?: boolean;
   /** Asked for the secrets of steps. */
   readonly secrets?: SecretSource;
   /** ssh agents that steps may use, by the id that the steps call them by, such as `default`. */

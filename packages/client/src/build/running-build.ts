@@ -115,6 +115,7 @@ class RunningBuild {
     const {
       output,
       credentials = anonymous,
+      fetchesTokens = true,
       secrets,
       sshAgents,
       services = [],
@@ -122,7 +123,7 @@ class RunningBuild {
     } = this.#options;
     const seeds = tokenSeedsIn(seedDirectory ?? dockerConfigDirectory());
     return [
-      authService(credentials, seeds),
+      authService(credentials, seeds, fetchesTokens),
       ...(output?.type === "local" ? [this.#fileSend(output.directory)] : []),
       ...(output?.type === "file" ? [fileTakingService(output.write)] : []),
       ...(secrets === undefined ? [] : [secretsService(secrets)]),

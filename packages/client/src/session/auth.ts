@@ -1,5 +1,6 @@
 import { Auth } from "@oci-worker/api/session/auth";
 import type { Credentials } from "@oci-worker/credentials/credentials";
+import { UnavailableError } from "@oci-worker/errdefs";
 import { type Implementation, implement } from "@oci-worker/grpc/router";
 import type { CredentialSource } from "../credentials/credentials.ts";
 import { fetchToken } from "./fetch-token.ts";
@@ -16,8 +17,20 @@ const staticTokenLifetimeSeconds = 60;
  * Serves moby.filesync.v1.Auth: lends a build the credentials of this user.
  *
  * With a token authority the daemon never sees a password: tokens are fetched here.
+ *
+ * @param fetchesTokens false: there is no authority, and the daemon asks for the password.
  */
-export function authService(source: CredentialSource, seeds: TokenSeeds): Implementation {
+export function authService(
+  source: CredentialSource,
+  seeds: TokenSeeds,
+  fetchesTokens: boolean,
+): Implementation {
+  const requireAuthority = () => {
+    if (!fetchesTokens) {
+      // In upstream's words; a daemon goes on with the password.
+      throw new UnavailableError("client side tokens disabled");
+    }
+  };
   return implement(Auth, {
     async credentials({ Host }, { signal }) {
       return basicForm(await source.find(Host, signal));
@@ -43,11 +56,13 @@ export function authService(source: CredentialSource, seeds: TokenSeeds): Implem
     },
 
     async getTokenAuthority({ Host, Salt }, { signal }) {
+      requireAuthority();
       const key = await authorityKey(Host, Salt, await source.find(Host, signal), seeds);
       return { PublicKey: publicKeyOf(key) };
     },
 
     async verifyTokenAuthority({ Host, Payload, Salt }, { signal }) {
+      requireAuthority();
       const key = await authorityKey(Host, Salt, await source.find(Host, signal), seeds);
       return { Signed: signedMessage(key, Payload) };
     },

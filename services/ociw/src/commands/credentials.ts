@@ -32,6 +32,22 @@ export function usernameOf(flags: ParsedArgs["flags"]): string | undefined {
   return username;
 }
 
+/** By its name for BuildKit's clients. */
+const noTokensVariable = "BUILDKIT_NO_CLIENT_TOKEN";
+
+/**
+ * Whether tokens are got here, as they are unless the environment says otherwise (in Go's spellings of a truth value).
+ *
+ * @throws {UsageError} if it says neither yes nor no.
+ */
+export function fetchesTokens(env: NodeJS.ProcessEnv): boolean {
+  const said = env[noTokensVariable] || "false";
+  if (!/^([01tTfF]|true|True|TRUE|false|False|FALSE)$/.test(said)) {
+    throw new UsageError(`Cannot use ${noTokensVariable}: it is ${JSON.stringify(said)}, want true or false`);
+  }
+  return /^[0f]/i.test(said);
+}
+
 /** The credentials of this user: those given for the registry of `reference` and for no other, then docker's. */
 export async function credentialsOf(
   username: string | undefined,

@@ -1,6 +1,6 @@
 import type { FlagSpecs, ParsedArgs } from "../args/flags.ts";
 import { UsageError } from "../args/usage-error.ts";
-import { type ProgressMode, progressModes } from "../progress/display.ts";
+import { askedMode, type ProgressMode, progressModes } from "../progress/display.ts";
 import type { Terminal } from "../terminal.ts";
 
 /** The flag of commands that take long. */
@@ -8,7 +8,7 @@ export const progressFlag = {
   progress: {
     value: "MODE",
     choices: progressModes,
-    help: "show progress as auto, plain, tty or quiet (default auto)",
+    help: "show progress as auto, plain, tty or quiet (default $BUILDKIT_PROGRESS, or auto)",
   },
 } as const satisfies FlagSpecs;
 
@@ -17,9 +17,10 @@ export function progressOf(flags: ParsedArgs["flags"]): ProgressMode {
   return (flags["progress"]?.[0] ?? "auto") as ProgressMode;
 }
 
-/** @throws {UsageError} if `mode` is only for a terminal, and there is none. */
-export function requireTerminal(mode: ProgressMode, { stderr }: Pick<Terminal, "stderr">): void {
-  if (mode === "tty" && stderr.isTTY !== true) {
-    throw new UsageError("Cannot show --progress tty: standard error is no terminal");
+/** @throws {UsageError} if what is asked for is only for a terminal, and there is none, or is nothing that there is. */
+export function requireTerminal(mode: ProgressMode, { stderr, env }: Pick<Terminal, "stderr" | "env">): void {
+  if (askedMode(mode, env) === "tty" && stderr.isTTY !== true) {
+    const asked = mode === "tty" ? "--progress tty" : "BUILDKIT_PROGRESS=tty";
+    throw new UsageError(`Cannot show ${asked}: standard error is no terminal`);
   }
 }

@@ -1,7 +1,6 @@
 import type { BuildKitClient } from "@oci-worker/client";
-import type { Build } from "@oci-worker/client/build";
+import type { Build, BuildOptions } from "@oci-worker/client/build";
 import { BuildError } from "@oci-worker/client/build-error";
-import type { CredentialSource } from "@oci-worker/client/credentials";
 import type { BuildFunction } from "@oci-worker/client/gateway";
 import { definitionOf, image, run as runIn } from "@oci-worker/llb/build";
 import { formatReference } from "@oci-worker/oci/reference";
@@ -9,7 +8,7 @@ import { failureLine } from "../output/failure.ts";
 import { chosenMode, type Display, openDisplay } from "../progress/display.ts";
 import type { Terminal } from "../terminal.ts";
 import type { Command } from "./command.ts";
-import { credentialsOf } from "./credentials.ts";
+import { credentialsOf, fetchesTokens } from "./credentials.ts";
 import { explained } from "./explain-pull.ts";
 import { imageProcess, unknownConfig } from "./image-process.ts";
 import { brokenPipeExitCode, listenForInterruption } from "./interruption.ts";
@@ -36,7 +35,8 @@ export const run: Command = {
     const lent = await lend(request.lending, terminal.env);
     using interruption = listenForInterruption(terminal);
     await using client = await connect();
-    const running = start(client, request, lent, credentials, interruption.signal);
+    const options = { credentials, fetchesTokens: fetchesTokens(terminal.env), signal: interruption.signal };
+    const running = start(client, request, lent, options);
     const failure = await show(running, request, terminal);
     if (failure === undefined) {
       return 0;
@@ -65,8 +65,7 @@ function start(
   client: BuildKitClient,
   request: RunRequest,
   lent: Lent,
-  credentials: CredentialSource,
-  signal: AbortSignal,
+  more: Pick<BuildOptions, "credentials" | "fetchesTokens" | "signal">,
 ): Running {
   let command: string | undefined;
   const { image: reference, platform, network, security, devices, output } = request;
@@ -90,8 +89,7 @@ function start(
     return await gateway.solve(definitionOf(step.root));
   };
   const options = {
-    credentials,
-    signal,
+    ...more,
     sessionName: "ociw",
     ...lent.options,
     entitlements: [

@@ -1,5 +1,6 @@
 import { stripVTControlCharacters } from "node:util";
 import type { StatusUpdate } from "@oci-worker/client/status";
+import { UsageError } from "../args/usage-error.ts";
 import type { OutputStream, Terminal } from "../terminal.ts";
 import { BuildProgress } from "./build-progress.ts";
 import { LiveRegion } from "./live-region.ts";
@@ -26,8 +27,31 @@ const frameMs = 100;
 /** Rows that are left free: the cursor's, and one so that a terminal does not scroll. */
 const spareRows = 2;
 
-/** Settles what `auto` means: a live display on a terminal that can show one, else plain lines. */
-export function chosenMode(mode: ProgressMode, { stderr, env }: Terminal): Exclude<ProgressMode, "auto"> {
+/** How the environment wants progress to be shown where the command line leaves it open, as for BuildKit's clients. */
+const modeVariable = "BUILDKIT_PROGRESS";
+
+/**
+ * What is asked for: by the command line, else by the environment.
+ *
+ * @throws {UsageError} if the environment asks for what there is not.
+ */
+export function askedMode(mode: ProgressMode, env: NodeJS.ProcessEnv): ProgressMode {
+  const variable = env[modeVariable];
+  if (mode !== "auto" || variable === undefined || variable === "") {
+    return mode;
+  }
+  const asked = progressModes.find((known) => known === variable);
+  if (asked === undefined) {
+    throw new UsageError(
+      `Cannot use ${modeVariable}: it is ${JSON.stringify(variable)}, want one of ${progressModes.join(", ")}`,
+    );
+  }
+  return asked;
+}
+
+/** Settles what `auto` means: what the environment says, else a live display on a terminal that can show one, else plain lines. */
+export function chosenMode(flag: ProgressMode, { stderr, env }: Terminal): Exclude<ProgressMode, "auto"> {
+  const mode = askedMode(flag, env);
   if (mode !== "auto") {
     return mode;
   }
