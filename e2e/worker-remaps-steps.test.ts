@@ -266,6 +266,24 @@ describe("the users of remapped steps", () => {
     assert.match(onHost, /refused\n$/);
   });
 
+  test("reach networks by a proxy that they trust, and leave nothing of that", async () => {
+    await using on = await fixture();
+    await using outside = await startOutsideServer();
+    await using worker = await on.worker("proxied", {});
+    const bundle = "/etc/ssl/certs/ca-certificates.crt";
+    const files = { [bundle]: "nobody\n", "/etc/hosts": "", "/etc/resolv.conf": "" };
+    const base = image(await pushTo(on.registry, await createImage({ files }), "test/trusting"));
+    const count = `busybox grep -c 'proxy CA begin' ${bundle} || true; busybox stat -c %u ${bundle}`;
+    const asking = step(base, `busybox wget -qO- ${outside.url}/who; ${count}`);
+    const { output } = await build(worker.client, step(asking, count, { network: "none" }), {
+      proxyNetwork: true,
+    });
+    assert.equal(
+      output,
+      `${outside.ourAddress}\n1\n0\nproxy network requests:\n- GET ${outside.url}/who -> 200\n0\n0\n`,
+    );
+  });
+
   test("leave nothing when the worker is killed", async () => {
     await using on = await fixture();
     {

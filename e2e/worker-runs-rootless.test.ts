@@ -1,7 +1,10 @@
 import "./peers/enter-own-namespaces.ts";
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
+import { once } from "node:events";
 import { chmod, lstat, mkdtempDisposable, readdir, readFile, writeFile } from "node:fs/promises";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
@@ -159,6 +162,18 @@ describe("an unprivileged user's worker", () => {
     await using on = await startRootlessWorker();
     const tree = step(on, "busybox ip -o link show | busybox awk '{ print $2, $3 }'", { network: "none" });
     assert.match(await outputOf(on.client.solve(definitionOf(tree))), /^lo: <LOOPBACK,UP[^\n]*>\n$/);
+  });
+
+  test("lets steps reach the network by a proxy alone, though it cannot come back into the host's from theirs", async () => {
+    await using server = createServer((_, response) => response.end("hello\n"));
+    server.listen(0, "127.0.0.1");
+    await once(server, "listening");
+    const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/`;
+    await using on = await startRootlessWorker();
+    const ask = `busybox wget -qO- ${url} || echo out of reach`;
+    const tree = step(on, `${ask}; unset http_proxy; ${ask}`);
+    const build = on.client.solve(definitionOf(tree), { proxyNetwork: true });
+    assert.equal(await outputOf(build), "hello\nout of reach\n");
   });
 
   test("gives steps a bridge in RootlessKit's network, if its config says so", async () => {

@@ -59,6 +59,38 @@ export function inNetworkNamespace<T>(path: string, work: () => T): T {
 }
 
 /**
+ * Has the calling thread be in the network name space that is pinned at `path` from now on: setns(2). Call it in a worker
+ * thread that ends with what it is for: there may be no way back.
+ */
+export function enterNetworkNamespace(path: string): void {
+  const other = openSync(path, "r");
+  try {
+    check("setns", libc.setns(other, CLONE_NEWNET), path);
+  } finally {
+    closeSync(other);
+  }
+}
+
+/**
+ * Whether the calling thread could come back from another network name space. A process that is root in a user namespace
+ * alone cannot where its network belongs to the one above.
+ */
+export function canLeaveNetworkNamespace(): boolean {
+  const own = openSync("/proc/thread-self/ns/net", "r");
+  try {
+    check("setns", libc.setns(own, CLONE_NEWNET));
+    return true;
+  } catch (error) {
+    if (error instanceof Error && "code" in error && error.code === "EPERM") {
+      return false;
+    }
+    throw error;
+  } finally {
+    closeSync(own);
+  }
+}
+
+/**
  * socket(2): a TCP socket of the name space that the thread is in, as Node takes them (non-blocking, close-on-exec). The
  * caller closes it.
  */

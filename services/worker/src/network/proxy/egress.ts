@@ -4,7 +4,7 @@ import { Agent as HttpsAgent } from "node:https";
 import { connect as connectTcp, isIP, Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { connect as connectTls, createSecureContext, getCACertificates, type SecureContext } from "node:tls";
-import { inNetworkNamespace, openTcpSocket } from "@oci-worker/libc/network-namespace";
+import { openSocketIn } from "./open-socket.ts";
 
 /** How long each address of a host has to answer. */
 const connectTimeoutMs = 30_000;
@@ -73,20 +73,12 @@ export class Egress implements Disposable {
     let failure: unknown = new Error(`Cannot connect to ${host}: it has no address`);
     for (const { address } of addresses) {
       try {
-        return await this.#established(this.#open(this.#namespacePath, address, port), address);
+        return await this.#established(await open(this.#namespacePath, address, port), address);
       } catch (error) {
         failure = error;
       }
     }
     throw failure;
-  }
-
-  #open(namespacePath: string, address: string, port: number): Socket {
-    const family = isIP(address) === 6 ? 6 : 4;
-    const fd = inNetworkNamespace(namespacePath, () => openTcpSocket(family));
-    // Without manualStart it would read before it is connected.
-    const socket = new Socket({ fd, manualStart: true } as ConstructorParameters<typeof Socket>[0]);
-    return socket.connect({ host: address, port, autoSelectFamily: false });
   }
 
   async #established(socket: Socket, address: string): Promise<Socket> {
@@ -113,6 +105,14 @@ export class Egress implements Disposable {
       socket.removeListener("error", reject);
     }
   }
+}
+
+/** A socket that begins to connect to `address` from the name space at `namespacePath`. */
+async function open(namespacePath: string, address: string, port: number): Promise<Socket> {
+  const fd = await openSocketIn(namespacePath, isIP(address) === 6 ? "connect 6" : "connect 4");
+  // Without manualStart it would read before it is connected.
+  const socket = new Socket({ fd, manualStart: true } as ConstructorParameters<typeof Socket>[0]);
+  return socket.connect({ host: address, port, autoSelectFamily: false });
 }
 
 /** Connects as it is told to, in place of Node's own way. */

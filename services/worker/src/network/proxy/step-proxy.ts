@@ -1,18 +1,12 @@
 import { once } from "node:events";
-import { closeSync } from "node:fs";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo, Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { TLSSocket } from "node:tls";
-import {
-  bindToLoopback,
-  inNetworkNamespace,
-  openTcpSocket,
-  turnLoopbackOn,
-} from "@oci-worker/libc/network-namespace";
 import type { Authority } from "./authority.ts";
 import { Egress } from "./egress.ts";
 import { forward, maxHeaderBytes, refuse } from "./forward.ts";
+import { openSocketIn } from "./open-socket.ts";
 import { RequestLog, type RequestSummary } from "./request-log.ts";
 import { hostAndPort, type Target, targetOf, tunneledTarget } from "./target.ts";
 
@@ -71,17 +65,7 @@ export class StepProxy {
     egressPath: string | undefined,
     authority: Authority,
   ): Promise<StepProxy> {
-    const fd = inNetworkNamespace(namespacePath, () => {
-      const made = openTcpSocket(4);
-      try {
-        turnLoopbackOn(made);
-        bindToLoopback(made);
-        return made;
-      } catch (error) {
-        closeSync(made);
-        throw error;
-      }
-    });
+    const fd = await openSocketIn(namespacePath, "listen");
     const proxy = new StepProxy(authority, new Egress(egressPath));
     proxy.#server.listen({ fd });
     await once(proxy.#server, "listening");
