@@ -53,7 +53,7 @@ export async function bundle(directory: string): Promise<void> {
       packages.add(name);
     }
     const launcher = join(directory, "bin", program);
-    await writeFile(launcher, launcherOf(service));
+    await writeFile(launcher, await launcherOf(program, service));
     await chmod(launcher, 0o755);
   }
   await writeFile(join(directory, "package.json"), '{ "type": "module" }\n');
@@ -105,18 +105,20 @@ function threads(entries: Set<string>): Plugin {
   };
 }
 
-/** Does what the launchers in `services` do, for programs in `dist`. */
-function launcherOf(service: string): string {
-  return `#!/bin/sh
-# The project's own Node where there is one, else the one that is installed: want 26.
-home=$(dirname "$(readlink -f "$0")")/..
-node=$home/../node_modules/.bin/node
-[ -x "$node" ] || node=node
-# Where the sibling programs are: beside the name under which this one was called.
-OCI_WORKER_PROGRAMS=$(dirname "$0")
-export OCI_WORKER_PROGRAMS
-exec "$node" --disable-warning=ExperimentalWarning "$home/${service}/main.js" "$@"
-`;
+/** What starts the program from source, with its places in a bundle. */
+async function launcherOf(program: string, service: string): Promise<string> {
+  const places = new Map([
+    ['"$home/src/main.ts"', `"$home/${service}/main.js"`],
+    ["$home/../../node_modules/", "$home/../node_modules/"],
+  ]);
+  let text = await readFile(join(project, "services", service, "bin", program), "utf8");
+  for (const [source, bundled] of places) {
+    if (!text.includes(source)) {
+      throw new Error(`Cannot bundle ${program}: its launcher does not name ${source}`);
+    }
+    text = text.replace(source, () => bundled);
+  }
+  return text;
 }
 
 /** Copies the native part of koffi for this platform, which npm has chosen. */

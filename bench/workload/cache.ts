@@ -1,4 +1,4 @@
-import { mkdir, mkdtempDisposable } from "node:fs/promises";
+import { mkdir, mkdtempDisposable, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { definitionOf, image, run } from "@oci-worker/llb/build";
@@ -19,9 +19,11 @@ const starts = 5;
 /** Snapshots made at a time. */
 const concurrency = 16;
 
-const steps = 500;
-/** Memory is compared with what it was after so many: by then everything is compiled and the heap has its size. */
-const warmUpSteps = 200;
+/**
+ * Memory goes up and down with the collections of the heap, the full ones some 500 steps apart. So what is compared is the
+ * most of so many steps, and of as many after them.
+ */
+const steps = 1000;
 
 /** Records are all that is to be measured. */
 const noGc = "[worker.oci]\ngc = false\n";
@@ -30,8 +32,11 @@ const noGc = "[worker.oci]\ngc = false\n";
 export async function cache(): Promise<Report> {
   return {
     title: "The worker's cache",
-    method: `Starts of the worker with a snapshotter of its own, from source, with ${recordCount} records in its cache and with none: medians of ${starts}, from the start of the launcher until it serves, and the CPU time of the worker until then. Then the memory of the worker after ${steps} steps, each a build of its own in one image and none from the cache, and after the first ${warmUpSteps} of them. Wanted: at most 500 ms more, and no more memory.`,
-    peer: "without records; after the first steps",
+    method: `Starts of the worker with a snapshotter of its own, from source, with ${recordCount} records in its cache and with none: medians of ${starts}, from the start of the launcher until it serves, and the CPU time of the worker until then. Then the most memory that the worker has had resident in the second ${steps} of ${2 * steps} steps, each a build of its own in one image and none from the cache, and in the first. Wanted: at most 500 ms more, and no more memory.`,
+    peer: "without records; of the first steps",
+    remarks: [
+      "*Memory*: what is in use does not grow. The rest goes up by 30 MB in some 500 steps, as builds are remembered for ten seconds and are old by then, until V8 collects all of the heap. The launcher has V8 and the allocator keep less of what is free: without that it was 159 to 241 MB between step 200 and step 1500 where it was 143 to 180 MB with it, side by side on one machine, for 36.3 and 35.4 s of CPU time.",
+    ],
     comparisons: [...(await startWithRecords()), await memoryAfterSteps()],
   };
 }
@@ -102,22 +107,29 @@ async function memoryAfterSteps(): Promise<Comparison> {
   await using registry = await startRegistry();
   const base = image(await pushTo(registry, await createImage()));
   await using worker = await startWorker();
-  let warm = 0;
-  for (let step = 1; step <= steps; step += 1) {
-    const { root } = run({ root: base, args: ["sh", "-c", `echo ${step}`], env: ["PATH=/bin"] });
-    await worker.client.solve(definitionOf(root)).result;
-    if (step === warmUpSteps) {
-      warm = (await residentMemory(worker.process.pid)).now;
+  let count = 0;
+  const peakOfSteps = async () => {
+    await forgetPeak(worker.process.pid);
+    for (let step = 0; step < steps; step += 1) {
+      count += 1;
+      const { root } = run({ root: base, args: ["sh", "-c", `echo ${count}`], env: ["PATH=/bin"] });
+      await worker.client.solve(definitionOf(root)).result;
     }
-  }
-  const { now } = await residentMemory(worker.process.pid);
-  return {
-    what: `resident after ${steps} steps`,
-    unit: "MB",
-    ours: now / 1e6,
-    peers: warm / 1e6,
-    want: undefined,
+    return (await residentMemory(worker.process.pid)).peak;
   };
+  const first = await peakOfSteps();
+  return {
+    what: `most resident in ${steps} steps`,
+    unit: "MB",
+    ours: (await peakOfSteps()) / 1e6,
+    peers: first / 1e6,
+    want: { atMost: 1.1 },
+  };
+}
+
+/** Has the peak of resident memory be counted anew (proc(5), clear_refs). */
+async function forgetPeak(pid: number): Promise<void> {
+  await writeFile(`/proc/${pid}/clear_refs`, "5");
 }
 
 function median(values: readonly number[]): number {
