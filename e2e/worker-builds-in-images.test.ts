@@ -298,11 +298,38 @@ describe("a worker refuses", () => {
     await assert.rejects(control.solve({ Ref: "frontend", Frontend: "dockerfile.v0" }), {
       code: Code.Unimplemented,
     });
+    for (const Cache of [
+      { Exports: [{ Type: "registry" }] },
+      { ExportRefDeprecated: "registry.example/cache" },
+    ]) {
+      await assert.rejects(control.solve({ Ref: "cache", Cache }), /unknown cache exporter: "registry"/);
+    }
     await assert.rejects(control.solve({ Ref: "exporter", Exporters: [{ Type: "wish" }] }), (error) => {
       assert(error instanceof ConnectError);
       assert.match(error.rawMessage, /exporter "wish" could not be found/);
       return true;
     });
+  });
+
+  test("to build by source policies, which it would not heed", async () => {
+    await using worker = await startWorker();
+    using channel = unixChannel(worker.address);
+    const [control, bridge] = [createClient(Control, channel), createClient(LLBBridge, channel)];
+    const policy = { rules: [{ selector: { identifier: "docker-image://*" } }] };
+    const refused = (error: unknown) => {
+      assert(error instanceof ConnectError);
+      assert.equal(error.code, Code.Unimplemented);
+      assert.match(error.rawMessage, /Cannot build by a source policy: this worker heeds none/);
+      return true;
+    };
+    await assert.rejects(control.solve({ Ref: "a", SourcePolicy: policy }), refused);
+    await assert.rejects(control.solve({ Ref: "b", SourcePolicySession: "session" }), refused);
+    const solving = control.solve({ Ref: "c", SourcePolicy: { version: 1n } });
+    const headers = { "buildkit-controlapi-buildid": "c" };
+    await assert.rejects(bridge.solve({ SourcePolicies: [policy] }, { headers }), refused);
+    await assert.rejects(bridge.resolveImageConfig({ SourcePolicies: [policy] }, { headers }), refused);
+    await bridge.return({}, { headers });
+    await solving;
   });
 
   test("builds, sessions and results that it does not know", async () => {

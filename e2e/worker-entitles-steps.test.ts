@@ -67,12 +67,23 @@ describe("a step beyond the sandbox", () => {
       return true;
     };
     await assert.rejects(statusOf(on.worker, asked, []), refused);
-    await assert.rejects(statusOf(on.worker, asked, ["network.host"]), refused);
+    await assert.rejects(statusOf(on.worker, asked, ["device"]), refused);
     await assert.rejects(statusOf(strict, asked, ["security.insecure"]), refused);
     const onHostNetwork = definition(on.reference, { network: "host" });
     await assert.rejects(
       statusOf(on.worker, onHostNetwork, ["network.host"]),
       /network\.host is not allowed/,
+    );
+
+    // Whatever the build comes to need.
+    const plain = definition(on.reference, {});
+    await assert.rejects(
+      statusOf(strict, plain, ["network.host"]),
+      /granting entitlement network\.host is not allowed by build daemon configuration/,
+    );
+    await assert.rejects(
+      statusOf(strict, plain, ["network.all"]),
+      /unknown entitlement "network\.all", want one of network\.host, security\.insecure, device/,
     );
 
     // The gateway, as a frontend calls it, and Solve itself, as clients before v0.11 do.

@@ -24,7 +24,7 @@ import type { RunEdge } from "../solver/vertex-run.ts";
 import { BuildTrace } from "../traces/build-trace.ts";
 import type { TraceRecorder } from "../traces/recorder.ts";
 import type { TraceContext } from "../traces/trace-context.ts";
-import { requireAllEntitled, requireEntitled } from "./entitlements.ts";
+import { requireAllEntitled, requireEntitled, requireGrantable } from "./entitlements.ts";
 import type { Exporter, ResultMetadata } from "./exporter.ts";
 import { type BuildResult, Gateway } from "./gateway.ts";
 import { throughProxy } from "./proxy-network.ts";
@@ -156,11 +156,13 @@ export class Builds implements AsyncDisposable {
    * @param signal cancels the build. The promise settles when nothing of it runs or is mounted any more.
    * @returns what the client is told of the result, by upstream's keys.
    * @throws {UnavailableError} if the worker is stopping.
+   * @throws {PermissionDeniedError} if the client asks for more than the operator allows.
    */
   async run(request: BuildRequest, signal: AbortSignal): Promise<Readonly<Record<string, string>>> {
     if (this.#isStopping) {
       throw new UnavailableError(`Cannot build ${request.ref}: the worker is stopping`);
     }
+    requireGrantable(request.entitlements, this.#entitlements);
     const running = this.#metrics.build(() => this.#run(request, signal));
     this.#running.add(running);
     try {

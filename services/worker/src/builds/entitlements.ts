@@ -1,7 +1,36 @@
 import { type ExecOp, NetMode, type Op, SecurityMode } from "@oci-worker/api/buildkit/llb";
-import { PermissionDeniedError } from "@oci-worker/errdefs";
+import { InvalidArgumentError, PermissionDeniedError } from "@oci-worker/errdefs";
 import type { Graph } from "@oci-worker/llb/definition";
 import type { Entitlement } from "../config/config.ts";
+
+/** What a client may let its build do beyond the sandbox; of devices it says more, which is for others to read. */
+const known: ReadonlySet<string> = new Set<Entitlement | "device">([
+  "network.host",
+  "security.insecure",
+  "device",
+]);
+
+/**
+ * Checks that the operator allows what a client asks for, whether its build comes to need it or not.
+ *
+ * @throws {InvalidArgumentError} for what is no entitlement, in the words of upstream, as all of this.
+ * @throws {PermissionDeniedError} for one that is not allowed.
+ */
+export function requireGrantable(requested: readonly string[], allowed: ReadonlySet<string>): void {
+  for (const text of requested) {
+    const isDevice = text.startsWith("device=");
+    if (!isDevice && !known.has(text)) {
+      throw new InvalidArgumentError(
+        `unknown entitlement ${JSON.stringify(text)}, want one of ${[...known].join(", ")}`,
+      );
+    }
+    if (!isDevice && text !== "device" && !allowed.has(text)) {
+      throw new PermissionDeniedError(
+        `granting entitlement ${text} is not allowed by build daemon configuration`,
+      );
+    }
+  }
+}
 
 /**
  * Checks that everything in `graph` that reaches beyond the sandbox has been asked for by the client and is allowed by

@@ -17,6 +17,7 @@ import { type CacheParts, cacheService } from "./cache.ts";
 import { buildError } from "./error-details.ts";
 import { historyService } from "./history.ts";
 import { statusResponses } from "./progress.ts";
+import { refuseSourcePolicies, unheededPolicy } from "./source-policies.ts";
 import { decodeProgress } from "./stored-progress.ts";
 import { callerOf } from "./traces.ts";
 import { buildkitVersion, workerRecord } from "./worker-record.ts";
@@ -82,7 +83,7 @@ export function controlService(parts: ControlParts): Partial<ServiceImpl<typeof 
 }
 
 function buildRequest(request: SolveRequest, { exporters }: ControlParts): Omit<BuildRequest, "caller"> {
-  const { Ref, Session, Frontend, Definition, Cache } = request;
+  const { Ref, Session, Frontend, Definition, Cache, SourcePolicy, SourcePolicySession } = request;
   if (Ref === "") {
     throw new InvalidArgumentError("Cannot build: the request has no Ref, want a name for the build");
   }
@@ -91,9 +92,14 @@ function buildRequest(request: SolveRequest, { exporters }: ControlParts): Omit<
       `Cannot build with frontend ${JSON.stringify(Frontend)}: this worker has none, want an LLB definition`,
     );
   }
-  const [cacheExport] = Cache?.Exports ?? [];
+  refuseSourcePolicies(SourcePolicy === undefined ? [] : [SourcePolicy]);
+  if (SourcePolicySession !== "") {
+    throw unheededPolicy();
+  }
+  // Clients before v0.4 name a registry in a field of its own.
+  const cacheExport = Cache?.ExportRefDeprecated ? "registry" : Cache?.Exports[0]?.Type;
   if (cacheExport !== undefined) {
-    throw new UnimplementedError(`unknown cache exporter: ${JSON.stringify(cacheExport.Type)}`);
+    throw new UnimplementedError(`unknown cache exporter: ${JSON.stringify(cacheExport)}`);
   }
   const graph =
     Definition === undefined || Definition.def.length === 0 ? undefined : loadDefinition(Definition);

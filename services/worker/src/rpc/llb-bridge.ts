@@ -15,6 +15,7 @@ import { frontendCapabilities, llbCapabilities } from "./capabilities.ts";
 import { buildError } from "./error-details.ts";
 import { execProcess } from "./exec-process.ts";
 import { newContainer } from "./new-container.ts";
+import { refuseSourcePolicies } from "./source-policies.ts";
 import { warningOf } from "./warnings.ts";
 import { type RecordParts, workerRecord } from "./worker-record.ts";
 
@@ -47,6 +48,7 @@ export function llbBridgeService(parts: BridgeParts): Partial<ServiceImpl<typeof
           `Cannot solve with frontend ${JSON.stringify(request.Frontend)}: this worker has none, want a definition`,
         );
       }
+      refuseSourcePolicies(request.SourcePolicies);
       const { Definition: definition } = request;
       const ref = buildOf(context);
       if (definition === undefined || definition.def.length === 0) {
@@ -85,7 +87,8 @@ export function llbBridgeService(parts: BridgeParts): Partial<ServiceImpl<typeof
       return {};
     },
 
-    async resolveImageConfig({ Ref, LogName, Platform: wanted }, context) {
+    async resolveImageConfig({ Ref, LogName, Platform: wanted, SourcePolicies }, context) {
+      refuseSourcePolicies(SourcePolicies);
       const reference = parseReference(Ref);
       const platform = wanted === undefined ? defaultPlatform : normalizePlatform(platformFromProto(wanted));
       const job = await builds.jobOf(buildOf(context), context.signal);
