@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { mkdtempDisposable, readdir } from "node:fs/promises";
+import { mkdtempDisposable, readdir, readlink } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { describe, test } from "node:test";
@@ -146,6 +146,22 @@ for (const runtime of ["runc", crun]) {
       assert.match(output, /No space left on device/);
       assert.match(output, /^1048576\ntmpfs$/m);
       assert.deepEqual(await readdir(directory.path), ["file"]);
+    });
+
+    test("has its name servers behind the link that an image of a systemd host has, and leaves nothing there", async () => {
+      await using on = await fixture({ args, config: '[dns]\nnameservers = ["192.0.2.53"]\n' });
+      const linkName = "../run/systemd/resolve/stub-resolv.conf";
+      const members: readonly TarMember[] = [{ type: "symlink", name: "etc/resolv.conf", linkName }];
+      const base = await pushed(on.registry, members, "test/systemd");
+      await using directory = await mkdtempDisposable(join(tmpdir(), "output-"));
+      const tree = step(base, "cat /etc/resolv.conf; ls -A /run/systemd/resolve");
+      const output = await outputOf(on.worker, tree, {
+        output: { type: "local", directory: directory.path },
+      });
+      assert.match(output, /^nameserver 192\.0\.2\.53\n(.*\n)*stub-resolv\.conf\n$/);
+      assert(!(await readdir(directory.path)).includes("run"), "a mount point is left");
+      assert.deepEqual(await readdir(join(directory.path, "etc")), ["resolv.conf"]);
+      assert.equal(await readlink(join(directory.path, "etc/resolv.conf")), linkName);
     });
 
     test("leaves no mount points behind, and directories with the times that they had", async () => {
