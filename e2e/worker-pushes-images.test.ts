@@ -332,6 +332,30 @@ describe("a worker", () => {
     assert.equal(JSON.parse(await skopeo("inspect", plain, `docker://${name}`)).Digest, digest);
   });
 
+  test("pushes in pieces through a proxy that takes no more at once", async () => {
+    await using base = await withBase();
+    await using registry = await startRegistry();
+    await using front = await startPushFront(registry.host);
+    await using worker = await startWorker();
+    front.intercept = (incoming, response) => {
+      const isRefused = Number(incoming.headers["content-length"] ?? 0) > 1024 * 1024;
+      if (isRefused) {
+        incoming.resume();
+        response.writeHead(413).end();
+      }
+      return isRefused;
+    };
+    const args = ["sh", "-c", "echo made > /made && busybox head -c 3000000 /dev/urandom > /noise"];
+    const tree = runIn({ root: image(base.reference), args, env: ["PATH=/bin"] }).root;
+    const name = `${front.host}/team/app:1`;
+    const { digest, log } = await push(worker, tree, { name, push: "true" });
+    assert.doesNotMatch(log, /trying again/);
+    assert(front.lines.filter((line) => line.startsWith("PATCH ")).length >= 3);
+    assert.equal(JSON.parse(await skopeo("inspect", plain, `docker://${name}`)).Digest, digest);
+    await using fresh = await startWorker();
+    assert.equal(await madeIn(name, fresh), "made\n");
+  });
+
   test("that is killed in the middle of a push leaves nothing in the way of the next one", async () => {
     await using base = await withBase();
     await using registry = await startRegistry();

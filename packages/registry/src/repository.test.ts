@@ -19,6 +19,7 @@ import { type AuthorizationQuery, type Authorizer, basicAuthorizer } from "./aut
 import { RegistryClient, type RepositoryOptions } from "./client.ts";
 import { type FakeHost, fakeHost, type SeenRequest, urlOn } from "./fake-host.ts";
 import { TransientError } from "./http/errors.ts";
+import { bytesBody } from "./http/request.ts";
 import type { Retry } from "./retry.ts";
 
 const manifest = Buffer.from('{"schemaVersion":2}');
@@ -692,6 +693,88 @@ describe("pushBlob", () => {
     assert.equal(await opened.repository.pushBlob(upload), "uploaded");
     assert.ok(host.requests.at(-1)?.body.equals(content));
     assert.equal(host.requests.at(-1)?.headers.authorization, "Bearer 2");
+  });
+
+  /** A host that begins uploads, and answers what is sent there as it is told. */
+  const uploading = (sent: (response: ServerResponse, request: SeenRequest) => void, begun = {}) =>
+    fakeHost((response, request) => {
+      const [method] = request.line.split(" ");
+      if (method === "HEAD") {
+        response.writeHead(404).end();
+      } else if (method === "POST") {
+        response.writeHead(202, { location: "/upload/1", ...begun }).end();
+      } else {
+        sent(response, request);
+      }
+    });
+  const linesAfterPost = ({ requests }: FakeHost) =>
+    requests
+      .filter(({ line }) => !/^(HEAD|POST) /.test(line))
+      .map(({ line, headers }) => `${line.replace(/\?.*$/, "")} ${headers["content-range"] ?? ""}`.trim());
+
+  test("sends it in pieces where a proxy does not take the whole, each to where the registry says", async () => {
+    const bytes = randomBytes(600 * 1024);
+    const received: Buffer[] = [];
+    await using host = await uploading((response, { line, body }) => {
+      if (body.length > 300 * 1024) {
+        sendError(response, 413);
+        return;
+      }
+      received.push(body);
+      const status = line.startsWith("PATCH") ? 202 : 201;
+      response.writeHead(status, { location: `/upload/${received.length + 1}` }).end();
+    });
+    using opened = open([host]);
+    const pieces = async function* () {
+      yield bytes.subarray(0, 100_000);
+      yield bytes.subarray(100_000);
+    };
+    const body = { sizeBytes: bytes.length, open: pieces };
+    assert.equal(await opened.repository.pushBlob({ digest: digestOf(bytes), body }), "uploaded");
+    assert.deepEqual(linesAfterPost(host), [
+      "PUT /upload/1",
+      "PATCH /upload/1 0-262143",
+      "PATCH /upload/2 262144-524287",
+      "PATCH /upload/3 524288-614399",
+      "PUT /upload/4",
+    ]);
+    assert(Buffer.concat(received).equals(bytes));
+  });
+
+  test("sends no pieces that are smaller than the registry takes, and gives up where none is small enough", async () => {
+    const bytes = randomBytes(600 * 1024);
+    await using host = await uploading(
+      (response, { body }) => sendError(response, body.length > 0 ? 413 : 201),
+      {
+        "oci-chunk-min-length": "400000",
+      },
+    );
+    using opened = open([host]);
+    const pushing = opened.repository.pushBlob({ digest: digestOf(bytes), body: bytesBody(bytes) });
+    await fails(pushing, ResourceExhaustedError, /it answered HTTP 413/);
+    assert.deepEqual(linesAfterPost(host), ["PUT /upload/1", "PATCH /upload/1 0-399999"]);
+  });
+
+  test("goes on where it has broken off, if the registry has kept that", async () => {
+    let isBack = false;
+    const received: Buffer[] = [];
+    await using host = await uploading((response, { line, body }) => {
+      if (!isBack) {
+        isBack = true;
+        received.push(body.subarray(0, 5));
+        sendError(response, 503);
+      } else if (line.startsWith("GET")) {
+        response.writeHead(204, { location: "/upload/2", range: "0-4" }).end();
+      } else {
+        received.push(body);
+        response.writeHead(line.startsWith("PATCH") ? 202 : 201, { location: "/upload/3" }).end();
+      }
+    });
+    using opened = open([host]);
+    assert.equal(await opened.repository.pushBlob(upload), "uploaded");
+    const rest = `PATCH /upload/2 5-${blob.size - 1}`;
+    assert.deepEqual(linesAfterPost(host), ["PUT /upload/1", "GET /upload/1", rest, "PUT /upload/3"]);
+    assert(Buffer.concat(received).equals(content));
   });
 
   test("many at a time do not wait for each other for ever", async () => {

@@ -13,15 +13,16 @@ import type { HttpClient } from "./http/client.ts";
 import { bytesBody } from "./http/request.ts";
 import { fetchManifest, type ManifestName, nameInPath, resolveManifest } from "./manifests.ts";
 import { type Delay, Retries, type Retry } from "./retry.ts";
+import { Sending } from "./sending.ts";
 import {
   type BlobStat,
   type BlobUpload,
-  type Operation,
   statBlob,
   type UploadResult,
   uploadBlob,
   uploadManifest,
 } from "./upload.ts";
+import type { Operation } from "./upload-place.ts";
 
 export type { BlobRange, BlobStat, BlobUpload, ManifestName, Retry, UploadResult };
 
@@ -144,7 +145,12 @@ export class Repository {
   /** Gets a blob into the repository, where it is sent only if it cannot be had without. */
   pushBlob(upload: BlobUpload, signal?: AbortSignal): Promise<UploadResult> {
     const purpose = `push blob ${upload.digest} of ${this.name}`;
-    return this.#first("push", purpose, signal, (operation) => uploadBlob(operation, upload));
+    const sendings = new Map<Endpoint, Sending>();
+    return this.#first("push", purpose, signal, (operation) => {
+      const sending = sendings.get(operation.endpoint) ?? new Sending(upload);
+      sendings.set(operation.endpoint, sending);
+      return uploadBlob(operation, upload, sending);
+    });
   }
 
   /** Puts a manifest or index into the repository, under `tag` or else its digest alone. Its blobs must be there. */

@@ -1,16 +1,9 @@
-import {
-  DataLossError,
-  FailedPreconditionError,
-  PermissionDeniedError,
-  UnauthenticatedError,
-} from "@oci-worker/errdefs";
+import { DataLossError, PermissionDeniedError, UnauthenticatedError } from "@oci-worker/errdefs";
 import type { Digest } from "@oci-worker/oci/digest";
-import type { Endpoint } from "./endpoint.ts";
-import { TransientError } from "./http/errors.ts";
-import { resolveLocation } from "./http/redirect.ts";
 import type { RequestBody } from "./http/request.ts";
-import type { HttpResponse } from "./http/response.ts";
+import type { Sending } from "./sending.ts";
 import { statusError } from "./status.ts";
+import { type Operation, type UploadPlace, uploadPlace } from "./upload-place.ts";
 
 /** A blob to be pushed. */
 export interface BlobUpload {
@@ -37,14 +30,6 @@ export interface ManifestUpload {
   readonly body: RequestBody;
 }
 
-/** One thing done at one host. */
-export interface Operation {
-  readonly endpoint: Endpoint;
-  /** Such as "push blob sha256:… of library/alpine". */
-  readonly purpose: string;
-  readonly signal: AbortSignal | undefined;
-}
-
 /** Asks one host for a blob without fetching it; undefined if it has none. */
 export async function statBlob(
   { endpoint, purpose, signal }: Operation,
@@ -61,8 +46,16 @@ export async function statBlob(
   return response.contentLength === undefined ? {} : { size: response.contentLength };
 }
 
-/** Gets a blob into the repository of one host, in the cheapest way that works. */
-export async function uploadBlob(operation: Operation, upload: BlobUpload): Promise<UploadResult> {
+/**
+ * Gets a blob into the repository of one host, in the cheapest way that works.
+ *
+ * @param sending what has become of earlier tries.
+ */
+export async function uploadBlob(
+  operation: Operation,
+  upload: BlobUpload,
+  sending: Sending,
+): Promise<UploadResult> {
   const { digest, body, mountFrom } = upload;
   const present = await statBlob(operation, digest);
   if (present !== undefined && (present.size ?? body.sizeBytes) === body.sizeBytes) {
@@ -72,7 +65,7 @@ export async function uploadBlob(operation: Operation, upload: BlobUpload): Prom
   if (started === "mounted") {
     return "mounted";
   }
-  await put(operation, started ?? (await startUpload(operation)), upload);
+  await sending.send(operation, started);
   return "uploaded";
 }
 
@@ -121,7 +114,7 @@ async function tryMount(
   { endpoint, purpose, signal }: Operation,
   digest: Digest,
   from: string,
-): Promise<"mounted" | URL | undefined> {
+): Promise<"mounted" | UploadPlace | undefined> {
   const url = endpoint.url("blobs/uploads/", { mount: digest, from });
   const extraScopes = [`repository:${from}:pull`];
   try {
@@ -133,7 +126,7 @@ async function tryMount(
       case 201:
         return "mounted";
       case 202:
-        return uploadUrl(response);
+        return uploadPlace(response);
       default:
         return undefined;
     }
@@ -143,42 +136,4 @@ async function tryMount(
     }
     throw error;
   }
-}
-
-/** Where to upload to. */
-async function startUpload({ endpoint, purpose, signal }: Operation): Promise<URL> {
-  const url = endpoint.url("blobs/uploads/");
-  using response = await endpoint.send({ method: "POST", url, purpose, load: "document" }, signal);
-  if (response.status !== 202) {
-    throw await statusError(response);
-  }
-  return uploadUrl(response);
-}
-
-async function put(
-  { endpoint, purpose, signal }: Operation,
-  target: URL,
-  { digest, body }: BlobUpload,
-): Promise<void> {
-  const url = new URL(target);
-  // The rest of the query stays as it was written: it may be signed.
-  url.search += `${url.search === "" ? "?" : "&"}digest=${encodeURIComponent(digest)}`;
-  const headers = { "content-type": "application/octet-stream" };
-  using response = await endpoint.send({ method: "PUT", url, purpose, load: "blob", headers, body }, signal);
-  if (response.status !== 201 && response.status !== 204) {
-    const error = await statusError(response);
-    // It has begun the upload a moment ago. One that has restarted since knows nothing of it, and one that has half of it does
-    // not begin it anew; both take another one.
-    const isLost = response.status === 404 || response.status === 416;
-    throw isLost ? new TransientError(error.message, { cause: error }) : error;
-  }
-}
-
-/** Where the registry wants the blob, which may be another host. */
-function uploadUrl(response: HttpResponse): URL {
-  const location = response.header("location");
-  if (location === undefined) {
-    throw new FailedPreconditionError(`${response.attempt}: it does not say where to upload to`);
-  }
-  return resolveLocation(response.url, location);
 }

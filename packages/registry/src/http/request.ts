@@ -4,12 +4,14 @@ import type { TlsSettings } from "../host.ts";
 export interface RequestBody {
   readonly sizeBytes: number;
   open(): AsyncIterable<Uint8Array> | Iterable<Uint8Array>;
+  /** A part of it; absent for one that can only be read from its beginning. */
+  openPart?(offset: number, sizeBytes: number): AsyncIterable<Uint8Array> | Iterable<Uint8Array>;
 }
 
 export type Headers = Readonly<Record<string, string | readonly string[]>>;
 
 export interface HttpRequest {
-  readonly method: "GET" | "HEAD" | "POST" | "PUT";
+  readonly method: "GET" | "HEAD" | "PATCH" | "POST" | "PUT";
   readonly url: URL;
   /** What is being done, for errors: "fetch blob sha256:…" is told as "Cannot fetch blob sha256:… from <host>". */
   readonly purpose: string;
@@ -26,5 +28,33 @@ export interface HttpRequest {
 
 /** A body that is in memory. */
 export function bytesBody(bytes: Uint8Array): RequestBody {
-  return { sizeBytes: bytes.length, open: () => [bytes] };
+  return {
+    sizeBytes: bytes.length,
+    open: () => [bytes],
+    openPart: (offset, sizeBytes) => [bytes.subarray(offset, offset + sizeBytes)],
+  };
+}
+
+/** The `sizeBytes` from `offset` on of `body`, as one of its own. */
+export function partOf(body: RequestBody, offset: number, sizeBytes: number): RequestBody {
+  const open = () => body.openPart?.(offset, sizeBytes) ?? cut(body.open(), offset, sizeBytes);
+  return { sizeBytes, open };
+}
+
+async function* cut(
+  pieces: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
+  offset: number,
+  sizeBytes: number,
+): AsyncGenerator<Uint8Array> {
+  let at = 0;
+  for await (const piece of pieces) {
+    const part = piece.subarray(Math.max(0, offset - at), Math.max(0, offset + sizeBytes - at));
+    at += piece.length;
+    if (part.length > 0) {
+      yield part;
+    }
+    if (at >= offset + sizeBytes) {
+      return;
+    }
+  }
 }

@@ -111,8 +111,9 @@ async function pushBlobs(
     const mountFrom = [...before, image.origins.get(digest)].find(
       (other) => other?.domain === reference.domain && other.repository !== reference.repository,
     )?.repository;
-    const open = () => bytesOf(content.path(digest), (sentBytes) => note(digest, sentBytes));
-    const body = { sizeBytes: size, open };
+    const openPart = (offset: number, partBytes: number) =>
+      bytesOf(content.path(digest), offset, partBytes, (sentBytes) => note(digest, sentBytes));
+    const body = { sizeBytes: size, open: () => openPart(0, size), openPart };
     await repository.pushBlob({ digest, body, ...(mountFrom !== undefined && { mountFrom }) }, ends);
     note(digest, size);
   };
@@ -120,12 +121,25 @@ async function pushBlobs(
   row.complete();
 }
 
-/** The bytes of the file at `path`, which is opened when somebody wants them. */
-async function* bytesOf(path: string, onPiece: (readBytes: number) => void): AsyncGenerator<Uint8Array> {
-  let readBytes = 0;
-  for await (const piece of createReadStream(path, { highWaterMark: pieceBytes })) {
+/**
+ * A part of the file at `path`, which is opened when somebody wants it.
+ *
+ * @param onRead told how far in the file it has come.
+ */
+async function* bytesOf(
+  path: string,
+  offset: number,
+  partBytes: number,
+  onRead: (endBytes: number) => void,
+): AsyncGenerator<Uint8Array> {
+  if (partBytes === 0) {
+    return;
+  }
+  let endBytes = offset;
+  const range = { start: offset, end: offset + partBytes - 1 };
+  for await (const piece of createReadStream(path, { ...range, highWaterMark: pieceBytes })) {
     yield piece;
-    readBytes += piece.length;
-    onPiece(readBytes);
+    endBytes += piece.length;
+    onRead(endBytes);
   }
 }
