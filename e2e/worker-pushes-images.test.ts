@@ -11,7 +11,7 @@ import { BuildError } from "@oci-worker/client/build-error";
 import { type CredentialSource, credentialsFor } from "@oci-worker/client/credentials";
 import { Secret } from "@oci-worker/credentials/secret";
 import { definitionOf, image, run as runIn, type Tree } from "@oci-worker/llb/build";
-import { parseReference, type Reference } from "@oci-worker/oci/reference";
+import { formatReference, parseReference, type Reference } from "@oci-worker/oci/reference";
 import { createAuthority } from "./peers/certificates.ts";
 import { startContainerd } from "./peers/containerd.ts";
 import { createImage } from "./peers/image.ts";
@@ -22,6 +22,8 @@ import { startTokenServer } from "./peers/token-server.ts";
 import { startWorker, type WorkerPeer } from "./peers/worker.ts";
 
 const execute = promisify(execFile);
+
+const program = join(import.meta.dirname, "../services/ociw/bin/ociw");
 
 /** What must not be seen anywhere. */
 const wrongPassword = "wr0ng-c4n4ry";
@@ -354,6 +356,36 @@ describe("a worker", () => {
     assert.equal(JSON.parse(await skopeo("inspect", plain, `docker://${name}`)).Digest, digest);
     await using fresh = await startWorker();
     assert.equal(await madeIn(name, fresh), "made\n");
+  });
+
+  test("pushes for ociw what a command has made of an image, which keeps its config", async () => {
+    await using registry = await startRegistry({ access: { kind: "password", ...user } });
+    const base = await pushTo(registry, await createImage({ config: { Labels: { base: "yes" } } }));
+    await using worker = await startWorker();
+    const name = `${registry.host}/team/app:1`;
+    const run = [
+      "run",
+      "--push",
+      name,
+      "--username",
+      user.username,
+      "--password-stdin",
+      "--progress",
+      "quiet",
+    ];
+    const command = [formatReference(base), "--", "sh", "-c", "echo ran; echo made > /made"];
+    const ociw = async (password: string) => {
+      const running = execute(program, ["--addr", worker.address, ...run, ...command]);
+      running.child.stdin?.end(password);
+      return await running;
+    };
+    const { stdout, stderr } = await ociw(user.password);
+    assert.equal(stdout, "ran\n");
+    const login = [...plain, "--creds", `${user.username}:${user.password}`];
+    const inspected = JSON.parse(await skopeo("inspect", login, `docker://${name}`));
+    assert.equal(stderr, `pushed ${name}@${inspected.Digest}\n`);
+    assert.deepEqual(inspected.Labels, { base: "yes" });
+    assert.equal(await madeIn(name, worker, passwordAt(registry.host)), "made\n");
   });
 
   test("that is killed in the middle of a push leaves nothing in the way of the next one", async () => {

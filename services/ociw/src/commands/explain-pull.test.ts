@@ -33,6 +33,26 @@ describe("a refusal is told with what to do about it:", () => {
   }
 });
 
+test("a refusal of a push is told as one, of the registry that it goes to", async () => {
+  const failure = new UnknownError(
+    "failed to push o.example/b:1: Cannot authorize at o.example for o.example/b:1",
+  );
+  const request = { image, push: parseReference("o.example/b:1"), username: "me" };
+  const stored = credentialsFor("o.example", {
+    kind: "password",
+    username: "you",
+    password: new Secret("pw"),
+  });
+  assert.match(
+    String(await explained(failure, request, stored)),
+    /Cannot push o\.example\/b:1: o\.example does not accept the credentials of docker's configuration \(/,
+  );
+  assert.match(
+    String(await explained(failure, request, known)),
+    /Cannot push .*: o\.example wants to know who asks/,
+  );
+});
+
 describe("another failure stays as it is:", () => {
   for (const message of [
     'exec: "/x": permission denied',

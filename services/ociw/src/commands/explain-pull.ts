@@ -10,17 +10,20 @@ const refusal =
 /** What a person can do about a failure, where that is known, in place of the failure itself. */
 export async function explained(
   failure: unknown,
-  { image, username }: Pick<RunRequest, "image" | "username">,
+  { image, push, username }: Pick<RunRequest, "image" | "username"> & Partial<Pick<RunRequest, "push">>,
   credentials: CredentialSource,
 ): Promise<unknown> {
   if (!(failure instanceof ServiceError) || !refusal.test(failure.message)) {
     return failure;
   }
-  const host = registryHost(image);
+  const isPush = push !== undefined && failure.message.includes("failed to push");
+  const reference = isPush ? push : image;
+  const host = registryHost(reference);
   const known = await credentials.find(host, undefined).catch(() => undefined);
   const why =
     known === undefined
       ? `${host} wants to know who asks, log in with "docker login" or pass --username and --password-stdin`
-      : `${host} does not accept the credentials of ${username ?? "docker's configuration"}`;
-  return new Error(`Cannot pull ${formatReference(image)}: ${why} (${failure.message})`, { cause: failure });
+      : `${host} does not accept the credentials of ${(host === registryHost(image) && username) || "docker's configuration"}`;
+  const what = `Cannot ${isPush ? "push" : "pull"} ${formatReference(reference)}`;
+  return new Error(`${what}: ${why} (${failure.message})`, { cause: failure });
 }

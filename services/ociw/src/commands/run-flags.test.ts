@@ -51,6 +51,7 @@ test("a full command line is understood", () => {
       agents: [{ id: "default", socket: undefined }],
     },
     output: "/out",
+    push: undefined,
     username: "me",
     progress: "plain",
   });
@@ -70,6 +71,8 @@ test("what is not said is left to the image and the daemon", () => {
 describe("runRequest refuses", () => {
   const cases: [args: string[], text: RegExp][] = [
     [[], /want an image/],
+    [["-o", "out", "--push", "a/b", "busybox"], /--output and --push together/],
+    [["--push", "A", "busybox"], /Cannot use "A" as an image reference/],
     [["--", "busybox"], /want an image/],
     [["busybox", "echo"], /"echo" follows the image, want "--" before the command/],
     [["Busy"], /Cannot use "Busy" as an image reference/],

@@ -37,6 +37,7 @@ export const runFlags = {
   },
   ...lendingFlags,
   output: { value: "DIR", short: "o", help: "write the file system that the command leaves into DIR" },
+  push: { value: "NEWREF", help: "push the image with what the command has changed as NEWREF" },
   ...credentialFlags("IMAGE"),
   ...progressFlag,
 } as const satisfies FlagSpecs;
@@ -53,6 +54,8 @@ export interface RunRequest {
   readonly lending: Lending;
   /** Absolute path. */
   readonly output: string | undefined;
+  /** Name of the image that is made of what the command leaves. */
+  readonly push: Reference | undefined;
   /** Given together with a password on standard input. */
   readonly username: string | undefined;
   readonly progress: ProgressMode;
@@ -75,7 +78,10 @@ export function runRequest({ flags, words, rest }: ParsedArgs): RunRequest {
     );
   }
   const platform = one("platform");
-  const output = one("output");
+  const [output, push] = [one("output"), one("push")];
+  if (output !== undefined && push !== undefined) {
+    throw new UsageError("Cannot use --output and --push together: want one of them");
+  }
   return {
     image: parsed(parseReference, image),
     process: {
@@ -92,6 +98,7 @@ export function runRequest({ flags, words, rest }: ParsedArgs): RunRequest {
     devices: (flags["device"] ?? []).map(deviceOf),
     lending: lendingOf(flags),
     output: output === undefined ? undefined : resolve(output),
+    push: push === undefined ? undefined : parsed(parseReference, push),
     username: usernameOf(flags),
     progress: progressOf(flags),
   };

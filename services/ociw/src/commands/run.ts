@@ -3,6 +3,7 @@ import type { Build, BuildOptions } from "@oci-worker/client/build";
 import { BuildError } from "@oci-worker/client/build-error";
 import type { BuildFunction } from "@oci-worker/client/gateway";
 import { definitionOf, image, run as runIn } from "@oci-worker/llb/build";
+import type { ImageConfig } from "@oci-worker/oci/image-config";
 import { formatReference } from "@oci-worker/oci/reference";
 import { failureLine } from "../output/failure.ts";
 import { chosenMode, type Display, openDisplay } from "../progress/display.ts";
@@ -10,7 +11,7 @@ import type { Terminal } from "../terminal.ts";
 import type { Command } from "./command.ts";
 import { credentialsOf, fetchesTokens } from "./credentials.ts";
 import { explained } from "./explain-pull.ts";
-import { imageProcess, unknownConfig } from "./image-process.ts";
+import { imageProcess, type ProcessConfig, unknownConfig } from "./image-process.ts";
 import { brokenPipeExitCode, listenForInterruption } from "./interruption.ts";
 import { type Lent, lend } from "./lending.ts";
 import { requireTerminal } from "./progress-flag.ts";
@@ -22,6 +23,7 @@ export const run: Command = {
   summary: "Runs a command in an image, the image's own unless one is given.",
   details: [
     "What the command writes to its standard output and error goes to ours, byte for byte; progress goes to\nstandard error. The exit code is that of the command, 1 if it could not be run, 130 if it was interrupted.",
+    "What the command leaves can be had as files (--output), or as an image with the config of IMAGE (--push).",
     "The command is run each time; what was pulled before is not pulled again.",
     "Secrets are files in memory of the command's container, and gone with it; keys stay with their agent.",
     "Credentials come from docker's configuration, and from --username and --password-stdin for the registry of\nIMAGE alone.",
@@ -39,6 +41,7 @@ export const run: Command = {
     const running = start(client, request, lent, options);
     const failure = await show(running, request, terminal);
     if (failure === undefined) {
+      await tellPushed(running, request, terminal);
       return 0;
     }
     const exitCode = interruption.exitCode();
@@ -68,7 +71,7 @@ function start(
   more: Pick<BuildOptions, "credentials" | "fetchesTokens" | "signal">,
 ): Running {
   let command: string | undefined;
-  const { image: reference, platform, network, security, devices, output } = request;
+  const { image: reference, platform, network, security, devices, push } = request;
   const build: BuildFunction = async (gateway) => {
     const choice = platform === undefined ? {} : { platform };
     const resolved = gateway.capabilities.has("resolveimage")
@@ -86,7 +89,8 @@ function start(
       ignoreCache: true,
     });
     command = step.digest;
-    return await gateway.solve(definitionOf(step.root));
+    const solved = await gateway.solve(definitionOf(step.root));
+    return push === undefined ? solved : { ...solved, metadata: configOf(resolved.config) };
   };
   const options = {
     ...more,
@@ -98,9 +102,39 @@ function start(
       ...devices.map(({ name }) => `device=${name}`),
     ],
     proxyNetwork: request.proxyNetwork,
-    ...(output !== undefined && { output: { type: "local", directory: output } as const }),
+    ...outputOf(request),
   };
   return { build: client.build(build, options), command: () => command };
+}
+
+/** What the image is like that is made of the result: like the one that it began with. */
+function configOf(config: ProcessConfig | ImageConfig): Readonly<Record<string, Uint8Array>> {
+  return "document" in config
+    ? { "containerimage.config": Buffer.from(JSON.stringify(config.document)) }
+    : {};
+}
+
+function outputOf({ output, push }: RunRequest): Pick<BuildOptions, "output"> {
+  if (output !== undefined) {
+    return { output: { type: "local", directory: output } };
+  }
+  return push === undefined
+    ? {}
+    : {
+        output: {
+          type: "exporter",
+          name: "image",
+          attributes: { name: formatReference(push), push: "true", "oci-mediatypes": "true" },
+        },
+      };
+}
+
+/** What has been pushed is told by the name that stays. */
+async function tellPushed({ build }: Running, { push }: RunRequest, terminal: Terminal): Promise<void> {
+  if (push !== undefined) {
+    const { exporterResponse } = await build.result;
+    terminal.stderr.write(`pushed ${formatReference(push)}@${exporterResponse["containerimage.digest"]}\n`);
+  }
 }
 
 /** Shows how it goes. @returns what it failed with, or undefined. */
