@@ -327,6 +327,34 @@ describe("a container of a client", () => {
     );
   });
 
+  test("is refused texts that the kernel would cut short, and variables that would show a secret", async () => {
+    await using on = await fixture();
+    const secrets = () => Promise.resolve(Buffer.from("c4n4ry"));
+    await inContainer(
+      on.worker,
+      on.reference,
+      async ({ gateway, root, container }) => {
+        await assert.rejects(
+          gateway.newContainer({ root, hostname: "a\0b" }),
+          /"a\\u0000b" has a zero byte$/,
+        );
+        const wrong: readonly Partial<ProcessOptions>[] = [
+          { args: ["true", "a\0b"] },
+          { env: ["A=a\0b"] },
+          { cwd: "/a\0b" },
+          { user: "a\0b" },
+        ];
+        for (const more of wrong) {
+          await assert.rejects(ends(container, ["true"], more), /a\\u0000b" has a zero byte$/);
+        }
+        const secretEnv = [{ name: "A=B", id: "token" }];
+        const end = await ends(container, ["true"], { secretEnv });
+        failedWith(end, 255, /^Cannot put secret "token" into variable "A=B": want a name without "="$/);
+      },
+      { secrets },
+    );
+  });
+
   test("that writes more than its client reads is held back, and released all the same", async () => {
     await using on = await fixture();
     await inContainer(on.worker, on.reference, async ({ container }) => {

@@ -315,6 +315,17 @@ describe("a secret", () => {
       );
       assert.equal(stdout, `absent ${index}\n`);
     }
+    for (const name of ["", "A=B", "A\0"]) {
+      // What a runtime says of such a variable has all of it.
+      await assert.rejects(
+        solve(
+          on.worker,
+          step(on.reference, "env", { secretEnv: [{ name, id: "token" }] }),
+          secrets({ token: "c4n4ry" }),
+        ),
+        /Cannot put secret "token" into variable ".*": want a name without "="/,
+      );
+    }
     const required = step(on.reference, "env", { secretEnv: [{ name: "TOKEN", id: "token" }] });
     await assert.rejects(solve(on.worker, required), /secret token: not found/);
     await assert.rejects(solve(on.worker, required, secrets({ token: "c4n4ry\0" })), (error) => {

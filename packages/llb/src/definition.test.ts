@@ -165,15 +165,6 @@ describe("loadDefinition refuses", () => {
       definitionOf(() => image(), exec({ mounts: [{ dest: "/" }], ...value }), terminal),
       /invalid exec op: "[A=]*b\\u0000c" has a zero byte/,
     ]),
-    ...["", "A=B", "A\0"].map((name): [string, Definition, RegExp] => [
-      `an exec with a secret in variable ${JSON.stringify(name)}`,
-      definitionOf(
-        () => image(),
-        exec({ meta: { args: ["a"] }, mounts: [{ dest: "/" }], secretenv: [{ name, ID: "token" }] }),
-        terminal,
-      ),
-      /secret "token" is to be variable ".*", want a name without "="/,
-    ]),
     [
       "a mount of an input that is not there",
       definitionOf(

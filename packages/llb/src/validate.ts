@@ -1,11 +1,9 @@
 import type { DiffOp, ExecOp, FileOp, MergeOp, Op, SourceOp } from "@oci-worker/api/buildkit/llb";
 import { InvalidArgumentError } from "@oci-worker/errdefs";
+import { refuseZeroBytes } from "./zero-bytes.ts";
 
 /** Input number of a mount or an action that has none: an empty directory. */
 const noInput = -1n;
-
-/** So much of a text that makes no sense is quoted. */
-const maxQuoted = 100;
 
 /** The path of the root file system among the mounts of an exec op. */
 const rootPath = "/";
@@ -48,7 +46,7 @@ function validateSource({ identifier }: SourceOp): void {
   }
 }
 
-function validateExec({ meta, mounts, secretenv }: ExecOp, inputCount: number): void {
+function validateExec({ meta, mounts }: ExecOp, inputCount: number): void {
   if (meta === undefined) {
     refuse("invalid exec op with no meta");
   }
@@ -67,23 +65,16 @@ function validateExec({ meta, mounts, secretenv }: ExecOp, inputCount: number): 
   const { args, env, cwd, user, hostname, cgroupParent, extraHosts } = meta;
   const hosts = extraHosts.map(({ Host }) => Host);
   const paths = mounts.flatMap(({ dest, selector }) => [dest, selector]);
-  refuseZeroBytes([...args, ...env, cwd, user, hostname, cgroupParent, ...hosts, ...paths]);
-  for (const { name, ID } of secretenv) {
-    if (!/^[^=\0]+$/.test(name)) {
-      // Whoever else finds fault with the variable quotes it, and what it holds is a secret.
-      refuse(
-        `invalid exec op: secret ${JSON.stringify(ID)} is to be variable ${JSON.stringify(name)}, want a name without "="`,
-      );
-    }
-  }
-}
-
-/** For the kernel a text ends at its first zero byte: what was looked at would not be what is used. */
-function refuseZeroBytes(texts: readonly string[]): void {
-  const wrong = texts.find((text) => text.includes("\0"));
-  if (wrong !== undefined) {
-    refuse(`invalid exec op: ${JSON.stringify(wrong.slice(0, maxQuoted))} has a zero byte`);
-  }
+  refuseZeroBytes("invalid exec op", [
+    ...args,
+    ...env,
+    cwd,
+    user,
+    hostname,
+    cgroupParent,
+    ...hosts,
+    ...paths,
+  ]);
 }
 
 /** An input beyond those of the op is the result of an earlier action: number of inputs + number of that action. */

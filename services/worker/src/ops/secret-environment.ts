@@ -18,6 +18,12 @@ export async function secretEnvironment(
 ): Promise<string[]> {
   const variables: string[] = [];
   for (const { ID, name, optional } of wanted) {
+    if (!/^[^=\0]+$/.test(name)) {
+      // Whoever else finds fault with the variable quotes it, and what it holds is a secret.
+      throw new InvalidArgumentError(
+        `Cannot put secret ${JSON.stringify(ID)} into variable ${JSON.stringify(name)}: want a name without "="`,
+      );
+    }
     try {
       const secret = await findSecret(sessions, sessionIDs, ID, signal);
       variables.push(`${name}=${variableText(secret, ID)}`);

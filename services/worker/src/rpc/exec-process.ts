@@ -5,6 +5,7 @@ import {
   NotFoundError,
   ResourceExhaustedError,
 } from "@oci-worker/errdefs";
+import { refuseZeroBytes } from "@oci-worker/llb/zero-bytes";
 import type { NewProcess } from "../containers/build-containers.ts";
 import { Outbox } from "./outbox.ts";
 import { type ExecAnswer, type RunProcess, StreamedProcess } from "./streamed-process.ts";
@@ -123,13 +124,15 @@ class ProcessTable {
   }
 }
 
-/** @throws {InvalidArgumentError} if there is nothing to run. */
+/** @throws {InvalidArgumentError} if there is nothing to run, or a text in it is none. */
 function newProcess({ ContainerID, Meta, Security, secretenv }: InitMessage): NewProcess {
   if (Meta === undefined || Meta.args.length === 0) {
     throw new InvalidArgumentError(
       `Cannot start a process in container ${quoted(ContainerID)}: it has no arguments, want at least the program`,
     );
   }
+  const { args, env, cwd, user } = Meta;
+  refuseZeroBytes(`Cannot start a process in container ${quoted(ContainerID)}`, [...args, ...env, cwd, user]);
   return {
     containerID: ContainerID,
     args: Meta.args,

@@ -1,6 +1,7 @@
 import { isIP } from "node:net";
 import type { NewContainerRequest } from "@oci-worker/api/buildkit/llb-bridge";
 import { InvalidArgumentError } from "@oci-worker/errdefs";
+import { refuseZeroBytes } from "@oci-worker/llb/zero-bytes";
 import type { NewContainer } from "../containers/build-containers.ts";
 
 /** Clients make up ids of 25 characters. */
@@ -14,6 +15,8 @@ export function newContainer(request: NewContainerRequest): NewContainer {
       `Cannot make a container with an id of ${id.length} characters: want 1 to ${maxIdLength}`,
     );
   }
+  const paths = Mounts.flatMap(({ dest, selector }) => [dest, selector]);
+  refuseZeroBytes(`Cannot make container ${JSON.stringify(id)}`, [hostname, ...paths]);
   return {
     id,
     mounts: Mounts,
