@@ -777,6 +777,29 @@ describe("pushBlob", () => {
     assert(Buffer.concat(received).equals(content));
   });
 
+  test("begins anew where what the registry has kept turns out not to be what came", async () => {
+    let puts = 0;
+    await using host = await uploading((response, { line, body }) => {
+      if (line.startsWith("GET")) {
+        response.writeHead(204, { location: "/upload/2", range: "0-9" }).end();
+      } else if (line.startsWith("PATCH")) {
+        response.writeHead(202, { location: "/upload/3" }).end();
+      } else {
+        puts += 1;
+        if (puts === 1) {
+          sendError(response, 503);
+        } else {
+          sendError(response, body.equals(content) ? 201 : 400, "DIGEST_INVALID");
+        }
+      }
+    });
+    using opened = open([host]);
+    assert.equal(await opened.repository.pushBlob(upload), "uploaded");
+    const rest = `PATCH /upload/2 10-${blob.size - 1}`;
+    const resumed = ["GET /upload/1", rest, "PUT /upload/3"];
+    assert.deepEqual(linesAfterPost(host), ["PUT /upload/1", ...resumed, "PUT /upload/1"]);
+  });
+
   test("many at a time do not wait for each other for ever", async () => {
     await using host = await fakeHost((response, { line }) => {
       const status = line.startsWith("HEAD") ? 404 : line.startsWith("POST") ? 202 : 201;

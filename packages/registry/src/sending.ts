@@ -1,4 +1,4 @@
-import { ResourceExhaustedError, ServiceError } from "@oci-worker/errdefs";
+import { InvalidArgumentError, ResourceExhaustedError, ServiceError } from "@oci-worker/errdefs";
 import type { Digest } from "@oci-worker/oci/digest";
 import { TransientError } from "./http/errors.ts";
 import { partOf, type RequestBody } from "./http/request.ts";
@@ -48,7 +48,10 @@ export class Sending {
         await this.#sendFrom(operation, begun ?? { place: await startUpload(operation), offset: 0 });
         return;
       } catch (error) {
-        if (!(error instanceof ResourceExhaustedError && this.#takeSmallerPieces())) {
+        const isTooLarge = error instanceof ResourceExhaustedError && this.#takeSmallerPieces();
+        // What it said that it had kept was not what came, so it finds another digest.
+        const isSpoilt = error instanceof InvalidArgumentError && begun !== undefined && begun.offset > 0;
+        if (!isTooLarge && !isSpoilt) {
           throw error;
         }
         begun = undefined;
