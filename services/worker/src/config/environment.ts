@@ -1,4 +1,4 @@
-import { judgeUnsupported, readText } from "./say.ts";
+import { readText, warningsOf } from "./say.ts";
 import { allSettings, type Layer, type Saying, type SettingName } from "./settings.ts";
 import { unsupportedVariables } from "./unsupported.ts";
 
@@ -24,7 +24,7 @@ export function readEnvironment(environment: NodeJS.ProcessEnv): Environment {
     }
   }
   const warnings = [...unsupportedVariables].flatMap(([variable, unsupported]) =>
-    judgeUnsupported(unsupported, readText(unsupported, environment[variable] ?? "", variable), variable),
+    warningsOf(unsupported, readText(unsupported, environment[variable] ?? "", variable), variable),
   );
   return { layer, warnings };
 }

@@ -3,7 +3,7 @@ import { nearest } from "@oci-worker/nearest";
 import type { TomlTable, TomlValue } from "smol-toml";
 import { isTable } from "./kind.ts";
 import { readRegistries, registryKey } from "./registries.ts";
-import { judgeUnsupported, readToml, underFormerName } from "./say.ts";
+import { readToml, underFormerName, warningsOf } from "./say.ts";
 import type { Setting } from "./setting.ts";
 import { allSettings, type Layer, type Saying, type SettingName } from "./settings.ts";
 import { tomlKey } from "./show.ts";
@@ -96,7 +96,7 @@ function valueAt(table: TomlTable, [key = "", ...rest]: readonly string[]): Toml
  * The keys of `table` that no setting reads.
  *
  * @param warnings takes what is to be said of those that buildkitd would read.
- * @throws {InvalidArgumentError} for a value where a table is wanted, and for what buildkitd could do and we must not pass over.
+ * @throws {InvalidArgumentError} for a value where a table is wanted, or of the wrong kind for what buildkitd would read.
  */
 function* unusedKeys(
   table: TomlTable,
@@ -118,7 +118,7 @@ function* unusedKeys(
       // Read elsewhere, or not meant for us.
     } else if (unsupported !== undefined) {
       const origin = `${name} of ${path}`;
-      warnings.push(...judgeUnsupported(unsupported, readToml(unsupported, value, origin), origin));
+      warnings.push(...warningsOf(unsupported, readToml(unsupported, value, origin), origin));
     } else if (isTable(value)) {
       yield* unusedKeys(value, names, path, warnings);
     } else if (knownKeys.some((known) => known.startsWith(`${name}.`))) {

@@ -1,10 +1,9 @@
 import { InvalidArgumentError } from "@oci-worker/errdefs";
 import { nearest } from "@oci-worker/nearest";
 import type { Kind } from "./kind.ts";
-import { judgeUnsupported, readText, underFormerName } from "./say.ts";
+import { readText, underFormerName } from "./say.ts";
 import type { Setting } from "./setting.ts";
 import { allSettings, type Layer, type Saying, type SettingName } from "./settings.ts";
-import { unsupportedFlags } from "./unsupported.ts";
 
 /** What a command line says. */
 export interface CommandLine {
@@ -74,22 +73,15 @@ export function parseCommandLine(args: readonly string[]): CommandLine {
   for (let arg = rest.shift(); arg !== undefined; arg = rest.shift()) {
     const { flag, inline } = splitFlag(arg);
     const operand = () => inline ?? required(flag, rest.shift());
-    const said = ({ operand: wanted }: Kind<unknown>) =>
-      wanted === undefined ? (inline ?? "true") : operand();
     const target = byFlag.get(flag);
-    const unsupported = unsupportedFlags.get(flag);
     if (target !== undefined) {
       const { name, setting, now } = target;
       if (now !== undefined) {
         warnings.add(`--${flag} is now called ${now}`);
       }
-      const value = readText(setting, said(setting.kind), `--${flag}`);
+      const said = setting.kind.operand === undefined ? (inline ?? "true") : operand();
+      const value = readText(setting, said, `--${flag}`);
       layer.set(name, appended(setting.kind, layer.get(name), value, flag));
-    } else if (unsupported !== undefined) {
-      const value = readText(unsupported, said(unsupported.kind), `--${flag}`);
-      for (const warning of judgeUnsupported(unsupported, value, `--${flag}`)) {
-        warnings.add(warning);
-      }
     } else if (flag === "config") {
       configFile = operand();
     } else if (ignoredFlag.test(flag)) {
@@ -131,7 +123,7 @@ function questionOf(flag: string): string {
   if (questions.includes(name)) {
     return name;
   }
-  const meant = nearest(flag, [...byFlag.keys(), ...unsupportedFlags.keys(), ...questions]);
+  const meant = nearest(flag, [...byFlag.keys(), ...questions]);
   const hint = meant === undefined ? "" : `want --${meant}, `;
   throw new InvalidArgumentError(`Cannot use flag --${flag}: there is none of that name, ${hint}see --help`);
 }

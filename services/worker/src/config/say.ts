@@ -1,6 +1,6 @@
 import { InvalidArgumentError } from "@oci-worker/errdefs";
 import type { TomlValue } from "smol-toml";
-import { type Kind, shown, WrongValueError } from "./kind.ts";
+import { type Kind, WrongValueError } from "./kind.ts";
 import type { Setting } from "./setting.ts";
 import type { Unsupported } from "./unsupported.ts";
 
@@ -25,19 +25,10 @@ export function readToml({ kind, fallback }: Readable, value: TomlValue, origin:
 /**
  * What is to be said of a value, as read, of something that this worker cannot do; nothing if it asks for no more than is so.
  *
- * @param origin which flag or key has it.
- * @throws {InvalidArgumentError} naming it and what is wanted instead, where passing it over would be worse.
+ * @param origin which variable or key has it.
  */
-export function judgeUnsupported(unsupported: Unsupported, value: unknown, origin: string): string[] {
-  if (value === undefined || unsupported.isMet(value)) {
-    return [];
-  }
-  switch (unsupported.verdict) {
-    case "refused":
-      throw new InvalidArgumentError(`Cannot use ${origin}: it is ${shown(value)}; ${unsupported.why}`);
-    case "warned of":
-      return [`${origin} has no effect: ${unsupported.why}`];
-  }
+export function warningsOf({ isMet, why }: Unsupported, value: unknown, origin: string): string[] {
+  return value === undefined || isMet(value) ? [] : [`${origin} has no effect: ${why}`];
 }
 
 /** The setting as it is said under a former name. */

@@ -1,10 +1,8 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { InvalidArgumentError } from "@oci-worker/errdefs";
 import { parse } from "smol-toml";
 import { readEnvironment } from "./environment.ts";
 import { readConfigFile } from "./file.ts";
-import { parseCommandLine } from "./flags.ts";
 import { unsupportedSettings } from "./unsupported.ts";
 
 /** What is asked for by each that is warned of, as TOML; and what asks for no more than is so. */
@@ -24,8 +22,8 @@ const warningsOf = (toml: string) => {
 };
 
 describe("what buildkitd can do and this worker cannot", () => {
-  for (const { key, flag, variable, verdict, why } of unsupportedSettings) {
-    if (verdict === "warned of" && key !== undefined) {
+  for (const { key, variable, why } of unsupportedSettings) {
+    if (key !== undefined) {
       const [asked, met] = warnedOf[key] ?? assert.fail(`${key} has no value here`);
       test(`is warned of by its name where ${key} asks for it, and only there`, () => {
         if (asked !== "") {
@@ -36,24 +34,12 @@ describe("what buildkitd can do and this worker cannot", () => {
         }
       });
     }
-    if (verdict === "warned of" && flag !== undefined) {
-      test(`is warned of where --${flag} asks for it, and only there`, () => {
-        assert.deepEqual(parseCommandLine([`--${flag}`]).warnings, [`--${flag} has no effect: ${why}`]);
-        assert.deepEqual(parseCommandLine([`--${flag}=false`]).warnings, []);
-      });
-    }
     if (variable !== undefined) {
       test(`is warned of where ${variable} asks for it, and only there`, () => {
         const { warnings } = readEnvironment({ [variable]: "1" });
         assert.deepEqual(warnings, [`${variable} has no effect: ${why}`]);
         assert.deepEqual(readEnvironment({ [variable]: "" }).warnings, []);
         assert.deepEqual(readEnvironment({}).warnings, []);
-      });
-    }
-    if (verdict === "refused" && flag !== undefined) {
-      test(`is refused where --${flag} asks for it, and only there`, () => {
-        assert.throws(() => parseCommandLine([`--${flag}`]), InvalidArgumentError);
-        assert.deepEqual(parseCommandLine([`--${flag}=false`]).warnings, []);
       });
     }
   }

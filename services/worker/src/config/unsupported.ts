@@ -2,21 +2,18 @@ import type { TomlValue } from "smol-toml";
 import { isTable, type Kind, wrongValue } from "./kind.ts";
 import { text, texts, truth } from "./kinds.ts";
 
-/** Something that buildkitd can be told and this worker cannot do. */
+/**
+ * Something that buildkitd can be told and this worker cannot do. It is warned of: no build misses it before it asks for
+ * it. What would change what builds may do, or where what they say goes, has to be refused in place of that.
+ */
 export interface Unsupported<T = unknown> {
   /** Its key in the file, as TOML writes it. */
   readonly key?: string;
-  readonly flag?: string;
   /** Of the environment. */
   readonly variable?: string;
   readonly kind: Kind<T>;
   /** Whether a value asks for no more than what is so anyway. */
   isMet(value: T): boolean;
-  /**
-   * What becomes of another value. Refused is what would change what builds may do, or where what they say goes: to pass
-   * over one would be worse than not to start. Warned of is what a build does not miss until it asks for it.
-   */
-  readonly verdict: "refused" | "warned of";
   /** Why it cannot be done, and what is wanted in its place. */
   readonly why: string;
 }
@@ -50,14 +47,12 @@ export const unsupportedSettings: readonly Unsupported[] = [
     key: 'frontend."dockerfile.v0".enabled',
     kind: truth,
     isMet: isFalse,
-    verdict: "warned of",
     why: noFrontends,
   }),
   unsupported({
     key: 'frontend."gateway.v0".enabled',
     kind: truth,
     isMet: isFalse,
-    verdict: "warned of",
     why: noFrontends,
   }),
   unsupported({
@@ -65,42 +60,36 @@ export const unsupportedSettings: readonly Unsupported[] = [
     kind: texts,
     // It is about those that may not be used, which none may.
     isMet: () => true,
-    verdict: "warned of",
     why: noFrontends,
   }),
   unsupported({
     key: "provenanceEnvDir",
     kind: text,
     isMet: isEmpty,
-    verdict: "warned of",
     why: "this worker states no provenance, so that nothing is added to it",
   }),
   unsupported({
     key: "cache.gha",
     kind: table,
     isMet: (value) => isTable(value) && Object.keys(value).length === 0,
-    verdict: "warned of",
-    why: "this worker does not use the cache of GitHub's Actions, and refuses builds that ask for it",
+    why: "this worker does not use the cache of GitHub's Actions",
   }),
   unsupported({
     key: "grpc.securityDescriptor",
     kind: text,
     isMet: isEmpty,
-    verdict: "warned of",
     why: "it is for named pipes of Windows: want grpc.uid and grpc.gid for who may connect",
   }),
   unsupported({
     variable: "BUILDKIT_DEBUG_FORCE_OVERLAY_DIFF",
     kind: text,
     isMet: isEmpty,
-    verdict: "warned of",
     why: "layers are made of the directory that overlayfs writes to wherever there is one, and that alone",
   }),
   unsupported({
     variable: "BUILDKIT_DEBUG_PANIC_ON_ERROR",
     kind: text,
     isMet: (value) => value !== "1",
-    verdict: "warned of",
     why: "it has buildkitd stop at faults of its own; this worker logs its own, at level error",
   }),
 ];
@@ -111,8 +100,4 @@ export const unsupportedKeys: ReadonlyMap<string, Unsupported> = new Map(
 
 export const unsupportedVariables: ReadonlyMap<string, Unsupported> = new Map(
   unsupportedSettings.flatMap((each) => (each.variable === undefined ? [] : [[each.variable, each]])),
-);
-
-export const unsupportedFlags: ReadonlyMap<string, Unsupported> = new Map(
-  unsupportedSettings.flatMap((each) => (each.flag === undefined ? [] : [[each.flag, each]])),
 );
