@@ -7,7 +7,7 @@ import type { BuildOptions } from "@oci-worker/client/build";
 import { BuildError } from "@oci-worker/client/build-error";
 import type { TarMember } from "@oci-worker/layer/tar/writer";
 import { definitionOf, image, type RunOptions, run, scratch, type Tree } from "@oci-worker/llb/build";
-import { removeCgroups } from "./peers/cgroups.ts";
+import { cgroupsOfStep, removeCgroups } from "./peers/cgroups.ts";
 import { assembleImage, layerOf, programs } from "./peers/image.ts";
 import { pushTo } from "./peers/pushed-image.ts";
 import { type RegistryPeer, startRegistry } from "./peers/registry.ts";
@@ -115,11 +115,8 @@ for (const runtime of ["runc", crun]) {
       await using undo = new AsyncDisposableStack();
       undo.defer(() => removeCgroups(cgroupParent));
       await using on = await fixture({ args, config });
-      const output = await outputOf(
-        on.worker,
-        step(on.base, "cat /proc/self/mountinfo /proc/self/cgroup", { cgroupParent }),
-      );
-      assert.match(output, new RegExp(`/${cgroupParent}/buildkit/`));
+      const output = await cgroupsOfStep(on.worker, { root: on.base, cgroupParent });
+      assert.match(output, new RegExp(`/${cgroupParent}/buildkit/[0-9a-z]{25}$`, "m"));
       assert.doesNotMatch(output, /not-this-one/);
     });
 

@@ -8,7 +8,7 @@ import { BuildError } from "@oci-worker/client/build-error";
 import { credentialsFor } from "@oci-worker/client/credentials";
 import { Secret } from "@oci-worker/credentials/secret";
 import { definitionOf, image, type RunOptions, run } from "@oci-worker/llb/build";
-import { removeCgroups } from "./peers/cgroups.ts";
+import { cgroupsOfStep, removeCgroups } from "./peers/cgroups.ts";
 import { createImage } from "./peers/image.ts";
 import { startProcess } from "./peers/process.ts";
 import { pushTo, user } from "./peers/pushed-image.ts";
@@ -166,10 +166,9 @@ describe("a worker", () => {
     await using worker = await configured(`[worker.oci]\ndefaultCgroupParent = "${parent}"`);
     await using undo = new AsyncDisposableStack();
     undo.defer(() => removeCgroups(parent));
-    assert.match(
-      await outputOf(worker, "cat /proc/self/mountinfo /proc/self/cgroup"),
-      new RegExp(`${parent}/`),
-    );
+    await using registry = await startRegistry();
+    const root = image(await pushTo(registry, await createImage()));
+    assert.match(await cgroupsOfStep(worker, { root }), new RegExp(`/${parent}/buildkit/[0-9a-z]{25}$`, "m"));
   });
 
   test("runs no more steps at a time than it is told to", async () => {
