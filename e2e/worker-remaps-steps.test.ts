@@ -1,7 +1,7 @@
 import "./peers/enter-own-namespaces.ts";
 import assert from "node:assert/strict";
 import { execFile as execFileWithCallback } from "node:child_process";
-import { chmod, mkdir, mkdtempDisposable, readdir, readFile, writeFile } from "node:fs/promises";
+import { chmod, mkdir, mkdtempDisposable, readdir, readFile, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { describe, test } from "node:test";
@@ -131,6 +131,11 @@ describe("the users of remapped steps", () => {
       assert.deepEqual([uid, inside.trim().split(/\s+/)], ["0", map]);
       assert.deepEqual(owners, ["0:0", "0:0", "0:0"]);
       assert.deepEqual(seen[0]?.trim().split(/\s+/), map);
+      // Steps' root may pass through the directory of all this, and read none of it.
+      for (const name of ["cache.db", "cache.db-wal", "history.db", "history.db-wal"]) {
+        assert.equal((await stat(join(worker.root, name))).mode & 0o777, 0o600, name);
+      }
+      assert.equal((await stat(worker.root)).mode & 0o777, 0o710);
     });
   }
 

@@ -1,4 +1,5 @@
-import { DatabaseSync } from "node:sqlite";
+import type { DatabaseSync } from "node:sqlite";
+import { openDatabase } from "../open-database.ts";
 
 /** Of the tables below. */
 const schemaVersion = 2;
@@ -11,7 +12,7 @@ const schemaVersion = 2;
  * those that it can make use of and removes the others.
  */
 export function openCacheDatabase(path: string): DatabaseSync {
-  const database = new DatabaseSync(path);
+  const database = openDatabase(path);
   database.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL");
   const version = Number(database.prepare("PRAGMA user_version").get()?.["user_version"]);
   if (version !== schemaVersion) {

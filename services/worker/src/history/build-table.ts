@@ -1,5 +1,6 @@
-import { DatabaseSync, type StatementSync } from "node:sqlite";
+import type { DatabaseSync, StatementSync } from "node:sqlite";
 import { FailedPreconditionError } from "@oci-worker/errdefs";
+import { openDatabase } from "../open-database.ts";
 import type { BuildRecord } from "./build-record.ts";
 
 /** Of the table below. */
@@ -16,7 +17,7 @@ export class BuildTable implements Disposable {
 
   /** @throws {FailedPreconditionError} if the file is of a newer version. */
   constructor(path: string) {
-    this.#database = new DatabaseSync(path);
+    this.#database = openDatabase(path);
     this.#database.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL");
     const version = Number(this.#database.prepare("PRAGMA user_version").get()?.["user_version"]);
     if (version > schemaVersion) {
