@@ -1,6 +1,6 @@
 import { type BigIntStats, constants, lstatSync, readdirSync, readlinkSync } from "node:fs";
 import { open } from "node:fs/promises";
-import { join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { create } from "@bufbuild/protobuf";
 import { type Stat, StatSchema } from "@oci-worker/api/session/fsutil";
 import { InvalidArgumentError } from "@oci-worker/errdefs";
@@ -26,9 +26,9 @@ export interface Owner {
  * Says of each entry whether it is sent.
  *
  * `skip` leaves out the entry alone: what is in a directory is still looked at, and the directory is sent after all if
- * any of it is. `prune` leaves out everything beneath, too.
+ * any of it is. `prune` leaves out everything beneath, too, and `alone` that only.
  */
-export type WalkFilter = (path: string, isDirectory: boolean) => "send" | "skip" | "prune";
+export type WalkFilter = (path: string, isDirectory: boolean) => "send" | "skip" | "prune" | "alone";
 
 export interface DirectoryTreeOptions {
   readonly filter?: WalkFilter;
@@ -83,14 +83,14 @@ function* walk(root: string, { filter, owner }: DirectoryTreeOptions): Generator
       continue;
     }
     const stat = describe(root, path, stats, owner);
-    if (decision === "send") {
+    if (decision === "send" || decision === "alone") {
       yield* sendSkippedParents(levels);
       if (type === "file" && stats.nlink > 1n) {
         linkToFirst(stat, stats, firstPaths);
       }
       yield stat;
     }
-    if (isDirectory) {
+    if (isDirectory && decision !== "alone") {
       const unsent = decision === "send" ? undefined : stat;
       levels.push({ prefix: `${path}/`, names: namesIn(root, path), next: 0, unsent });
     }
@@ -117,6 +117,12 @@ function linkToFirst(stat: Stat, { dev, ino }: BigIntStats, firstPaths: Map<stri
     stat.linkname = first;
     stat.size = 0n;
   }
+}
+
+/** One entry by itself: what is at `fullPath`, a link not followed, under the name `path`. */
+export function entryOf(fullPath: string, path: string): Stat {
+  const stats = lstatSync(fullPath, { bigint: true });
+  return { ...describe(dirname(fullPath), basename(fullPath), stats, undefined), path };
 }
 
 function describe(root: string, path: string, stats: BigIntStats, owner: Owner | undefined): Stat {

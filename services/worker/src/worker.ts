@@ -51,6 +51,7 @@ export interface Worker extends AsyncDisposable {
   readonly builds: Builds;
   readonly containers: BuildContainers;
   readonly images: ImageStore;
+  readonly refs: RefStore;
   readonly content: ContentStore;
   readonly exporters: Readonly<Record<string, ExporterKind>>;
   readonly defaultPlatform: Platform;
@@ -221,6 +222,7 @@ export async function openWorker(
   return {
     identity,
     images,
+    refs,
     content,
     defaultPlatform,
     builds,

@@ -3,6 +3,7 @@ import { type Client, ConnectError } from "@connectrpc/connect";
 import type { Definition } from "@oci-worker/api/buildkit/llb";
 import type { LLBBridge, Result } from "@oci-worker/api/buildkit/llb-bridge";
 import { type Status, StatusSchema } from "@oci-worker/api/google/status";
+import type { Stat } from "@oci-worker/api/session/fsutil";
 import { UnimplementedError } from "@oci-worker/errdefs";
 import { statusOf } from "@oci-worker/errdefs/connect";
 import { type MountOptions, mountOf, networks } from "@oci-worker/llb/exec-op";
@@ -91,6 +92,24 @@ export interface Gateway {
   solve(definition: Definition, options?: SolveOptions): Promise<BuildRef>;
 
   /**
+   * The content of a file of a result.
+   *
+   * @param range which part of it, in bytes; 16 MiB at most come at once.
+   * @throws {BuildError} if there is no such file.
+   */
+  readFile(ref: BuildRef, path: string, range?: { offset: number; length: number }): Promise<Uint8Array>;
+
+  /**
+   * What is in a directory of a result, and nothing deeper.
+   *
+   * @param pattern of names, such as `*.txt`; all unless given.
+   */
+  readDirectory(ref: BuildRef, path: string, pattern?: string): Promise<Stat[]>;
+
+  /** What is at a path of a result, by its last name. */
+  stat(ref: BuildRef, path: string): Promise<Stat | undefined>;
+
+  /**
    * Makes a container of results, to run processes in. What they write is lost. It ends with the build, if not before.
    *
    * @throws {UnimplementedError} if the daemon has no containers.
@@ -153,6 +172,24 @@ export async function openGateway(
       };
       const { result } = await bridge.solve(request, call).catch(fail);
       return singleRef(result);
+    },
+
+    async readFile({ id: Ref }, FilePath, range) {
+      const Range = range && { Offset: BigInt(range.offset), Length: BigInt(range.length) };
+      const { Data } = await bridge.readFile({ Ref, FilePath, ...(Range && { Range }) }, call).catch(fail);
+      return Data;
+    },
+
+    async readDirectory({ id: Ref }, DirPath, IncludePattern = "") {
+      capabilities.require("readdir");
+      const { entries } = await bridge.readDir({ Ref, DirPath, IncludePattern }, call).catch(fail);
+      return entries;
+    },
+
+    async stat({ id: Ref }, Path) {
+      capabilities.require("statfile");
+      const { stat } = await bridge.statFile({ Ref, Path }, call).catch(fail);
+      return stat;
     },
 
     async newContainer({ root, readonlyRoot = false, mounts = [], network = "sandbox", ...more }) {

@@ -11,6 +11,8 @@ import { parseReference } from "@oci-worker/oci/reference";
 import type { Builds } from "../builds/builds.ts";
 import type { BuildContainers } from "../containers/build-containers.ts";
 import type { ImageStore } from "../image/image-store.ts";
+import type { RefStore } from "../refs/ref-store.ts";
+import { TreeView } from "../refs/tree-view.ts";
 import { frontendCapabilities, llbCapabilities } from "./capabilities.ts";
 import { buildError } from "./error-details.ts";
 import { execProcess } from "./exec-process.ts";
@@ -23,6 +25,7 @@ export interface BridgeParts extends RecordParts {
   readonly builds: Builds;
   readonly containers: BuildContainers;
   readonly images: ImageStore;
+  readonly refs: RefStore;
   readonly defaultPlatform: Platform;
 }
 
@@ -34,7 +37,18 @@ const buildHeader = "buildkit-controlapi-buildid";
  * buildctl has built nothing otherwise since v0.11.
  */
 export function llbBridgeService(parts: BridgeParts): Partial<ServiceImpl<typeof LLBBridge>> {
-  const { builds, containers, defaultPlatform, images } = parts;
+  const { builds, containers, defaultPlatform, images, refs } = parts;
+  /** Looks into a result of the build, which is made if it is not there yet. */
+  const look = async <T>(id: string, context: HandlerContext, use: (view: TreeView) => Promise<T> | T) => {
+    try {
+      const ref = await builds.evaluate(buildOf(context), id, context.signal);
+      await using mounted = await refs.mount(ref, context.signal);
+      using view = new TreeView(mounted.path);
+      return await use(view);
+    } catch (thrown) {
+      throw buildError(thrown);
+    }
+  };
   return {
     ping: async () => ({
       FrontendAPICaps: frontendCapabilities,
@@ -108,6 +122,22 @@ export function llbBridgeService(parts: BridgeParts): Partial<ServiceImpl<typeof
     },
 
     inputs: () => ({ Definitions: {} }),
+
+    async readFile({ Ref, FilePath, Range }, context) {
+      const range = Range && { offset: Number(Range.Offset), length: Number(Range.Length) };
+      const Data = await look(Ref, context, (view) => view.readFile(FilePath, range));
+      return { Data };
+    },
+
+    async readDir({ Ref, DirPath, IncludePattern }, context) {
+      const entries = await look(Ref, context, (view) => view.readDirectory(DirPath, IncludePattern));
+      return { entries };
+    },
+
+    async statFile({ Ref, Path }, context) {
+      const stat = await look(Ref, context, (view) => view.stat(Path));
+      return { stat };
+    },
 
     async newContainer(request, context) {
       try {
