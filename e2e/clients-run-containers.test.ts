@@ -194,7 +194,8 @@ for (const runtime of ["runc", crun]) {
         told.process.signal("TERM");
         failedWith(await told.process.exit, 7, /^exit code: 7$/);
         assert.equal(told.peer.output[1], "ready\ntold\n");
-        const left = await start(container, ["sleep", "3000"]);
+        const left = await start(container, ["sh", "-c", "echo ready; sleep 3000; exit 1"]);
+        await left.peer.said(/ready/);
         first.peer.input.end();
         assert.deepEqual(await first.process.exit, { code: 0, error: undefined });
         failedWith(await left.process.exit, 137, /^exit code: 137$/);

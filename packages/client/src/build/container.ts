@@ -49,7 +49,7 @@ export interface ContainerProcess {
 
 /** A container of a build. The first process in it is its own: when that ends, the others are killed. */
 export interface Container {
-  /** Starts a process. Aborting `signal` kills it. Resolves when it runs, or has failed to. */
+  /** Starts a process. Aborting `signal` kills it. Resolves when it runs, or is sure to. */
   start(options: ProcessOptions, signal?: AbortSignal): Promise<ContainerProcess>;
   /**
    * Kills what runs in it, and removes it.

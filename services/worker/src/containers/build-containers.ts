@@ -30,6 +30,14 @@ export interface NewProcess extends Omit<ProcessRequest, "insecure"> {
   readonly security: SecurityMode;
 }
 
+/** A process that is to be run. */
+export interface PreparedProcess {
+  /** Whether its container has a process already. */
+  readonly isFurther: boolean;
+  /** Runs it to its end, until `signal` kills it. */
+  readonly run: (streams: ProcessStreams, signal: AbortSignal) => Promise<ProcessEnd>;
+}
+
 interface BuildContainersParts {
   readonly builds: Pick<Builds, "driven" | "evaluate">;
   readonly containers: ContainerParts;
@@ -82,7 +90,7 @@ export class BuildContainers {
   }
 
   /**
-   * Gives what runs a process in a container of the build `ref` to its end, until `signal` kills it.
+   * Gives what runs a process in a container of the build `ref`. To be run at once, before another is prepared.
    *
    * @throws {PermissionDeniedError} if it is to have privileges that are not allowed (CVE-2024-23653).
    * @throws {NotFoundError} if there is no such container.
@@ -91,12 +99,12 @@ export class BuildContainers {
     ref: string,
     { containerID, security, ...request }: NewProcess,
     signal: AbortSignal,
-  ): Promise<(streams: ProcessStreams, signal: AbortSignal) => Promise<ProcessEnd>> {
+  ): Promise<PreparedProcess> {
     const { gateway, requireEntitled } = await this.#builds.driven(ref, signal);
     requireEntitled(entitlementsOf({ network: NetMode.UNSET, security }));
     const process = { ...request, insecure: isInsecure(security) };
     const container = await gateway.containers.get(containerID);
-    return async (streams, ends) => {
+    const run: PreparedProcess["run"] = async (streams, ends) => {
       try {
         return await container.run(process, streams, ends);
       } catch (error) {
@@ -106,6 +114,7 @@ export class BuildContainers {
         throw failureOf(error);
       }
     };
+    return { isFurther: container.isBegun, run };
   }
 
   /** The results that the mounts name, made if they are not there yet. */

@@ -12,7 +12,7 @@ import { type MountContext, type MountParts, MountPreparation } from "../ops/exe
 import { secretEnvironment } from "../ops/secret-environment.ts";
 import { failureOf } from "../solver/failure.ts";
 import type { Ref } from "../solver/operation.ts";
-import { endOf, type ProcessEnd } from "./process-end.ts";
+import { canceledEnd, endOf, type ProcessEnd } from "./process-end.ts";
 import { processEnvironment } from "./process-environment.ts";
 
 export interface ContainerParts extends MountParts {
@@ -127,6 +127,11 @@ export class Container {
     return new Container(request, parts, owner, found, undo.move());
   }
 
+  /** Whether a process has been started in it, so that the next one is none of its own. */
+  get isBegun(): boolean {
+    return this.#begun !== undefined;
+  }
+
   /**
    * Runs a process to its end: the first one in a container of its own, others in that.
    *
@@ -142,10 +147,15 @@ export class Container {
     const running = this.#run(process, streams, ends);
     this.#running.add(running);
     try {
-      const end = endOf(await running, ends.aborted);
-      this.#failure ??= end.failure;
-      return end;
+      const end = endOf(await running);
+      const told = ends.aborted && end.failure !== undefined ? canceledEnd : end;
+      this.#failure ??= told.failure;
+      return told;
     } catch (error) {
+      if (ends.aborted) {
+        this.#failure ??= canceledEnd.failure;
+        return canceledEnd;
+      }
       this.#failure ??= failureOf(error);
       throw error;
     } finally {

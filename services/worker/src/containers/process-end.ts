@@ -10,14 +10,22 @@ export interface ProcessEnd {
   readonly failure: Error | undefined;
 }
 
-/** @param isCanceled whether it was to be killed. */
-export function endOf(exit: ContainerExit, isCanceled: boolean): ProcessEnd {
+/** What a shell says of a process that SIGKILL has ended: 128 and the number of the signal. */
+const exitKilled = 137;
+
+export function endOf(exit: ContainerExit): ProcessEnd {
   if (exit.code === 0 && exit.complaint === "") {
     return { code: 0, failure: undefined };
   }
   const { shellCode, reasons } = howItEnded(exit);
-  const failure = isCanceled
-    ? new CanceledError(`${reasons}: context canceled`)
-    : new ExitError(reasons, shellCode);
-  return { code: shellCode, failure };
+  return { code: shellCode, failure: new ExitError(reasons, shellCode) };
 }
+
+/**
+ * The end of a process that was killed because nobody wants it any more, however far it had come: what the runtime says of
+ * one that it was just about to start tells nobody anything.
+ */
+export const canceledEnd: ProcessEnd = {
+  code: exitKilled,
+  failure: new CanceledError(`exit code: ${exitKilled}: context canceled`),
+};

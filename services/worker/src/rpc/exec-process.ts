@@ -6,9 +6,9 @@ import {
   ResourceExhaustedError,
 } from "@oci-worker/errdefs";
 import { refuseZeroBytes } from "@oci-worker/llb/zero-bytes";
-import type { NewProcess } from "../containers/build-containers.ts";
+import type { NewProcess, PreparedProcess } from "../containers/build-containers.ts";
 import { Outbox } from "./outbox.ts";
-import { type ExecAnswer, type RunProcess, StreamedProcess } from "./streamed-process.ts";
+import { type ExecAnswer, StreamedProcess } from "./streamed-process.ts";
 
 /** More than these at a time, or one after the other on one stream, are nobody's purpose. */
 const maxRunning = 256;
@@ -18,12 +18,12 @@ const maxProcesses = 16_384;
  * Serves LLBBridge.ExecProcess: starts the processes that the client asks for, and carries their input and output. When the
  * stream goes, they are killed; when the client has nothing more to say, they go on to their ends.
  *
- * @param prepare finds what runs a process.
+ * @param prepare finds out how a process is run.
  * @param signal aborted when nobody listens any more.
  */
 export async function* execProcess(
   requests: AsyncIterable<ExecMessage>,
-  prepare: (process: NewProcess) => Promise<RunProcess>,
+  prepare: (process: NewProcess) => Promise<PreparedProcess>,
   signal: AbortSignal,
 ): AsyncGenerator<ExecAnswer, void> {
   const outbox = new Outbox<ExecAnswer>();
@@ -47,14 +47,14 @@ export async function* execProcess(
 
 /** The processes of one stream, by the ids that the client gives them. */
 class ProcessTable {
-  readonly #prepare: (process: NewProcess) => Promise<RunProcess>;
+  readonly #prepare: (process: NewProcess) => Promise<PreparedProcess>;
   readonly #outbox: Outbox<ExecAnswer>;
   /** Those included that have ended: of their ids none is used twice. */
   readonly #processes = new Map<string, StreamedProcess>();
   readonly #running = new Set<Promise<void>>();
   readonly #killed = new AbortController();
 
-  constructor(prepare: (process: NewProcess) => Promise<RunProcess>, outbox: Outbox<ExecAnswer>) {
+  constructor(prepare: (process: NewProcess) => Promise<PreparedProcess>, outbox: Outbox<ExecAnswer>) {
     this.#prepare = prepare;
     this.#outbox = outbox;
   }
@@ -116,9 +116,9 @@ class ProcessTable {
       );
     }
     const process = new StreamedProcess(id, init, this.#outbox);
-    const run = await this.#prepare(newProcess(init));
+    const prepared = await this.#prepare(newProcess(init));
     this.#processes.set(id, process);
-    const running = process.run(run, this.#killed.signal);
+    const running = process.run(prepared, this.#killed.signal);
     this.#running.add(running);
     void running.then(() => this.#running.delete(running));
   }

@@ -6,6 +6,7 @@ import type {
   ResizeMessage,
 } from "@oci-worker/api/buildkit/llb-bridge";
 import { InvalidArgumentError, ServiceError } from "@oci-worker/errdefs";
+import type { PreparedProcess } from "../containers/build-containers.ts";
 import type { ProcessEnd } from "../containers/process-end.ts";
 import { ProcessInput } from "../executor/stdio/process-input.ts";
 import type { ProcessStreams, StartedProcess } from "../executor/stdio/streams.ts";
@@ -15,9 +16,6 @@ import type { Outbox } from "./outbox.ts";
 import { signalNumber } from "./signal-number.ts";
 
 export type ExecAnswer = MessageInitShape<typeof ExecMessageSchema>;
-
-/** Runs a process to its end, until the signal kills it. */
-export type RunProcess = (streams: ProcessStreams, signal: AbortSignal) => Promise<ProcessEnd>;
 
 /** What a process ends with that could not be run (containerd, task.go). */
 const unknownExitCode = 255;
@@ -33,7 +31,7 @@ export class StreamedProcess {
   readonly #fds: ReadonlySet<number>;
   readonly #input: ProcessInput | undefined;
   readonly #started = Promise.withResolvers<StartedProcess>();
-  #hasStarted = false;
+  #isStartTold = false;
   #hasEnded = false;
   /** The client has said that no more input follows. */
   #isInputEnded = false;
@@ -52,14 +50,17 @@ export class StreamedProcess {
   }
 
   /** Runs it, and tells of it, to its end. Does not reject: how it has failed is told, too. */
-  async run(run: RunProcess, signal: AbortSignal): Promise<void> {
+  async run({ isFurther, run }: PreparedProcess, signal: AbortSignal): Promise<void> {
+    if (isFurther) {
+      // Upstream does not wait for these, and clients rely on it: one that pipes the output of a process into the next hears of
+      // nothing else until it has that.
+      this.#tellStarted();
+    }
     const { code, failure } = await this.#end(run, signal);
     this.#hasEnded = true;
     this.discardInput();
-    if (!this.#hasStarted) {
-      // Clients wait for it before they look at anything else.
-      this.#answer({ case: "Started", value: {} });
-    }
+    // Also of one that never came so far: clients wait for it before they look at anything else.
+    this.#tellStarted();
     for (const Fd of [1, 2].filter((fd) => this.#fds.has(fd))) {
       this.#answer({ case: "File", value: { Fd, EOF: true } });
     }
@@ -109,13 +110,19 @@ export class StreamedProcess {
     this.#input?.discard();
   }
 
-  async #end(run: RunProcess, signal: AbortSignal): Promise<ProcessEnd> {
+  #tellStarted(): void {
+    if (!this.#isStartTold) {
+      this.#isStartTold = true;
+      this.#answer({ case: "Started", value: {} });
+    }
+  }
+
+  async #end(run: PreparedProcess["run"], signal: AbortSignal): Promise<ProcessEnd> {
     const streams: ProcessStreams = {
       ...(this.#input && { input: this.#input }),
       terminal: this.#terminal,
       onStart: (process) => {
-        this.#hasStarted = true;
-        this.#answer({ case: "Started", value: {} });
+        this.#tellStarted();
         this.#started.resolve(process);
       },
       onOutput: (Fd, Data) =>
