@@ -126,7 +126,9 @@ describe("devices of steps", () => {
   });
 
   test("are not had unless the client allows them, by whatever way it asks", async () => {
-    await using on = await fixture((directory) => ({ args: ["--cdi-spec-dir", directory] }));
+    await using on = await fixture((directory) => ({
+      args: ["--cdi-spec-dir", directory, "--allow-insecure-entitlement", "network.host"],
+    }));
     await specify(on.directory, [env("a", "NAME=a"), env("b", "NAME=b")]);
     const devices = [{ name: "vendor.com/test=a" }];
     const refused =

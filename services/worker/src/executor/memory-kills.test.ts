@@ -27,18 +27,22 @@ async function endOf(on: Fixture, script: string, cgroupParent = "") {
   return { code, outOfMemory };
 }
 
-/** Such a step that waits, when it has started, until it may go on. `name` is one that no other step of the image has. */
-function waitingStep(on: Fixture, name: string, script: string, cgroupParent = "") {
-  const gate = `gate-${name}`;
-  execFileSync("/usr/bin/mkfifo", [join(on.image, gate)]);
-  const args = ["sh", "-c", `echo started; read x < /${gate}; ${script}`];
+async function endsTooSoon(running: ReturnType<typeof run>): Promise<never> {
+  throw new Error(`the step has ended too soon: ${JSON.stringify(await running)}`);
+}
+
+/** Such a step, alone in its image, that waits, when it has started, until it may go on. */
+function waitingStep(on: Fixture, script: string, cgroupParent = "") {
+  const gate = join(on.image, "gate");
+  execFileSync("/usr/bin/mkfifo", [gate]);
+  const args = ["sh", "-c", `echo started; read x < /gate; ${script}`];
   const started = Promise.withResolvers<void>();
   const running = run(on.executor, step(on.image, args, { cgroupParent }), undefined, started.resolve);
   return {
-    started: Promise.race([started.promise, running]),
+    started: Promise.race([started.promise, endsTooSoon(running)]),
     goOn: async () => {
-      await writeFile(join(on.image, gate), "go\n");
-      await rm(join(on.image, gate));
+      await writeFile(gate, "go\n");
+      await rm(gate);
       const { code, outOfMemory } = await running;
       return { code, outOfMemory };
     },
@@ -100,11 +104,11 @@ async function killElsewhere(): Promise<void> {
 for (const runtime of runtimes) {
   describe(`a step under ${basename(runtime)}`, () => {
     test("is told that the kernel has killed it for want of memory, or a part of it, several at a time", async () => {
-      await using on = await fixture(runtime);
       const scripts = [`exec ${hungry}`, `${hungry}; exit 3`, `${hungry}; true`];
       const ends = await whenLogged(() =>
         Promise.all(
           scripts.map(async (script) => {
+            await using on = await fixture(runtime);
             await using cgroup = await smallCgroup();
             return await endOf(on, script, cgroup.name);
           }),
@@ -138,13 +142,13 @@ for (const runtime of runtimes) {
     });
 
     test("is not told of a kill elsewhere on the machine, nor of one in a step with the same limit", async () => {
+      // One image each: a step that ends takes the mount points with it that its image did not have.
       await using on = await fixture(runtime);
+      await using one = await fixture(runtime);
+      await using other = await fixture(runtime);
       const ends = await whenLogged(async () => {
         await using cgroup = await smallCgroup();
-        const waiting = [
-          waitingStep(on, "one", ownKill, cgroup.name),
-          waitingStep(on, "other", "exit 1", cgroup.name),
-        ];
+        const waiting = [waitingStep(one, ownKill, cgroup.name), waitingStep(other, "exit 1", cgroup.name)];
         await Promise.all(waiting.map(({ started }) => started));
         await killElsewhere();
         const killed = await endOf(on, `exec ${hungry}`, cgroup.name);
