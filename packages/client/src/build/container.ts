@@ -2,10 +2,10 @@ import type { MessageInitShape } from "@bufbuild/protobuf";
 import { type CallOptions, type Client, Code, ConnectError } from "@connectrpc/connect";
 import { SecurityMode } from "@oci-worker/api/buildkit/llb";
 import type { ExecMessageSchema, ExitMessage, LLBBridge } from "@oci-worker/api/buildkit/llb-bridge";
+import { Handoff } from "@oci-worker/flights/handoff";
 import type { SecretVariable } from "@oci-worker/llb/exec-op";
 import { newID } from "../new-id.ts";
 import { buildErrorOf } from "./build-error.ts";
-import { MessageQueue } from "./message-queue.ts";
 
 type Message = MessageInitShape<typeof ExecMessageSchema>;
 
@@ -88,7 +88,8 @@ export function containerOf(bridge: Client<typeof LLBBridge>, id: string, call: 
 class RunningProcess {
   readonly #id = newID();
   readonly #options: ProcessOptions;
-  readonly #queue = new MessageQueue<Message>();
+  /** What is sent one at a time, when the daemon has taken what was before it. */
+  readonly #queue = new Handoff<Message>({ limit: 0 });
   readonly #started = Promise.withResolvers<void>();
 
   constructor(options: ProcessOptions, containerID: string) {
@@ -109,7 +110,7 @@ class RunningProcess {
   }
 
   send(Input: NonNullable<Message["Input"]>): void {
-    void this.#queue.push({ ProcessID: this.#id, Input });
+    void this.#queue.put({ ProcessID: this.#id, Input });
   }
 
   requests(): AsyncIterable<Message> {
@@ -154,7 +155,7 @@ class RunningProcess {
     }
     const send = async () => {
       for await (const Data of input) {
-        await this.#queue.push({ ProcessID: this.#id, Input: { case: "File", value: { Fd: 0, Data } } });
+        await this.#queue.put({ ProcessID: this.#id, Input: { case: "File", value: { Fd: 0, Data } } });
         if (this.#queue.isEnded) {
           return;
         }

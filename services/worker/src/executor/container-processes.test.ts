@@ -7,7 +7,7 @@ import { describe, test } from "node:test";
 import { FailedPreconditionError, NotFoundError } from "@oci-worker/errdefs";
 import type { Executor } from "./executor.ts";
 import { fixture, runtimes, step } from "./sample-image.ts";
-import { ProcessInput } from "./stdio/process-input.ts";
+import { processInput } from "./stdio/process-input.ts";
 import type { ProcessStreams, StartedProcess } from "./stdio/streams.ts";
 import type { Command, Step } from "./step.ts";
 
@@ -16,7 +16,7 @@ const interrupt = "\x03";
 
 /** Both ends of a process: what it is to be connected with, and what has come of it. */
 class Peer {
-  readonly input = new ProcessInput();
+  readonly input = processInput();
   readonly #started = Promise.withResolvers<StartedProcess>();
   #output = "";
   #errors = "";
@@ -52,7 +52,7 @@ class Peer {
   }
 
   async type(text: string): Promise<void> {
-    await this.input.write(Buffer.from(text));
+    await this.input.put(Buffer.from(text));
   }
 
   /** Waits until the process has written what matches. */
@@ -154,7 +154,7 @@ for (const runtime of runtimes) {
   describe(`a process without a terminal under ${basename(runtime)}`, () => {
     test("reads what it is given to its end, and writes it unharmed", async () => {
       await using on = await fixture(runtime);
-      const input = new ProcessInput();
+      const input = processInput();
       const [sent, received] = [createHash("sha256"), createHash("sha256")];
       let bytes = 0;
       const exit = on.executor.run(
@@ -171,7 +171,7 @@ for (const runtime of runtimes) {
       for (let chunk = 0; chunk < 320; chunk += 1) {
         const content = Buffer.alloc(65_537, chunk);
         sent.update(content);
-        await input.write(content);
+        await input.put(content);
       }
       input.end();
       assert.equal((await exit).code, 0);
@@ -186,7 +186,7 @@ for (const runtime of runtimes) {
         step(on.image, ["sh", "-c", "read x; echo $x > /dev/stdout"]),
       );
       await peer.type("a line\n");
-      const rest = peer.input.write(Buffer.alloc(4 << 20));
+      const rest = peer.input.put(Buffer.alloc(4 << 20));
       assert.equal((await exit).code, 0);
       await rest;
       assert.equal(peer.output, "a line\n");

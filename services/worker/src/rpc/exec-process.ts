@@ -5,10 +5,13 @@ import {
   NotFoundError,
   ResourceExhaustedError,
 } from "@oci-worker/errdefs";
+import { Handoff } from "@oci-worker/flights/handoff";
 import { refuseZeroBytes } from "@oci-worker/llb/zero-bytes";
 import type { NewProcess, PreparedProcess } from "../containers/build-containers.ts";
-import { Outbox } from "./outbox.ts";
 import { type ExecAnswer, StreamedProcess } from "./streamed-process.ts";
+
+/** So many may wait for a client that reads slowly, before a process that writes has to; one has up to 64 KiB. */
+const maxWaitingAnswers = 16;
 
 /** More than these at a time, or one after the other on one stream, are nobody's purpose. */
 const maxRunning = 256;
@@ -26,7 +29,7 @@ export async function* execProcess(
   prepare: (process: NewProcess) => Promise<PreparedProcess>,
   signal: AbortSignal,
 ): AsyncGenerator<ExecAnswer, void> {
-  const outbox = new Outbox<ExecAnswer>();
+  const outbox = new Handoff<ExecAnswer>({ limit: maxWaitingAnswers });
   const processes = new ProcessTable(prepare, outbox);
   const stop = () => {
     processes.kill();
@@ -48,13 +51,13 @@ export async function* execProcess(
 /** The processes of one stream, by the ids that the client gives them. */
 class ProcessTable {
   readonly #prepare: (process: NewProcess) => Promise<PreparedProcess>;
-  readonly #outbox: Outbox<ExecAnswer>;
+  readonly #outbox: Handoff<ExecAnswer>;
   /** Those included that have ended: of their ids none is used twice. */
   readonly #processes = new Map<string, StreamedProcess>();
   readonly #running = new Set<Promise<void>>();
   readonly #killed = new AbortController();
 
-  constructor(prepare: (process: NewProcess) => Promise<PreparedProcess>, outbox: Outbox<ExecAnswer>) {
+  constructor(prepare: (process: NewProcess) => Promise<PreparedProcess>, outbox: Handoff<ExecAnswer>) {
     this.#prepare = prepare;
     this.#outbox = outbox;
   }

@@ -6,13 +6,13 @@ import type {
   ResizeMessage,
 } from "@oci-worker/api/buildkit/llb-bridge";
 import { InvalidArgumentError, ServiceError } from "@oci-worker/errdefs";
+import type { Handoff } from "@oci-worker/flights/handoff";
 import type { PreparedProcess } from "../containers/build-containers.ts";
 import type { ProcessEnd } from "../containers/process-end.ts";
-import { ProcessInput } from "../executor/stdio/process-input.ts";
+import { type ProcessInput, processInput } from "../executor/stdio/process-input.ts";
 import type { ProcessStreams, StartedProcess } from "../executor/stdio/streams.ts";
 import { failureOf } from "../solver/failure.ts";
 import { processStatus } from "./error-details.ts";
-import type { Outbox } from "./outbox.ts";
 import { signalNumber } from "./signal-number.ts";
 
 export type ExecAnswer = MessageInitShape<typeof ExecMessageSchema>;
@@ -26,7 +26,7 @@ const maxWindow = 0xffff;
 /** A process that a client has started, and the messages about it: what it is sent, and what it answers. */
 export class StreamedProcess {
   readonly #id: string;
-  readonly #outbox: Outbox<ExecAnswer>;
+  readonly #outbox: Handoff<ExecAnswer>;
   readonly #terminal: boolean;
   readonly #fds: ReadonlySet<number>;
   readonly #input: ProcessInput | undefined;
@@ -37,7 +37,7 @@ export class StreamedProcess {
   #isInputEnded = false;
 
   /** @throws {InvalidArgumentError} if it is to be connected where nothing is. */
-  constructor(id: string, { Fds, Tty }: InitMessage, outbox: Outbox<ExecAnswer>) {
+  constructor(id: string, { Fds, Tty }: InitMessage, outbox: Handoff<ExecAnswer>) {
     const unknown = Fds.find((fd) => fd > 2);
     if (unknown !== undefined) {
       throw new InvalidArgumentError(`Cannot connect fd ${unknown} of a process: want 0, 1 or 2`);
@@ -46,7 +46,7 @@ export class StreamedProcess {
     this.#outbox = outbox;
     this.#terminal = Tty;
     this.#fds = new Set(Fds);
-    this.#input = this.#fds.has(0) ? new ProcessInput() : undefined;
+    this.#input = this.#fds.has(0) ? processInput() : undefined;
   }
 
   /** Runs it, and tells of it, to its end. Does not reject: how it has failed is told, too. */
@@ -82,7 +82,9 @@ export class StreamedProcess {
     if (Fd !== 0 || input === undefined || this.#isInputEnded) {
       throw new ServiceError("OUT_OF_RANGE", `fd ${Fd} unavailable to write`);
     }
-    await input.write(Data);
+    if (Data.length > 0) {
+      await input.put(Data);
+    }
     if (EOF) {
       this.#isInputEnded = true;
       input.end();
@@ -127,7 +129,7 @@ export class StreamedProcess {
       },
       onOutput: (Fd, Data) =>
         this.#fds.has(Fd)
-          ? this.#outbox.send({ ProcessID: this.#id, Input: { case: "File", value: { Fd, Data } } })
+          ? this.#outbox.put({ ProcessID: this.#id, Input: { case: "File", value: { Fd, Data } } })
           : undefined,
     };
     try {
@@ -139,6 +141,6 @@ export class StreamedProcess {
 
   /** What is short and comes once need not wait for room. */
   #answer(Input: NonNullable<ExecAnswer["Input"]>): void {
-    void this.#outbox.send({ ProcessID: this.#id, Input });
+    void this.#outbox.put({ ProcessID: this.#id, Input });
   }
 }
