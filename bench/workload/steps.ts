@@ -129,6 +129,10 @@ async function fillRootfs(bundle: string): Promise<void> {
   const config = join(bundle, "config.json");
   const spec = JSON.parse(await readFile(config, "utf8"));
   spec.root.path = join(bundle, "rootfs");
+  // The socket goes with the worker that has recorded it.
+  spec.mounts = spec.mounts.filter(
+    ({ destination }: { destination: string }) => !destination.endsWith(".sock"),
+  );
   for (const mount of spec.mounts) {
     const name = /^\/etc\/(hosts|resolv\.conf)$/.exec(mount.destination)?.[1];
     if (name !== undefined) {
