@@ -107,6 +107,7 @@ describe("a collector", () => {
     [{ OTEL_TRACES_EXPORTER: "zipkin" }, '$OTEL_TRACES_EXPORTER: it is "zipkin", want otlp or none'],
     [{ OTEL_SDK_DISABLED: "perhaps" }, '$OTEL_SDK_DISABLED: it is "perhaps", want true or false'],
     [{ [ENDPOINT]: "ftp://secret@h" }, `$${ENDPOINT}: it is no such address, want http://HOST:PORT, `],
+    [{ [ENDPOINT]: "http://u:secret%zz@h" }, `$${ENDPOINT}: its user or password is not percent-encoded`],
     [{ [ENDPOINT]: "", [TRACES_ENDPOINT]: "http://:secret" }, `$${TRACES_ENDPOINT}: it is no such address`],
     [
       { [TRACES_ENDPOINT]: "unix:///secret", [PROTOCOL]: "http/protobuf" },

@@ -60,7 +60,7 @@ export function readEndpoint(variables: OtelVariables, protocol: keyof typeof po
       isTls,
       path,
     },
-    headers: basicAuthorization(url),
+    headers: basicAuthorization(url, variable.name),
   };
 }
 
@@ -84,10 +84,18 @@ function requestPath({ pathname, search }: URL, name: string): string {
     : pathname.replace(/\/$/, "") + tracesPath + search;
 }
 
-function basicAuthorization({ username, password }: URL): [string, string][] {
+/** @throws {InvalidArgumentError} naming the variable `name` alone. */
+function basicAuthorization({ username, password }: URL, name: string): [string, string][] {
   if (username === "" && password === "") {
     return [];
   }
-  const credentials = `${decodeURIComponent(username)}:${decodeURIComponent(password)}`;
+  let credentials: string;
+  try {
+    credentials = `${decodeURIComponent(username)}:${decodeURIComponent(password)}`;
+  } catch {
+    throw new InvalidArgumentError(
+      `Cannot read $${name}: its user or password is not percent-encoded UTF-8, want %25 for a percent sign`,
+    );
+  }
   return [["authorization", `Basic ${Buffer.from(credentials).toString("base64")}`]];
 }
